@@ -1,0 +1,104 @@
+"""How far a piece of work is, how fast it goes, and whether it should stop."""
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+_SMOOTHING_SECONDS = 15.0
+
+
+class JobCancelled(Exception):
+    """Raised inside the work when somebody asked for it to stop."""
+
+
+@dataclass(frozen=True)
+class ProgressView:
+    """One moment of a `Progress`."""
+
+    done: float = 0.0
+    """Units finished."""
+    total: float | None = None
+    """Units in all, where known."""
+    unit: str = ""
+    """What is counted: `tokens`, `bytes`."""
+    message: str = ""
+    """What is being done now."""
+    rate: float | None = None
+    """Units a second, smoothed over some 15 s; None until it can be told."""
+
+    @property
+    def fraction(self) -> float | None:
+        """Share finished, 0 to 1; None when the total is unknown."""
+        return min(1.0, self.done / self.total) if self.total else None
+
+    @property
+    def eta_seconds(self) -> float | None:
+        """Seconds to the end at the present rate; None when it cannot be told."""
+        if not self.total or not self.rate:
+            return None
+        return max(0.0, self.total - self.done) / self.rate
+
+
+class Progress:
+    """Handed to the work, which reports through it; read from any thread."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock` gives seconds; tests pass their own."""
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._view = ProgressView()
+        self._seen_at: float | None = None
+        self._units = self._seconds = 0.0
+
+    def update(
+        self, done: float, total: float | None = None, *, unit: str = "", message: str = ""
+    ) -> None:
+        """Report that `done` of `total` units are finished; call it as often as you like.
+
+        A new total, a new unit or a smaller `done` starts a new phase with a rate of its own.
+        Raises `JobCancelled` when the work should stop, and `ValueError` for negative counts.
+        """
+        if not (math.isfinite(done) and done >= 0):
+            raise ValueError(f"done is {done}; report a count from 0 up.")
+        if total is not None and not (math.isfinite(total) and total >= 0):
+            raise ValueError(f"total is {total}; report a count from 0 up, or None if unknown.")
+        with self._lock:
+            rate = self._new_rate(done, total, unit)
+            self._view = ProgressView(done, total, unit, message, rate)
+        self.check()
+
+    def _new_rate(self, done: float, total: float | None, unit: str) -> float | None:
+        now, last = self._clock(), self._view
+        same_phase = (total, unit) == (last.total, last.unit) and done >= last.done
+        if self._seen_at is None or not same_phase:
+            self._units = self._seconds = 0.0
+        else:
+            # Both sums fade alike: a plain average at first, later one over recent seconds.
+            elapsed = now - self._seen_at
+            fade = math.exp(-elapsed / _SMOOTHING_SECONDS)
+            self._units = self._units * fade + done - last.done
+            self._seconds = self._seconds * fade + elapsed
+        self._seen_at = now
+        return self._units / self._seconds if self._seconds > 0 else None
+
+    def check(self) -> None:
+        """Raise `JobCancelled` if somebody asked for the work to stop."""
+        if self._stop.is_set():
+            raise JobCancelled
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody asked for the work to stop."""
+        return self._stop.is_set()
+
+    def cancel(self) -> None:
+        """Ask the work to stop at its next `update` or `check`."""
+        self._stop.set()
+
+    def view(self) -> ProgressView:
+        """How far the work is now."""
+        with self._lock:
+            return self._view
