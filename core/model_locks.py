@@ -1,0 +1,66 @@
+"""One lock a model, with the two rules that keep threads from waiting for each other for ever."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from core.hub import Progress
+
+_POLL_SECONDS = 0.2
+
+Variant = tuple[tuple[str, bool], ...]
+"""Weight processing other than the default, sorted by name."""
+
+
+class ModelLocks:
+    """Reentrant locks by model name; a thread holds at most one model at a time."""
+
+    def __init__(self) -> None:
+        self._locks: dict[str, threading.RLock] = {}
+        self._guard = threading.Lock()
+        self._thread = threading.local()
+
+    @property
+    def held(self) -> tuple[str, Variant] | None:
+        """Name and variant of the model that this thread holds, if it holds one."""
+        return getattr(self._thread, "held", None)
+
+    def check_nesting(self, name: str) -> None:
+        """Raise ValueError if this thread holds another model than `name`."""
+        if self.held is not None and self.held[0] != name:
+            raise ValueError(
+                f"This thread already holds {self.held[0]}; leave its `with engine.use(...)` "
+                f"before using {name}, or two tasks could wait for each other for ever."
+            )
+
+    @contextmanager
+    def hold(
+        self, name: str, *, variant: Variant = (), progress: Progress | None = None
+    ) -> Iterator[None]:
+        """Hold the lock of `name`; `progress` is called while others have it, and may raise."""
+        self.check_nesting(name)
+        with self._guard:
+            lock = self._locks.setdefault(name, threading.RLock())
+        if progress is None:
+            lock.acquire()
+        else:
+            while not lock.acquire(timeout=_POLL_SECONDS):
+                progress(0, None, f"waiting for {name}, which another task is using")
+        outer = self.held
+        self._thread.held = (name, variant)
+        try:
+            yield
+        finally:
+            self._thread.held = outer
+            lock.release()
+
+    @contextmanager
+    def hold_all(self) -> Iterator[None]:
+        """Hold every model's lock, so that nothing runs; only this thread's if it has one."""
+        with ExitStack() as held:
+            if self.held is None:
+                with self._guard:
+                    locks = [self._locks[name] for name in sorted(self._locks)]
+                for lock in locks:
+                    held.enter_context(lock)
+            yield
