@@ -1,0 +1,40 @@
+"""Rebuild the demo bundle, or go on where an interrupted run stopped: `python -m make_demo`."""
+
+import argparse
+import logging
+import signal
+import sys
+from pathlib import Path
+
+import torch
+
+from core.settings import REPOSITORY
+from make_demo.pipeline import Pipeline
+from make_demo.recipe import Recipe, tiny_recipe
+
+
+def main() -> None:
+    """Parse the command line and run all stages."""
+    parser = argparse.ArgumentParser(prog="make_demo", description=__doc__)
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, …")
+    parser.add_argument("--work-dir", type=Path, default=REPOSITORY / "build" / "demo")
+    parser.add_argument("--demo-dir", type=Path, default=REPOSITORY / "demo")
+    parser.add_argument("--wordnet", type=Path, help="WordNet glosses (.tsv, .xml or .xml.gz)")
+    parser.add_argument("--tiny", action="store_true", help="a minute's run through every stage")
+    parser.add_argument("--until", help="stop after this stage")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    for library in ("httpx", "transformers", "huggingface_hub"):
+        logging.getLogger(library).setLevel(logging.ERROR)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that stages note their time
+    Pipeline(
+        tiny_recipe() if arguments.tiny else Recipe(),
+        work_dir=arguments.work_dir,
+        demo_dir=arguments.demo_dir,
+        device=torch.device(arguments.device),
+        wordnet=arguments.wordnet,
+    ).run(until=arguments.until)
+
+
+if __name__ == "__main__":
+    main()
