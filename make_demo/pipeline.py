@@ -217,7 +217,9 @@ class Pipeline:
             "reading": {},
         }
         logger.info("base: %s, %s", result["language"], result["induction"])
-        held_out = self._windows("held_out_docstrings", 100_000, seed=17)
+        held_out = self._windows(
+            "held_out_docstrings", min(100_000, self.recipe.saes.tokens), seed=17
+        )
         more = self._windows("train", min(200_000, self.recipe.saes.tokens), seed=19)
         reader = VectorReader(self._hugging_face("tuned"), self._tokenizer)
         words = word_tokens(self._tokenizer)

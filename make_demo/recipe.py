@@ -80,11 +80,13 @@ class SaeRecipe:
     """Active latents a token (TopK) of the residual SAEs."""
     attention_k: int = 24
     """Active latents a token (TopK) of the attention SAEs."""
-    tokens: int = 1_000_000
+    tokens: int = 600_000
     """Distinct corpus tokens whose activations are trained on."""
-    steps: int = 1000
+    steps: int = 600
     """Optimiser steps of the narrowest and middle widths."""
-    wide_steps: int = 700
+    tuning_steps: int = 1000
+    """Optimiser steps of the tuning-only SAEs."""
+    wide_steps: int = 500
     """Optimiser steps of SAEs of 16 × d_model and wider (their cost grows with the width)."""
     batch: int = 2048
     """Activations a step."""
@@ -100,7 +102,7 @@ class SaeRecipe:
 class TuneRecipe:
     """`docs-small-it`: definitions from words and from vectors."""
 
-    steps: int = 1600
+    steps: int = 1000
     """Optimiser steps."""
     batch: int = 64
     """Question–answer pairs a step."""
@@ -156,6 +158,7 @@ def tiny_recipe() -> Recipe:
             attention_k=4,
             tokens=8000,
             steps=6,
+            tuning_steps=6,
             wide_steps=6,
             batch=256,
             tuning_layers=(1,),

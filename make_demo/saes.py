@@ -72,7 +72,7 @@ def sae_plans(recipe: SaeRecipe, base: BaseRecipe) -> list[SaePlan]:
     plans = [
         SaePlan(
             "tuning-only", f"{residual_hook(layer)}_seed{seed}", residual_hook(layer), wide,
-            recipe.k, recipe.steps, seed, shipped=False,
+            recipe.k, recipe.tuning_steps, seed, shipped=False,
         )
         for layer in recipe.tuning_layers
         for seed in (recipe.seed + 101, recipe.seed + 102)
