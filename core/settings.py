@@ -27,7 +27,7 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
-        """Settings from `environment` (`os.environ` if None); unset variables keep their default."""
+        """Settings from `environment` (`os.environ` if None); what is unset keeps its default."""
         env = os.environ if environment is None else environment
         folders = env.get("SAE_EXPLORER_SAES", "").split(os.pathsep)
         return cls(

@@ -84,7 +84,8 @@ def make_optimizers(
     model: torch.nn.Module, *, muon_lr: float, adam_lr: float
 ) -> list[tuple[torch.optim.Optimizer, float]]:
     """Muon for the matrices inside the blocks, AdamW for the rest, each with its peak rate."""
-    matrices, rest = [], []
+    matrices: list[Tensor] = []
+    rest: list[Tensor] = []
     for name, parameter in model.named_parameters():
         inside = parameter.ndim == 2 and "wte" not in name and "wpe" not in name
         (matrices if inside else rest).append(parameter)
@@ -174,7 +175,8 @@ def train_base(
     report: Callable[[int, float], None],
 ) -> GPT2LMHeadModel:
     """Train the base model; the learning rate warms up, stays flat, then falls linearly to 2 %."""
-    model = new_model(recipe, vocab_size).to(device)
+    model = new_model(recipe, vocab_size)
+    torch.nn.Module.to(model, device)  # transformers hides the method behind a decorator
     batches = TrainingBatches(tokens, recipe, vocab_size)
 
     def loss_at(step: int) -> Tensor:

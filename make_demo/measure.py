@@ -2,8 +2,9 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from sae_lens import SAE
 from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import GPT2LMHeadModel
+from transformers.generation import GenerateDecoderOnlyOutput
 
 from core.models import Model, cache_sites, run_with_replacements
 from core.saes import encode, reconstruct
@@ -129,7 +131,12 @@ def sae_quality(
     }
 
 
-def _loss(model: Model, windows: Tensor, replacement: object, hook_name: str) -> float:
+def _loss(
+    model: Model,
+    windows: Int[Tensor, "n context"],
+    replacement: Callable[[Tensor], Tensor] | None,
+    hook_name: str,
+) -> float:
     total = 0.0
     replacements = {} if replacement is None else {hook_name: replacement}
     for rows in windows.split(16):
@@ -193,7 +200,8 @@ class VectorReader:
 
     def _answers(self, prompt: Int[Tensor, "batch seq"]) -> list[tuple[str, float]]:
         prompt = prompt.to(self.model.device)
-        output = self.model.generate(
+        model: Any = self.model  # its stubs refuse what `generate` accepts
+        output: GenerateDecoderOnlyOutput = model.generate(
             prompt,
             attention_mask=torch.ones_like(prompt),
             max_new_tokens=self.new_tokens,
@@ -202,7 +210,7 @@ class VectorReader:
             output_scores=True,
             return_dict_in_generate=True,
         )
-        scores = torch.stack(output.scores, 1).log_softmax(-1)
+        scores = torch.stack(list(output.scores or ()), 1).log_softmax(-1)
         answers = []
         for row, tokens in enumerate(output.sequences[:, prompt.shape[1] :]):
             text, kept = "", 0

@@ -73,17 +73,15 @@ class Pipeline:
         text = digest(recipe.corpus)
         base = digest(text, recipe.base)
         words = digest(text, self.wordnet.name if self.wordnet else None, _EXTRA_WORDS)
-        tuning_saes = [digest(base, recipe.saes, p) for p in self.plans if not p.shipped]
+        saes = {plan: self._sae_digest(base, plan) for plan in self.plans}
+        tuning_saes = [saes[plan] for plan in self.plans if not plan.shipped]
         tuned = digest(base, words, tuning_saes, recipe.tune)
         steps: list[tuple[str, str, Callable[[Path], Any]]] = [
             ("text", text, lambda folder: build_text(recipe.corpus, folder)),
             ("base", base, self._train_base),
             ("definitions", words, self._definitions),
         ]
-        steps += [
-            (f"saes/{plan.folder}", digest(base, recipe.saes, plan), self._sae_stage(plan))
-            for plan in self.plans
-        ]
+        steps += [(f"saes/{plan.folder}", saes[plan], self._sae_stage(plan)) for plan in self.plans]
         steps.append(("tuned", tuned, self._tune))
         everything = digest([step[1] for step in steps])
         steps.append(("measured", everything, self._measure))
@@ -92,6 +90,11 @@ class Pipeline:
             if name == until:
                 return
         self._write_bundle()
+
+    def _sae_digest(self, base: str, plan: SaePlan) -> str:
+        """Only what this one SAE depends on: changing another's steps does not train it again."""
+        shared = self.recipe.saes
+        return digest(base, plan, shared.tokens, shared.batch, shared.lr)
 
     # -- what several stages need ------------------------------------------------------------
 
@@ -184,7 +187,8 @@ class Pipeline:
                     (item.token, sae.W_dec[item.latent].detach().cpu()) for item in found
                 )
         source = VectorSource(self.recipe.tune, self._residuals, decoder_directions(labelled))
-        model = self._hugging_face("base").to(self.device)
+        model = self._hugging_face("base")
+        torch.nn.Module.to(model, self.device)
         tune(
             model,
             self.recipe.tune,

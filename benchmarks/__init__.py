@@ -1,0 +1,1 @@
+"""Speed claims, as ratios of both sides measured in one run: `python -m benchmarks`."""

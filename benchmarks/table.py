@@ -1,0 +1,54 @@
+"""Measure two ways of doing the same thing, alternating, and print what they cost."""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison."""
+
+    claim: str
+    """What is compared."""
+    plain: Callable[[], object]
+    """The straightforward way."""
+    ours: Callable[[], object]
+    """What the explorer does."""
+    repeats: int = 5
+    """Runs of each side; the median counts."""
+
+
+def measure(row: Row) -> tuple[float, float]:
+    """Median seconds of the plain way and of ours; one run of each first, to warm up.
+
+    The sides take turns, so that a slow spell of the machine falls on both.
+    """
+    row.plain(), row.ours()
+    plain, ours = [], []
+    for _ in range(row.repeats):
+        plain.append(_seconds(row.plain))
+        ours.append(_seconds(row.ours))
+    return median(plain), median(ours)
+
+
+def print_table(rows: list[Row]) -> None:
+    """A Markdown table on standard output."""
+    write = sys.stdout.write
+    write("| what | plain | ours | ratio |\n|---|---|---|---|\n")
+    for row in rows:
+        plain, ours = measure(row)
+        write(f"| {row.claim} | {_text(plain)} | {_text(ours)} | {plain / ours:.1f}× |\n")
+        sys.stdout.flush()
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
+
+
+def _text(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1e3:.1f} ms"

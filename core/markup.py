@@ -1,0 +1,62 @@
+"""Text that others wrote, shown as it is: escaped for Streamlit's Markdown, shaded by activation.
+
+Nothing here is HTML. Streamlit's Markdown turns `:smile:` into an emoji, `->` into an arrow and
+`$x$` into a formula even behind backslashes; in tokens, punctuation is therefore also kept apart by
+invisible word joiners.
+"""
+
+import re
+import string
+from collections.abc import Sequence
+
+_JOINER = "\u2060"
+_BREAK_HERE = "\u200b"
+_ACTIVE_COLOR = "255, 140, 0"
+_FAINTEST, _STRONGEST = 0.1, 0.85
+_MARKUP = re.compile(r"[\\`*\[\]!<>#|~${}&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+
+
+def escape_markdown(text: str) -> str:
+    """`text` for a Markdown element, without links, pictures, formulas or emphasis of its own."""
+    return _MARKUP.sub(lambda match: f"\\{match.group()}", " ".join(text.split()))
+
+
+def exact_markdown(text: str) -> str:
+    """`text` for a Markdown element, in which it will look exactly as it is."""
+    marks = string.punctuation
+    return "".join(f"\\{it}{_JOINER}" if it in marks else it for it in text)
+
+
+def visible_token(token: str) -> str:
+    """A token with its spaces and line breaks visible, for tables."""
+    table = {" ": "␣", "\n": "↵", "\r": "␍", "\t": "⇥"}
+    visible = "".join(table.get(character, character) for character in token)
+    return visible if visible.isprintable() else visible.encode("unicode_escape").decode("ascii")
+
+
+def shaded_tokens(tokens: Sequence[str], activations: Sequence[float]) -> str:
+    """Markdown of a text in which the background of each token shows its activation.
+
+    The strongest activation has the strongest shade; tokens at which it is 0 have none.
+    """
+    strongest = max((*activations, 0.0))
+    return "".join(
+        _shaded(token, activation / strongest if strongest > 0 else 0.0)
+        for token, activation in zip(tokens, activations, strict=True)
+    )
+
+
+def _shaded(token: str, strength: float) -> str:
+    # A space at the edge of a shaded piece would vanish in Markdown; a fixed one stays.
+    shown = "".join(
+        "\u00a0" if character == " " else "↵" if character in "\n\r" else character
+        for character in token
+        if character.isprintable() or character in "\n\r\t"
+    )
+    text = exact_markdown(shown.replace("\t", "⇥"))
+    may_break = _BREAK_HERE if token[:1].isspace() else ""
+    if strength > 0:
+        shade = _FAINTEST + (_STRONGEST - _FAINTEST) * min(1.0, strength)
+        text = f':color[{text}]{{background="rgba({_ACTIVE_COLOR}, {shade:.2f})"}}'
+    after = "  \n" if token.endswith("\n") else ""
+    return f"{may_break}{text}{after}"

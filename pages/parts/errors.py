@@ -1,0 +1,49 @@
+"""What a page says when something fails. No page shows a traceback: that goes to the log."""
+
+import logging
+import secrets
+from types import TracebackType
+
+import streamlit as st
+
+from core.hub import explain_hub_error
+from core.jobs import JobFailed
+from core.markup import escape_markdown
+
+log = logging.getLogger(__name__)
+
+
+class shown_plainly:
+    """A `with` block whose exceptions appear on the page as one sentence; the page goes on."""
+
+    def __enter__(self) -> "shown_plainly":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        # Streamlit stops and reruns pages with BaseExceptions, which are not errors.
+        if not isinstance(error, Exception):
+            return False
+        st.error(escape_markdown(sentence_for(error)), icon=":material/error:")
+        return True
+
+
+def sentence_for(error: Exception) -> str:
+    """What to tell the user; anything unexpected is logged under a reference."""
+    if isinstance(error, ValueError | MemoryError | JobFailed) and str(error):
+        return str(error)
+    if isinstance(error, OSError):
+        sentence = explain_hub_error(error)
+        if not sentence.startswith(f"{type(error).__name__}:"):
+            return sentence
+    reference = secrets.token_hex(4)
+    log.error("Reference %s", reference, exc_info=error)
+    return (
+        "Something went wrong here that should not have. Choosing another latent or reloading the "
+        f"page may help; if it stays, report it with the reference {reference}, under which the "
+        "server's log has the details."
+    )

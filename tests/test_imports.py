@@ -1,0 +1,59 @@
+"""What may import what: pages are light, and core knows no Streamlit."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.demo_bundle import write_demo
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+APP = str(REPOSITORY / "app.py")
+
+
+def test_first_page_imports_nothing_heavy(tmp_path: Path) -> None:
+    demo = write_demo(tmp_path)
+    code = f"""
+import sys
+from dataclasses import replace
+from pathlib import Path
+from streamlit.testing.v1 import AppTest
+from core import resources, warm_up
+from core.selection import PARAMETERS
+from core.settings import Settings
+settings = replace(Settings(), demo_dir=Path({str(demo)!r}))
+resources.settings = lambda: settings
+warm_up.WarmUp.start = lambda self: None
+app = AppTest.from_file({APP!r}, default_timeout=60).run()
+assert not app.exception and not app.error, app.error
+assert app.metric[0].value == "64"
+heavy = {{"torch", "sae_lens", "transformer_lens", "transformers", "huggingface_hub", "pandas"}}
+sys.exit(", ".join(heavy & set(sys.modules)) or None)
+"""
+    done = _python(code)
+    assert done.returncode == 0, done.stderr
+
+
+def test_core_works_without_streamlit() -> None:
+    modules = sorted(f"core.{path.stem}" for path in (REPOSITORY / "core").glob("*.py"))
+    wanted = [name for name in modules if name not in ("core.resources", "core.__init__")]
+    code = f"""
+import importlib, sys
+sys.modules["streamlit"] = None
+for name in {wanted!r}:
+    if name != "core.worker_child":
+        importlib.import_module(name)
+"""
+    done = _python(code)
+    assert done.returncode == 0, done.stderr
+
+
+def _python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
