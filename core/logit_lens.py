@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from sae_lens import SAE
 from torch import Tensor
 
-from core.model_hooks import Model, layer_of_hook
+from core.models.hooks import Model, layer_of_hook
 
 
 @torch.no_grad()

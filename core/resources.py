@@ -11,7 +11,7 @@ from core.engine import Engine
 from core.jobs import JobManager
 from core.settings import Settings
 from core.store import Store
-from core.warm_up import WarmUp
+from core.view.warm_up import WarmUp
 from core.worker import WorkerProcess
 
 

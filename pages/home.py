@@ -3,9 +3,9 @@
 import streamlit as st
 
 from core import resources
-from core.choices import Unavailable
-from core.markup import escape_markdown
-from core.selection import to_parameters
+from core.view.choices import Unavailable
+from core.view.markup import escape_markdown
+from core.view.selection import to_parameters
 from pages.parts import (
     card,
     errors,

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
+from core.catalog.entries import ModelEntry, SaeEntry
 from core.engine import Engine
-from core.entries import ModelEntry, SaeEntry
-from core.loaders import Loaders
+from core.engine.loaders import Loaders
 
 
 class FakeCatalog:

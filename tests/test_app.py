@@ -10,12 +10,13 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from core import loading, resources
+from core import resources
 from core.engine import Engine
 from core.hub import DownloadPlan, PlannedFile
-from core.progress import Progress
-from core.selection import PARAMETERS, Selection
+from core.jobs.progress import Progress
 from core.settings import Settings
+from core.view import loading
+from core.view.selection import PARAMETERS, Selection
 from tests.demo_bundle import write_demo, write_user_sae
 
 APP = str(Path(__file__).resolve().parent.parent / "app.py")
@@ -283,7 +284,7 @@ def test_unexpected_errors_get_a_reference_and_no_traceback(
     def fail(*_: object, **__: object) -> None:
         raise KeyError("secret detail")
 
-    monkeypatch.setattr("core.latent_view.latent_tokens", fail)
+    monkeypatch.setattr("core.view.latent_view.latent_tokens", fail)
     app.run()
     assert not app.exception
     assert "Something went wrong here" in app.error[0].value

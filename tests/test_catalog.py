@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from core import pretrained
-from core.catalog import Catalog
+from core.catalog import Catalog, pretrained
 from core.settings import Settings
 from tests.sae_folders import RELEASES, user_catalog, write_bundle
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from core.engine import Engine
-from core.model_guard import size_in_bytes
+from core.engine.guard import size_in_bytes
 from core.models import Model, cache_sites, hooks_at
 from core.saes import decode, encode
 from tests.builders import write_tiny_gpt2
@@ -206,7 +206,7 @@ def bridge_engine(folder: Path) -> tuple[Engine, str]:
 
 @pytest.fixture(scope="module")
 def hooked_engine(folder: Path) -> tuple[Engine, str]:
-    from core.loaders import Loaders
+    from core.engine.loaders import Loaders
     from core.models import load_model
 
     def load_hooked(location: str, **options: Any) -> Model:

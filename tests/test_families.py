@@ -2,9 +2,8 @@
 
 import pytest
 
-from core import pretrained
-from core.catalog import Catalog
-from core.families import guess_hook, width_from_names
+from core.catalog import Catalog, pretrained
+from core.catalog.families import guess_hook, width_from_names
 from core.settings import Settings
 from tests.sae_folders import write_bundle
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from core import fingerprint as module
-from core.fingerprint import fingerprint
+from core.store import fingerprint as module
+from core.store.fingerprint import fingerprint
 
 WEIGHTS = torch.arange(24, dtype=torch.float32).reshape(4, 6) / 7
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from core.catalog.pretrained import read_pretrained
 from core.hub import DownloadPlan, PlannedFile, explain_hub_error
-from core.hub_files import files_of_model, files_of_sae
-from core.pretrained import read_pretrained
+from core.hub.files import files_of_model, files_of_sae
 from tests.hub_contents import GEMMA_REPO, RES_JB_REPO, SPLITTING_REPO
 
 REPOSITORY = Path(__file__).resolve().parent.parent

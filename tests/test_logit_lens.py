@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from core.logit_lens import residual_directions, top_tokens
-from core.model_hooks import Model, run_with_replacements
+from core.models.hooks import Model, run_with_replacements
 from tests.builders import make_sae
 
 

@@ -6,7 +6,6 @@ from sae_lens import SAE
 from torch import Tensor
 
 from core.models import Model, cache_sites, run_with_replacements
-from core.sae_checks import same_model
 from core.saes import (
     check_fits,
     decode,
@@ -15,6 +14,7 @@ from core.saes import (
     sae_hook_name,
     sae_layer,
 )
+from core.saes.checks import same_model
 from tests.builders import SAE_ARCHITECTURES, make_sae
 
 SITES = [

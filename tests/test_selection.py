@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from core.catalog import Catalog
-from core.choices import Choices, read_choices
-from core.markup import escape_markdown, exact_markdown, shaded_tokens, visible_token
-from core.selection import (
+from core.settings import Settings
+from core.view.choices import Choices, read_choices
+from core.view.markup import escape_markdown, exact_markdown, shaded_tokens, visible_token
+from core.view.selection import (
     Selection,
     default_selection,
     needs_published_list,
@@ -18,7 +19,6 @@ from core.selection import (
     with_release,
     with_sae,
 )
-from core.settings import Settings
 from tests.sae_folders import put_sae, write_bundle
 
 MIDDLE = Selection("docs-small", "docs-small-res", "blocks.1.hook_resid_pre")

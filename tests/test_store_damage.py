@@ -12,8 +12,8 @@ import diskcache
 import pytest
 
 from core.store import BYTES, JSON, Key, Store
-from core.store_disk import SafeCache, SafeDisk
-from core.store_frame import DamagedEntry, pack
+from core.store.disk import SafeCache, SafeDisk
+from core.store.frame import DamagedEntry, pack
 from tests.test_store import key, run_python
 
 BLOCK = bytes(range(256)) * 400  # above the threshold: kept in a file in either tier

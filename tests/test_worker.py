@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
-from core.progress import JobCancelled, Progress
+from core.jobs.progress import JobCancelled, Progress
 from core.worker import WorkerDied, WorkerProcess, function_name
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -105,7 +105,7 @@ def test_arrays_go_there_and_back(worker):
 def test_the_worker_itself_loads_nothing_large():
     with WorkerProcess(warm=()) as worker:
         loaded = worker.run("builtins:eval", "set(__import__('sys').modules)")
-    assert "core.worker_child" in loaded or "core" in loaded
+    assert "core.worker.child" in loaded or "core" in loaded
     assert not {"torch", "streamlit", "pandas", "numpy"} & loaded
 
 

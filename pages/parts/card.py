@@ -3,17 +3,17 @@
 import streamlit as st
 
 from core import resources
-from core.entries import SaeEntry
-from core.markup import escape_markdown
-from core.sae_facts import SaeFacts, facts_of
-from core.selection import Selection, to_parameters
+from core.catalog.entries import SaeEntry
+from core.view.markup import escape_markdown
+from core.view.sae_facts import SaeFacts, facts_of
+from core.view.selection import Selection, to_parameters
 from pages.parts import view_state
 
 
 def draw(selection: Selection, entry: SaeEntry, *, loaded: bool) -> None:
     """The card; unknown figures are said to be unknown, not left out."""
     if loaded:
-        from core.latent_view import read_card  # brings torch, so not before it is there
+        from core.view.latent_view import read_card  # brings torch, so not before it is there
 
         found = read_card(resources.engine(), selection)
         view_state.remember_width(entry, found.d_sae)

@@ -8,7 +8,7 @@ import streamlit as st
 
 from core.hub import explain_hub_error
 from core.jobs import JobFailed
-from core.markup import escape_markdown
+from core.view.markup import escape_markdown
 
 log = logging.getLogger(__name__)
 

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from core import resources
-from core.markup import visible_token
-from core.selection import Selection
+from core.view.markup import visible_token
+from core.view.selection import Selection
 from pages.parts.polling import reserve_room
 
 if TYPE_CHECKING:
-    from core.latent_view import LatentTokens, TokenEffect
+    from core.view.latent_view import LatentTokens, TokenEffect
 
 TABLE_HEIGHT = 388
 _TOKEN_HELP = "␣ is a space and ↵ a line break. Tokens are the pieces of text that the model reads."
@@ -18,7 +18,7 @@ _TOKEN_HELP = "␣ is a space and ↵ a line break. Tokens are the pieces of tex
 
 def draw(selection: Selection) -> None:
     """Both tables; the selection must be loaded."""
-    from core.latent_view import latent_tokens  # brings torch, so not before it is there
+    from core.view.latent_view import latent_tokens  # brings torch, so not before it is there
 
     found = latent_tokens(resources.engine(), selection)
     boosted, suppressed = st.columns(2)

@@ -5,7 +5,7 @@ import streamlit as st
 from core import resources
 from core.device import format_bytes
 from core.jobs import JobManager, JobState, JobView
-from core.markup import escape_markdown
+from core.view.markup import escape_markdown
 
 _MOST_FINISHED = 5
 _STATES = {

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from core import resources
-from core.markup import shaded_tokens, visible_token
-from core.selection import Selection
+from core.view.markup import shaded_tokens, visible_token
+from core.view.selection import Selection
 
 if TYPE_CHECKING:
-    from core.latent_view import TextActivations
+    from core.view.latent_view import TextActivations
 
 _TEXT = "live_text"
 _EXAMPLE = (
@@ -38,7 +38,7 @@ def draw(selection: Selection, text: str) -> None:
     if not text.strip():
         st.caption("Type a few words above to see where this latent is active.")
         return
-    from core.latent_view import text_activations  # brings torch, so not before it is there
+    from core.view.latent_view import text_activations  # brings torch, so not before it is there
 
     found = text_activations(resources.engine(), selection, text)
     strongest = max((*found.activations, 0.0))

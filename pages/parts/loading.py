@@ -6,15 +6,16 @@ from typing import Any
 
 import streamlit as st
 
-from core import loading, resources
+from core import resources
+from core.catalog.entries import SaeEntry
 from core.device import format_bytes
-from core.entries import SaeEntry
 from core.hub import DownloadPlan
 from core.jobs import Job, JobState
-from core.loading import LoadPlan
-from core.markup import escape_markdown
-from core.selection import Selection
-from core.warm_up import problem_of
+from core.view import loading
+from core.view.loading import LoadPlan
+from core.view.markup import escape_markdown
+from core.view.selection import Selection
+from core.view.warm_up import problem_of
 from pages.parts import jobs_panel
 from pages.parts.polling import rerun_when
 

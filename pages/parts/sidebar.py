@@ -5,10 +5,10 @@ import random
 import streamlit as st
 
 from core import resources
-from core.choices import Choices
+from core.catalog.entries import ModelEntry, ReleaseEntry
 from core.device import format_bytes, memory_report
-from core.entries import ModelEntry, ReleaseEntry
-from core.selection import Selection, with_model, with_release, with_sae
+from core.view.choices import Choices
+from core.view.selection import Selection, with_model, with_release, with_sae
 from pages.parts import view_state
 from pages.parts.polling import reserve_room
 from pages.parts.view_state import View

@@ -10,9 +10,15 @@ from dataclasses import dataclass
 import streamlit as st
 
 from core import resources
-from core.choices import Choices, read_choices
-from core.entries import SaeEntry
-from core.selection import PARAMETERS, Selection, needs_published_list, parse_link, to_parameters
+from core.catalog.entries import SaeEntry
+from core.view.choices import Choices, read_choices
+from core.view.selection import (
+    PARAMETERS,
+    Selection,
+    needs_published_list,
+    parse_link,
+    to_parameters,
+)
 
 _SELECTION, _PROBLEMS, _CHOSEN = "view_selection", "view_problems", "view_chosen"
 _LINK, _LINK_BEFORE, _WRITTEN_AT = "view_link", "view_link_before", "view_link_written_at"

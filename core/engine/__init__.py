@@ -1,0 +1,319 @@
+"""Who may touch this model now, and what is evicted?
+
+    with engine.use("gpt2-small", saes=[("gpt2-small-res-jb", "blocks.8.hook_resid_pre")]) as (
+        model,
+        (sae,),
+    ):
+        ...  # this thread alone runs this model
+
+A model shared between threads returns other users' activations, so nothing else may hold on to a
+model or an SAE: they are only valid inside the `with`. Keep leases short (a batch, not a job), so
+that others get their turn in between.
+"""
+
+import threading
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from core import device as devices
+from core.catalog import Catalog
+from core.catalog.entries import ModelEntry, SaeEntry
+from core.engine.loaders import Loaders
+from core.engine.locks import ModelLocks, Variant
+from core.engine.residents import EngineMemoryError, Resident, Residents, free_caches
+from core.hub import Progress
+
+if TYPE_CHECKING:
+    from sae_lens import SAE
+
+    from core.models.hooks import Model
+
+__all__ = ["Engine", "EngineMemoryError", "LoadedObject"]
+
+SaeName = tuple[str, str]
+"""`(release, sae_id)`."""
+
+BUDGET_SHARE = 0.8
+"""Share of the memory free at the start that the engine may fill by default."""
+
+
+@dataclass(frozen=True)
+class LoadedObject:
+    """One line of the sidebar's list of what is loaded."""
+
+    name: str
+    """Model, or `release / sae_id`."""
+    kind: str
+    """`model` or `sae`."""
+    model: str
+    """Model whose lock it is under."""
+    n_bytes: int
+    """Size of its tensors."""
+    device: str
+    """Where it lives."""
+    in_use: bool
+    """Whether a lease holds it or waits for it."""
+    used_at: float
+    """Last use, in seconds since the epoch."""
+
+
+@dataclass(frozen=True)
+class _Key:
+    model: str
+    variant: Variant = ()
+    sae: SaeName | None = None
+    version: str = ""
+
+
+class Engine:
+    """Owns every loaded model and SAE: one lock a model, one budget of memory for all.
+
+    An SAE is loaded once per model that it is used with, because it is guarded by that model's
+    lock. Grad mode belongs to the thread, not to the engine: analysis functions set their own,
+    and a lease puts back what it found.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        *,
+        device: str = "auto",
+        dtype: str = "float32",
+        memory_budget_bytes: int | None = None,
+        loaders: Loaders | None = None,
+    ) -> None:
+        """Nothing is imported or loaded before the first `use`.
+
+        Args:
+            catalog: says what names mean.
+            device: as `core.device.choose_device` takes it.
+            dtype: of the models; SAEs stay in float32.
+            memory_budget_bytes: most that may be loaded; by default 80 % of what is free on the
+                device at the first load.
+            loaders: functions that load; those of `core` by default.
+        """
+        self.catalog = catalog
+        self._requested_device, self.dtype = device, dtype
+        self._budget = memory_budget_bytes
+        self._loaders = loaders or Loaders()
+        self._residents = Residents(self._budget_bytes, size_of=self._loaders.size_of)
+        self._locks = ModelLocks()
+        self._building = threading.RLock()
+        self._fitting: set[tuple[int, int]] = set()
+        self._device: str | None = None
+
+    @property
+    def device(self) -> str:
+        """Device that everything is loaded to; imports torch when first asked."""
+        if self._device is None:
+            self._device = devices.choose_device(self._requested_device)
+        return self._device
+
+    @contextmanager
+    def use(
+        self,
+        model_name: str,
+        saes: Iterable[SaeName] = (),
+        *,
+        processing: Mapping[str, bool] | None = None,
+        progress: Progress | None = None,
+    ) -> Iterator[tuple["Model", list["SAE"]]]:
+        """A model and SAEs that fit it, for this thread alone until the block ends.
+
+        What is missing is loaded first, without holding the model's lock. Afterwards grad mode
+        and the model are as before: hooks (permanent ones too), attached SAEs, gradients and
+        modes that the block left behind are removed.
+
+        Args:
+            model_name: as `Catalog.model` takes it.
+            saes: `(release, sae_id)` of each SAE.
+            processing: weight processing to use instead of what the SAEs ask for; each
+                combination is a model of its own.
+            progress: called with bytes done, bytes in total and a message, while loading and
+                while waiting for others; what it raises ends the wait and is raised here.
+
+        Raises:
+            ValueError: unknown names, an SAE that does not fit, no room, a second model within a
+                lease of another.
+            EngineMemoryError: memory ran out inside the block.
+            OSError: downloads that failed (`core.hub.explain_hub_error`).
+        """
+        model_entry = self.catalog.model(model_name)
+        entries = [self.catalog.entry(release, sae_id) for release, sae_id in saes]
+        problems = [model_entry.problem, *(entry.problem for entry in entries)]
+        for problem in filter(None, problems):
+            raise ValueError(problem)
+        self._locks.check_nesting(model_entry.name)
+        with ExitStack() as pins:
+            sae_residents = [
+                self._pin(pins, self._sae(model_entry, entry, progress)) for entry in entries
+            ]
+            loaded = [resident.value for resident in sae_residents]
+            flags = self._processing(entries, loaded) if processing is None else processing
+            variant = tuple(sorted(flags.items()))
+            model_resident = self._pin(pins, self._model(model_entry, variant, progress))
+            hold = self._locks.hold(model_entry.name, variant=variant, progress=progress)
+            pins.enter_context(hold)
+            for entry, resident in zip(entries, sae_residents, strict=True):
+                self._check_pair(model_entry, model_resident, entry, resident)
+            with self._lease(model_resident.value, loaded):
+                yield model_resident.value, loaded
+
+    def loaded(self) -> tuple[LoadedObject, ...]:
+        """What is loaded, most recently used first; never waits for a lease."""
+        return tuple(self._describe(resident) for resident in self._residents.listing())
+
+    def unload(self, model_name: str | None = None) -> int:
+        """Unload a model, all its variants and its SAEs, or everything idle; returns bytes freed.
+
+        Raises:
+            ValueError: the model named is in use.
+        """
+        if model_name is None:
+            return self._residents.evict()
+        name = self.catalog.model(model_name).name
+        if any(it.model == name and it.in_use for it in self.loaded()):
+            raise ValueError(f"{name} is in use; try again when its task has finished.")
+        return self._residents.evict(lambda key: isinstance(key, _Key) and key.model == name)
+
+    def _describe(self, resident: Resident) -> LoadedObject:
+        key = resident.key
+        assert isinstance(key, _Key)
+        return LoadedObject(
+            name=" / ".join(key.sae) if key.sae else key.model,
+            kind="sae" if key.sae else "model",
+            model=key.model,
+            n_bytes=resident.n_bytes,
+            device=self.device,
+            in_use=resident.users > 0,
+            used_at=resident.used_at,
+        )
+
+    def _budget_bytes(self) -> int:
+        if self._budget is None:
+            self._budget = int(BUDGET_SHARE * devices.memory_free(self.device))
+        return self._budget
+
+    def _pin(self, pins: ExitStack, resident: Resident) -> Resident:
+        pins.callback(self._residents.release, resident)
+        return resident
+
+    def _sae(self, model: ModelEntry, entry: SaeEntry, progress: Progress | None) -> Resident:
+        def load(report: Progress) -> Any:
+            self._prepare(entry, f"SAE {entry.sae_id}", report)
+            with self._building:
+                return self._guarded(lambda: self._loaders.load_sae(entry, device=self.device))
+
+        key = _Key(model=model.name, sae=entry.key, version=entry.version)
+        return self._residents.acquire(key, load, progress=progress)
+
+    def _model(self, entry: ModelEntry, variant: Variant, progress: Progress | None) -> Resident:
+        held = self._locks.held
+        if held is not None and held[1] != variant:
+            # Loading it could wait for a thread that waits for this one's lease.
+            raise ValueError(
+                f"This thread already holds {entry.name} with other weight processing; leave its "
+                "`with engine.use(...)` first."
+            )
+
+        def build() -> Any:
+            return self._loaders.load_model(
+                entry.location, device=self.device, dtype=self.dtype, **dict(variant)
+            )
+
+        def load(report: Progress) -> Any:
+            self._prepare(entry, entry.name, report)
+            with ExitStack() as held:
+                if self.dtype != "float32":
+                    # transformers sets torch's default dtype, which all threads share, while it
+                    # builds a model; in float32 that changes nothing.
+                    held.enter_context(self._locks.hold_all())
+                held.enter_context(self._building)
+                return self._guarded(build)
+
+        key = _Key(model=entry.name, variant=variant)
+        return self._residents.acquire(key, load, progress=progress)
+
+    def _prepare(self, entry: SaeEntry | ModelEntry, what: str, report: Progress) -> None:
+        n_bytes = self._loaders.fetch(entry, device=self.device, dtype=self.dtype, progress=report)
+        self._residents.make_room(n_bytes or 0, what)
+        report(0, None, f"loading {what} into memory")
+
+    def _guarded(self, build: Callable[[], Any]) -> Any:
+        """Build an object; when memory runs out, once more after unloading what is idle."""
+        from core.engine.guard import is_out_of_memory
+
+        try:
+            return build()
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            traceback.clear_frames(error.__traceback__)
+        self._residents.evict()
+        free_caches()
+        try:
+            return build()
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise self._memory_error("while loading") from error
+
+    def _processing(self, entries: list[SaeEntry], saes: list[Any]) -> Mapping[str, bool]:
+        """What all SAEs ask for; without SAEs, that of the lease around this one, if any."""
+        wishes = [dict(self._loaders.processing_of(sae)) for sae in saes]
+        for entry, wish in zip(entries, wishes, strict=True):
+            if wish != wishes[0]:
+                raise ValueError(
+                    f"{entries[0].sae_id} of {entries[0].release} and {entry.sae_id} of "
+                    f"{entry.release} were trained on differently processed weights "
+                    f"({wishes[0] or 'default'} and {wish or 'default'}); use them one at a time, "
+                    "or give processing= yourself."
+                )
+        held = self._locks.held
+        return wishes[0] if wishes else dict(held[1]) if held else {}
+
+    def _check_pair(
+        self, model: ModelEntry, on: Resident, entry: SaeEntry, resident: Resident
+    ) -> None:
+        pair = (on.serial, resident.serial)
+        if pair in self._fitting:
+            return
+        # Local names are the catalog's business; it has found out which model they mean.
+        is_own = entry.model in (model.name, model.base_model)
+        name = None if is_own else model.name
+        self._loaders.check_fits(resident.value, on.value, model_name=name)
+        self._fitting.add(pair)
+
+    @contextmanager
+    def _lease(self, model: Any, saes: list[Any]) -> Iterator[None]:
+        import torch
+
+        from core.engine.guard import ModelGuard, is_out_of_memory
+
+        guard = ModelGuard(
+            module for module in (model, *saes) if isinstance(module, torch.nn.Module)
+        )
+        grad_enabled = torch.is_grad_enabled()
+        try:
+            yield
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, EngineMemoryError) or not is_out_of_memory(error):
+                raise
+            # The frames of the failed computation hold the tensors that filled the memory.
+            traceback.clear_frames(error.__traceback__)
+            self._residents.evict()
+            free_caches()
+            raise self._memory_error("in this task") from error
+        finally:
+            torch.set_grad_enabled(grad_enabled)
+            guard.restore()
+
+    def _memory_error(self, when: str) -> EngineMemoryError:
+        free = devices.format_bytes(devices.memory_free(self.device))
+        return EngineMemoryError(
+            f"Memory on {self.device} ran out {when}. Everything idle was unloaded and {free} is "
+            "free now: try again with a smaller batch, fewer or narrower SAEs, or a smaller model."
+        )

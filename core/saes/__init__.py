@@ -1,0 +1,265 @@
+"""Load SAEs, encode and decode with them, and say what an SAE is.
+
+`encode` and `decode` never change the SAE, and do what an SAE's own methods need care for: SAEs of
+`hook_z` that decode before they ever encoded, activations whose heads are flattened, and SAEs that
+normalise their input and undo that on their output.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import copy
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from sae_lens import SAE
+from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
+from safetensors.torch import load_file
+from torch import Tensor
+
+from core.device import choose_device
+from core.models.hooks import layer_of_hook
+from core.saes.checks import check_fits, check_release, check_sae_folder, folder_errors
+
+__all__ = [
+    "SaeCard",
+    "check_fits",
+    "decode",
+    "encode",
+    "load_sae",
+    "load_sae_from_disk",
+    "reconstruct",
+    "sae_card",
+    "sae_hook_name",
+    "sae_layer",
+]
+
+_RUNTIME_NORMS = {"layer_norm": ("ln_mu", "ln_std"), "constant_norm_rescale": ("x_norm_coeff",)}
+"""Normalisations that measure each input, with the attributes sae_lens keeps in between."""
+
+
+@dataclass(frozen=True)
+class SaeCard:
+    """What an SAE is, in the words of its config; None where nothing is known."""
+
+    architecture: str
+    """Such as "standard", "jumprelu", "topk", "gated" or "transcoder"."""
+    model_name: str | None
+    """Model it was trained on, as its author named it."""
+    hook_name: str
+    """Site it reads."""
+    layer: int | None
+    """Layer of that site; None outside the blocks."""
+    d_in: int
+    """Numbers it reads a position."""
+    d_sae: int
+    """Number of latents."""
+    dtype: str
+    """Precision it computes in, such as "float32"."""
+    dataset: str | None
+    """Dataset it was trained on."""
+    context_size: int | None
+    """Length of the training contexts, in tokens."""
+    neuronpedia_id: str | None
+    """Such as "gpt2-small/8-res-jb"."""
+    l0: float | None
+    """Mean number of active latents a token, as published or from the stored firing rates."""
+
+
+def load_sae(release: str, sae_id: str, *, device: str | torch.device | None = None) -> SAE:
+    """One published SAE (downloaded or cached), float32, in eval mode, with frozen parameters.
+
+    Raises ValueError, naming close ones, for an unknown release or id. Errors of huggingface_hub
+    pass through; `core.hub` puts them into words.
+    """
+    check_release(release, sae_id)
+    with _quiet():
+        sae = SAE.from_pretrained(release, sae_id, device=_device(device), dtype="float32")
+    return _frozen(sae)
+
+
+def load_sae_from_disk(path: str | Path, *, device: str | torch.device | None = None) -> SAE:
+    """The SAE in a folder of cfg.json and sae_weights.safetensors, as `sae.save_model` writes it.
+
+    In eval mode, with frozen parameters; computes in float32 whatever it is stored in. Raises
+    ValueError, saying what to do, when the folder lacks something, is corrupted, or holds a
+    pickle (which is not opened).
+    """
+    folder = Path(path).expanduser()
+    check_sae_folder(folder)
+    with _quiet(), folder_errors(folder):
+        sae = SAE.load_from_disk(folder, device=_device(device), dtype="float32")
+    for name, parameter in sae.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise ValueError(f"{name} in {folder} holds NaN or infinity; save the SAE again.")
+    return _frozen(sae)
+
+
+def encode(sae: SAE, activations: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_sae"]:
+    """Latents of `activations`, which are `[..., d_in]`, or `[..., n_heads, d_head]` at hook_z.
+
+    Casts to the SAE's device and dtype; gradients flow. Raises ValueError for another width.
+    """
+    flat = _flatten(sae, activations)
+    latents = _flat_view(sae).encode(flat)
+    # What the SAE noted about this input must not reach a later, unrelated decode.
+    for name in _RUNTIME_NORMS.get(sae.cfg.normalize_activations, ()):
+        sae.__dict__.pop(name, None)
+    return latents
+
+
+def decode(
+    sae: SAE,
+    latents: Float[Tensor, "... d_sae"],
+    *,
+    like: Float[Tensor, "... d_in"] | None = None,
+    d_head: int | None = None,
+) -> Float[Tensor, "... d_in"]:
+    """Activations that the SAE writes for `latents` (`[..., d_out]` for transcoders).
+
+    An SAE of hook_z gives `[..., n_heads, d_head]`: d_head is taken from the argument, else from
+    the last dimension of `like`, else from what the SAE last encoded by itself. An SAE that
+    normalises each input (layer_norm) needs `like`, the activations that were encoded.
+
+    Raises ValueError when that is not known.
+    """
+    view = _flat_view(sae)
+    norm = sae.cfg.normalize_activations
+    is_transcoder = hasattr(sae.cfg, "d_out")
+    if norm in _RUNTIME_NORMS and not is_transcoder:
+        if like is None:
+            raise ValueError(
+                f"This SAE normalises each input ({norm}): give decode the activations that were "
+                "encoded, as like=activations."
+            )
+        # Its closures note mean and scale on the SAE, and decode below takes them off again.
+        sae.run_time_activation_norm_fn_in(_flatten(sae, like))
+    flat = view.decode(latents.to(device=sae.W_dec.device, dtype=sae.W_dec.dtype))
+    if not _reads_heads(sae):
+        return flat
+    if d_head is None and like is not None:
+        d_head = like.shape[-1]
+    d_head = d_head or getattr(sae, "d_head", None)
+    if not d_head:
+        raise ValueError(
+            "This SAE writes heads, whose width it does not know before it has encoded: give "
+            "decode d_head=model.cfg.d_head, or like=activations."
+        )
+    if sae.cfg.d_in % d_head:
+        raise ValueError(f"d_head {d_head} does not divide the SAE's d_in {sae.cfg.d_in}.")
+    return flat if d_head == sae.cfg.d_in else flat.unflatten(-1, (-1, d_head))
+
+
+def reconstruct(sae: SAE, activations: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_in"]:
+    """The SAE's version of `activations`, in their shape (a transcoder's output for that input).
+
+    In the SAE's dtype; the SAE's error is `activations - reconstruct(sae, activations)`.
+    """
+    output = decode(sae, encode(sae, activations), like=activations)
+    skip = getattr(sae, "W_skip", None)
+    if isinstance(skip, Tensor):
+        output = output + _flatten(sae, activations) @ skip.T
+    return output
+
+
+def sae_hook_name(sae: SAE) -> str:
+    """Site that the SAE reads. Raises ValueError when its metadata does not say."""
+    hook_name = sae.cfg.metadata.hook_name
+    if not isinstance(hook_name, str):
+        raise ValueError(
+            "The SAE does not say which site it reads; add hook_name to metadata in its cfg.json."
+        )
+    return hook_name
+
+
+def sae_layer(sae: SAE) -> int | None:
+    """Layer of the site that the SAE reads; None outside the blocks."""
+    return layer_of_hook(sae_hook_name(sae))
+
+
+def sae_card(
+    sae: SAE,
+    *,
+    release: str | None = None,
+    sae_id: str | None = None,
+    folder: str | Path | None = None,
+) -> SaeCard:
+    """Summary of an SAE.
+
+    `release` and `sae_id` add what sae_lens' directory knows, `folder` what sparsity.safetensors
+    there says (log10 of each latent's firing rate).
+    """
+    metadata = sae.cfg.metadata
+    listed = get_pretrained_saes_directory().get(release or "")
+    l0 = listed.expected_l0.get(sae_id) if listed and sae_id else None
+    rates = Path(folder) / "sparsity.safetensors" if folder else None
+    if not l0 and rates and rates.is_file():
+        l0 = float((10 ** load_file(rates)["sparsity"].float()).sum())
+    neuronpedia_id = metadata.neuronpedia_id
+    if neuronpedia_id is None and listed and sae_id:
+        neuronpedia_id = listed.neuronpedia_id.get(sae_id)
+    return SaeCard(
+        architecture=sae.cfg.architecture(),
+        model_name=metadata.model_name,
+        hook_name=sae_hook_name(sae),
+        layer=sae_layer(sae),
+        d_in=sae.cfg.d_in,
+        d_sae=sae.cfg.d_sae,
+        dtype=str(sae.W_dec.dtype).removeprefix("torch."),
+        dataset=metadata.dataset_path,
+        context_size=metadata.context_size,
+        neuronpedia_id=neuronpedia_id,
+        l0=float(l0) if l0 else None,
+    )
+
+
+def _frozen(sae: SAE) -> SAE:
+    # nn.Module.eval would do, but SAEs answer len() and indexing: never test one for truth.
+    sae.eval()
+    sae.requires_grad_(False)
+    return sae
+
+
+def _reads_heads(sae: SAE) -> bool:
+    return sae.cfg.reshape_activations == "hook_z"
+
+
+def _flatten(sae: SAE, activations: Tensor) -> Tensor:
+    """`[..., d_in]`, on the SAE's device and in its dtype."""
+    d_in = sae.cfg.d_in
+    flat = activations
+    if activations.shape[-1] != d_in and _reads_heads(sae) and activations.dim() >= 2:
+        flat = activations.flatten(-2)
+    if flat.shape[-1] != d_in:
+        raise ValueError(
+            f"Activations {list(activations.shape)} do not fit the SAE, which reads {d_in} numbers "
+            f"a position at {sae.cfg.metadata.hook_name}."
+        )
+    return flat.to(device=sae.W_dec.device, dtype=sae.W_dec.dtype)
+
+
+def _flat_view(sae: SAE) -> SAE:
+    """The same SAE (shared parameters and hooks) with the reshaping of heads switched off.
+
+    sae_lens learns d_head from the first input and keeps it; a shallow copy leaves that, and what
+    other threads see, alone.
+    """
+    if not _reads_heads(sae):
+        return sae
+    view = copy(sae)
+    view.turn_off_forward_pass_hook_z_reshaping()
+    return view
+
+
+def _device(device: str | torch.device | None) -> str:
+    return choose_device(str(device) if device is not None else "auto")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    # The advice on loading the model is followed by `core.models.processing_for_sae`.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"\s*This SAE has non-empty model_from")
+        yield

@@ -1,0 +1,1 @@
+"""What pages show and keep in their address, worked out without Streamlit."""

@@ -1,0 +1,101 @@
+"""What must be fetched before a selection can be looked at, and fetching it: the work of jobs."""
+
+from dataclasses import dataclass
+from types import TracebackType
+
+from core.catalog import Catalog
+from core.catalog.entries import SaeEntry
+from core.engine import Engine
+from core.hub import DownloadPlan, explain_hub_error, plan_download
+from core.jobs.progress import Progress
+from core.view.selection import Selection
+
+
+@dataclass(frozen=True)
+class LoadPlan:
+    """What loading one selection takes: its model and its SAE."""
+
+    parts: tuple[DownloadPlan, ...]
+    """The model's plan and the SAE's."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing has to be downloaded."""
+        return all(part.complete for part in self.parts)
+
+    @property
+    def bytes_to_download(self) -> int:
+        """Bytes still to fetch."""
+        return sum(part.bytes_to_download for part in self.parts)
+
+    @property
+    def memory_needed(self) -> int:
+        """Most memory needed at once: one part being loaded beside those that are there."""
+        peaks, kept = [0], 0
+        for part in self.parts:
+            peaks.append(kept + part.memory_needed)
+            kept += part.bytes_in_memory
+        return max(peaks)
+
+    @property
+    def problem(self) -> str | None:
+        """Why this cannot be done here, or None."""
+        return next((part.problem for part in self.parts if part.problem), None)
+
+
+class HubErrorsInWords:
+    """A `with` block in which errors of the hub become ValueErrors that say what to do."""
+
+    def __enter__(self) -> "HubErrorsInWords":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if not isinstance(error, Exception) or isinstance(error, ValueError):
+            return
+        sentence = explain_hub_error(error)
+        # What has no explanation comes back as "Type: text"; that is not the hub's doing.
+        if not sentence.startswith(f"{type(error).__name__}:"):
+            raise ValueError(sentence) from error
+
+
+def load_key(selection: Selection, entry: SaeEntry) -> str:
+    """Key of the job that loads `selection`; the latent does not matter."""
+    return f"load:{selection.model}:{selection.release}:{selection.sae_id}:{entry.version}"
+
+
+def plan_key(selection: Selection, entry: SaeEntry) -> str:
+    """Key of the job that finds out what loading `selection` takes."""
+    return f"plan:{load_key(selection, entry)}"
+
+
+def is_loaded(engine: Engine, selection: Selection) -> bool:
+    """Whether the model and the SAE of `selection` are in memory."""
+    here = {(it.kind, it.name) for it in engine.loaded() if it.model == selection.model}
+    return {("model", selection.model), ("sae", " / ".join(selection.sae))} <= here
+
+
+def plan(engine: Engine, catalog: Catalog, selection: Selection, progress: Progress) -> LoadPlan:
+    """What loading `selection` takes; asks the hub for sizes, fetches nothing."""
+    with HubErrorsInWords():
+        progress.update(0, 2, message="asking for sizes")
+        model = plan_download(
+            catalog.model(selection.model), device=engine.device, dtype=engine.dtype
+        )
+        progress.update(1, 2, message="asking for sizes")
+        sae = plan_download(catalog.entry(*selection.sae), device=engine.device)
+    return LoadPlan((model, sae))
+
+
+def load(engine: Engine, selection: Selection, progress: Progress) -> None:
+    """Download what is missing and load it; stays in memory until others need the room."""
+
+    def report(done: int, total: int | None, message: str) -> None:
+        progress.update(done, total, unit="bytes", message=message)
+
+    with HubErrorsInWords(), engine.use(selection.model, [selection.sae], progress=report):
+        pass
