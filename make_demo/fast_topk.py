@@ -17,7 +17,7 @@ from typing_extensions import override
 
 _AUX_ROWS = 256
 """Rows of a batch on which dead latents are revived; the full batch would dominate the step."""
-_MAX_AUX_LATENTS = 32
+_MAX_AUX_LATENTS = 64
 """Dead latents a row that try to explain the residual."""
 
 

@@ -83,8 +83,12 @@ class Pipeline:
         ]
         steps += [(f"saes/{plan.folder}", saes[plan], self._sae_stage(plan)) for plan in self.plans]
         steps.append(("tuned", tuned, self._tune))
-        everything = digest([step[1] for step in steps])
-        steps.append(("measured", everything, self._measure))
+        steps.append(("measured/models", digest(base, tuned), self._measure_base))
+        steps += [
+            (f"measured/{plan.folder}", digest(saes[plan], tuned), self._sae_measure(plan))
+            for plan in self.plans
+            if plan.shipped
+        ]
         for name, inputs, work in steps:
             self.stages.run(name, inputs, work)
             if name == until:
@@ -206,7 +210,7 @@ class Pipeline:
         model = GPT2LMHeadModel.from_pretrained(self._path(stage) / "model", dtype=torch.float32)
         return model.eval()
 
-    def _measure(self, folder: Path) -> dict[str, Any]:
+    def _measure_base(self, folder: Path) -> dict[str, Any]:
         base = self._hugging_face("base")
         trigram = KneserNeyTrigram(self._tokens("train"), self.recipe.corpus.vocab_size)
         context = self.recipe.base.context
@@ -217,38 +221,59 @@ class Pipeline:
                 name: language_loss(base, self._tokens(name), trigram, context=context)
                 for name in ("held_out_docstrings", "held_out_packages")
             },
-            "saes": {},
-            "reading": {},
         }
-        logger.info("base: %s, %s", result["language"], result["induction"])
-        held_out = self._windows(
-            "held_out_docstrings", min(100_000, self.recipe.saes.tokens), seed=17
+        logger.info("base model: %s", result)
+        return result
+
+    @cached_property
+    def _measuring_windows(self) -> tuple[torch.Tensor, torch.Tensor]:
+        n = self.recipe.saes.tokens
+        return (
+            self._windows("held_out_docstrings", min(100_000, n), seed=17),
+            self._windows("train", min(200_000, n), seed=19),
         )
-        more = self._windows("train", min(200_000, self.recipe.saes.tokens), seed=19)
-        reader = VectorReader(self._hugging_face("tuned"), self._tokenizer)
-        words = word_tokens(self._tokenizer)
-        for plan in self.plans:
+
+    @cached_property
+    def _reader(self) -> VectorReader:
+        return VectorReader(self._hugging_face("tuned"), self._tokenizer)
+
+    def _sae_measure(self, plan: SaePlan) -> Callable[[Path], dict[str, Any]]:
+        def work(folder: Path) -> dict[str, Any]:
             sae = self._sae(plan)
-            if not plan.shipped:
-                continue
+            held_out, more = self._measuring_windows
             quality = sae_quality(self._processed_base, sae, held_out, more_windows=more)
-            result["saes"][plan.folder] = {"width": plan.width, **quality}
-            logger.info("%s: %s", plan.folder, quality)
+            result: dict[str, Any] = {"quality": {"width": plan.width, **quality}}
             layer = plan.residual_layer
             if plan.release == "docs-small-res" and layer in self.recipe.tune.layers:
                 sample = self._residuals[layer]
+                words = word_tokens(self._tokenizer)
                 found = word_latents(latent_words(sae, sample), words)
-                score = asdict(reading_score(reader, sae, found, sample, layer=layer))
-                result["reading"][plan.folder] = score
-                logger.info("%s: %s", plan.folder, score)
-        scores = result["reading"].values()
-        result["reading_mean"] = {
-            key: float(np.mean([score[key] for score in scores])) for key in ("f1", "shuffled_f1")
+                score = reading_score(self._reader, sae, found, sample, layer=layer)
+                result["reading"] = asdict(score)
+            logger.info("%s: %s", plan.folder, result)
+            return result
+
+        return work
+
+    def _measured(self) -> dict[str, Any]:
+        """All measures, as the card takes them."""
+        results = self.stages.results
+        by_sae = {
+            plan.folder: results[f"measured/{plan.folder}"] for plan in self.plans if plan.shipped
         }
-        return result
+        reading = {folder: r["reading"] for folder, r in by_sae.items() if "reading" in r}
+        return {
+            **results["measured/models"],
+            "saes": {folder: r["quality"] for folder, r in by_sae.items()},
+            "reading": reading,
+            "reading_mean": {
+                key: float(np.mean([score[key] for score in reading.values()]))
+                for key in ("f1", "shuffled_f1")
+            },
+        }
 
     def _write_bundle(self) -> None:
-        measured = self.stages.results["measured"]
+        measured = self._measured()
         tokenizer_json = self._path("text") / "tokenizer.json"
         for stage, name in (("base", "docs-small"), ("tuned", "docs-small-it")):
             target = self.demo_dir / "models" / name

@@ -86,7 +86,7 @@ class SaeRecipe:
     """Optimiser steps of the narrowest and middle widths."""
     tuning_steps: int = 1000
     """Optimiser steps of the tuning-only SAEs."""
-    wide_steps: int = 1400
+    wide_steps: int = 800
     """Optimiser steps of SAEs of 16 × d_model and wider (their cost grows with the width)."""
     batch: int = 2048
     """Activations a step."""
