@@ -47,8 +47,7 @@ def test_catalog_offers_the_bundle_and_recognises_the_family():
     releases = {release.release for release in catalog.releases("docs-small", hub=False)}
     assert releases == {"docs-small-res", "docs-small-res-splitting", "docs-small-hook-z"}
     entry = catalog.entry("docs-small-res-splitting", "blocks.2.hook_resid_pre_1024")
-    widths = [member.width for member in catalog.family_of(entry).members]
-    assert widths == [256 * 2**n for n in range(7)]
+    assert catalog.family_of(entry).widths == tuple(256 * 2**n for n in range(7))
 
 
 @pytest.mark.parametrize("folder", METRICS)
