@@ -15,7 +15,7 @@ import pytest
 
 from core.store import ARRAYS, BYTES, FRAME, JSON, Key, Store, StoreError
 from core.store.disk import SafeDisk
-from core.store.file_lock import file_lock
+from core.store.process_lock import file_lock
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MIB = 1 << 20
@@ -206,7 +206,7 @@ def test_eight_threads_compute_once(tmp_path):
 
 
 def test_a_lock_whose_file_is_removed_on_release_still_excludes(tmp_path, monkeypatch):
-    monkeypatch.setattr("core.store.file_lock._POLL_SECONDS", 0.0)
+    monkeypatch.setattr("core.store.process_lock._POLL_SECONDS", 0.0)
     path, inside, overlaps = tmp_path / "lock", [], []
 
     def work():

@@ -90,7 +90,12 @@ def wait_until(condition) -> None:
 
 
 def gone(pid: int) -> bool:
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    try:
+        process = psutil.Process(pid)
+        # The first thread may be a zombie while others are still dying; only then can it be reaped.
+        return process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1
+    except psutil.NoSuchProcess:
+        return True
 
 
 def test_arrays_go_there_and_back(worker):

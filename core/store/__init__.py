@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from core.store.codecs import ARRAYS, BYTES, FRAME, JSON, Codec, strict_json
-from core.store.file_lock import file_lock
+from core.store.process_lock import file_lock
 from core.store.tier import StoreError, Tier, TierUsage
 
 __all__ = [

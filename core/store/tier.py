@@ -19,8 +19,8 @@ import diskcache
 from diskcache.core import DEFAULT_SETTINGS
 
 from core.store.disk import DATABASE, SafeCache, SafeDisk, database_is_sound
-from core.store.file_lock import file_lock
 from core.store.frame import DamagedEntry, pack
+from core.store.process_lock import file_lock
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

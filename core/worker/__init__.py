@@ -141,7 +141,7 @@ class WorkerProcess:
     def _running_child(self) -> _Child:
         if self._closed:
             raise RuntimeError("The worker process is closed; make a new WorkerProcess.")
-        if self._child is not None and self._child.process.poll() is not None:
+        if self._child is not None and _has_ended(self._child):
             log.warning("The worker process ended while idle (%s)", self._child.process.returncode)
             self._drop()
         if self._child is None:
@@ -169,6 +169,11 @@ def function_name(function: str | Callable[..., Any]) -> str:
             " a module."
         )
     return f"{module}:{name}"
+
+
+def _has_ended(child: _Child) -> bool:
+    """Whether an idle child is gone; a ready one says nothing unasked, so it can only be EOF."""
+    return child.process.poll() is not None or (child.ready and child.channel.poll(0))
 
 
 def _spawn(warm: Sequence[str]) -> _Child:
