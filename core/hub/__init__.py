@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from core.device import format_bytes
-from core.hub.errors import explain_hub_error
+from core.hub.errors import explain_hub_error, hub_explanation
 from core.hub.file_checks import checksum_problem, safetensors_problem
 from core.hub.plan import DownloadPlan, PlannedFile, plan_download
 
@@ -24,6 +24,7 @@ __all__ = [
     "Progress",
     "download",
     "explain_hub_error",
+    "hub_explanation",
     "plan_download",
 ]
 

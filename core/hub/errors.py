@@ -21,16 +21,24 @@ def explain_hub_error(error: BaseException, *, plan: "DownloadPlan | None" = Non
         plan: the plan of what was loaded; its cached files are then checked, so that a damaged
             one can be named.
     """
+    sentence = hub_explanation(error, plan=plan)
+    if sentence is not None:
+        return sentence
+    if isinstance(error, ValueError):
+        # Those of the explorer say themselves what to do.
+        return str(error)
+    return f"{type(error).__name__}: {str(error).strip() or 'no details were given'}"
+
+
+def hub_explanation(error: BaseException, *, plan: "DownloadPlan | None" = None) -> str | None:
+    """As `explain_hub_error`, but None for an error that is not the hub's doing."""
     chain = list(_chain(error))
     for explain in (_explain_refusal, _explain_connection, _explain_file):
         for link in chain:
             sentence = explain(link, plan)
             if sentence is not None:
                 return sentence
-    if isinstance(error, ValueError):
-        # Those of the explorer say themselves what to do.
-        return str(error)
-    return f"{type(error).__name__}: {str(error).strip() or 'no details were given'}"
+    return None
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

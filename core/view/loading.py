@@ -6,7 +6,7 @@ from types import TracebackType
 from core.catalog import Catalog
 from core.catalog.entries import SaeEntry
 from core.engine import Engine
-from core.hub import DownloadPlan, explain_hub_error, plan_download
+from core.hub import DownloadPlan, hub_explanation, plan_download
 from core.jobs.progress import Progress
 from core.view.selection import Selection
 
@@ -57,9 +57,8 @@ class HubErrorsInWords:
     ) -> None:
         if not isinstance(error, Exception) or isinstance(error, ValueError):
             return
-        sentence = explain_hub_error(error)
-        # What has no explanation comes back as "Type: text"; that is not the hub's doing.
-        if not sentence.startswith(f"{type(error).__name__}:"):
+        sentence = hub_explanation(error)
+        if sentence is not None:
             raise ValueError(sentence) from error
 
 

@@ -6,7 +6,7 @@ from types import TracebackType
 
 import streamlit as st
 
-from core.hub import explain_hub_error
+from core.hub import hub_explanation
 from core.jobs import JobFailed
 from core.view.markup import escape_markdown
 
@@ -37,8 +37,8 @@ def sentence_for(error: Exception) -> str:
     if isinstance(error, ValueError | MemoryError | JobFailed) and str(error):
         return str(error)
     if isinstance(error, OSError):
-        sentence = explain_hub_error(error)
-        if not sentence.startswith(f"{type(error).__name__}:"):
+        sentence = hub_explanation(error)
+        if sentence is not None:
             return sentence
     reference = secrets.token_hex(4)
     log.error("Reference %s", reference, exc_info=error)
