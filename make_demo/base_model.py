@@ -165,6 +165,16 @@ def train(
     model.eval()
 
 
+def learning_rate(recipe: BaseRecipe, step: int) -> float:
+    """Factor on the peak rates: warm-up, flat, linear to 2 %; then warm-up and linear once more."""
+    again = step - recipe.steps
+    if again < 0:
+        decay = (1 - step / recipe.steps) / (1 - recipe.flat_fraction)
+        return min((step + 1) / recipe.warmup_steps, 1.0, 0.02 + 0.98 * decay)
+    warm = min((again + 1) / recipe.warmup_steps, 1.0)
+    return recipe.second_peak * min(warm, 0.02 + 0.98 * (1 - again / recipe.second_steps))
+
+
 def train_base(
     recipe: BaseRecipe,
     tokens: np.ndarray,
@@ -174,7 +184,7 @@ def train_base(
     checkpoint: Path,
     report: Callable[[int, float], None],
 ) -> GPT2LMHeadModel:
-    """Train the base model; the learning rate warms up, stays flat, then falls linearly to 2 %."""
+    """Train the base model through both cycles of the learning rate."""
     model = new_model(recipe, vocab_size)
     torch.nn.Module.to(model, device)  # transformers hides the method behind a decorator
     batches = TrainingBatches(tokens, recipe, vocab_size)
@@ -183,17 +193,13 @@ def train_base(
         batch = batches(step).to(device)
         return next_token_loss(model, batch, batch)
 
-    def rate_at(step: int) -> float:
-        decay = (1 - step / recipe.steps) / (1 - recipe.flat_fraction)
-        return min((step + 1) / recipe.warmup_steps, 1.0, 0.02 + 0.98 * decay)
-
     optimizers = make_optimizers(model, muon_lr=recipe.muon_lr, adam_lr=recipe.adam_lr)
     train(
         model,
         optimizers,
         loss_at,
-        steps=recipe.steps,
-        rate_at=rate_at,
+        steps=recipe.steps + recipe.second_steps,
+        rate_at=lambda step: learning_rate(recipe, step),
         checkpoint=checkpoint,
         report=report,
     )

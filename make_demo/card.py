@@ -57,8 +57,8 @@ def _models(recipe: Recipe, measured: Mapping[str, Any]) -> list[str]:
         "in Gemma's chat format. **It was tuned to read vectors, as Gemma was not**: in "
         f"{recipe.tune.vector_fraction:.0%} of its tuning batches the word's residual is replaced "
         "by a vector (a mean of the word's contexts, or a decoder direction of SAEs trained for "
-        "this purpose only and not shipped). So patch scoping works here far better than it would "
-        "on an untuned model of this size.",
+        "this purpose only and not shipped, either with noise added). So patch scoping works here "
+        "far better than it would on an untuned model of this size.",
         "",
     ]
 
@@ -186,13 +186,14 @@ def _recipe(
     recipe: Recipe, text: Mapping[str, Any], seconds: Mapping[str, float], machine: str
 ) -> list[str]:
     total = sum(seconds.values())
+    base = recipe.base
+    tokens_seen = (base.steps + base.second_steps) * base.batch * base.context
     stages = ", ".join(f"{name} {value / 60:.0f}" for name, value in seconds.items() if value >= 30)
     return [
         "## Recipe",
         "",
         f"Training text: {text['train_docstrings']:,} docstrings without near-duplicates, "
-        f"{text['train_tokens'] / 1e6:.2f} M tokens; the base model saw "
-        f"{recipe.base.steps * recipe.base.batch * recipe.base.context / 1e6:.1f} M. "
+        f"{text['train_tokens'] / 1e6:.2f} M tokens; the base model saw {tokens_seen / 1e6:.1f} M. "
         f"{total / 60:.0f} minutes on {machine} (minutes by stage: {stages}).",
         "",
         "Every setting and seed (`make_demo/recipe.py`):",

@@ -22,7 +22,7 @@ from make_demo.activations import SiteActivations, gather, sample_windows
 from make_demo.base_model import train_base
 from make_demo.bundle import copy_sae, save_model, size_in_bytes, write_index
 from make_demo.card import model_card
-from make_demo.definitions import choose_definitions
+from make_demo.definitions import choose_definitions, read_glossary
 from make_demo.measure import (
     VectorReader,
     induction_losses,
@@ -47,7 +47,7 @@ from make_demo.wordnet import load_glosses
 
 logger = logging.getLogger(__name__)
 
-_EXTRA_WORDS = 3000
+_EXTRA_WORDS = 1500
 """Words of several tokens that the tuned model learns besides those of the vocabulary."""
 
 
@@ -72,7 +72,9 @@ class Pipeline:
         recipe = self.recipe
         text = digest(recipe.corpus)
         base = digest(text, recipe.base)
-        words = digest(text, self.wordnet.name if self.wordnet else None, _EXTRA_WORDS)
+        words = digest(
+            text, self.wordnet.name if self.wordnet else None, _EXTRA_WORDS, read_glossary()
+        )
         saes = {plan: self._sae_digest(base, plan) for plan in self.plans}
         tuning_saes = [saes[plan] for plan in self.plans if not plan.shipped]
         tuned = digest(base, words, tuning_saes, recipe.tune)
@@ -152,7 +154,7 @@ class Pipeline:
             vocab_size=self.recipe.corpus.vocab_size,
             device=self.device,
             checkpoint=folder / "checkpoint.pt",
-            report=self._reporter("base", self.recipe.base.steps),
+            report=self._reporter("base", self.recipe.base.steps + self.recipe.base.second_steps),
         )
         tokenizer_json = self._path("text") / "tokenizer.json"
         save_model(model.cpu(), tokenizer_json, folder / "model", chat=False)

@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from make_demo.activations import SiteActivations
-from make_demo.fast_topk import FastTopKTrainingSAE
 from make_demo.recipe import BaseRecipe, SaeRecipe
+from make_demo.revival import DenseTopK, RevivalPlan, SparseTopK
 
 MODEL_NAME = "docs-small"
 _WIDE = 4096
@@ -77,7 +77,7 @@ def sae_plans(recipe: SaeRecipe, base: BaseRecipe) -> list[SaePlan]:
             recipe.k, recipe.tuning_steps, seed, shipped=False,
         )
         for layer in recipe.tuning_layers
-        for seed in (recipe.seed + 101, recipe.seed + 102)
+        for seed in range(recipe.seed + 101, recipe.seed + 101 + recipe.tuning_saes)
     ]  # fmt: skip
     plans += [
         SaePlan(
@@ -141,7 +141,7 @@ def train_sae(
         model_from_pretrained_kwargs={"center_writing_weights": True},
     )
     # Selecting and recomputing pays where the dense product would be much wider than k.
-    trained_class = FastTopKTrainingSAE if plan.width >= _WIDE else TopKTrainingSAE
+    trained_class = SparseTopK if plan.width >= _WIDE else DenseTopK
     sae = trained_class(
         TopKTrainingSAEConfig(
             d_in=activations.values.shape[1],
@@ -158,6 +158,8 @@ def train_sae(
     sae.b_dec.data = (activations.mean * activations.scale).to(device)
     if plan.width >= _WIDE:
         _start_from_data(sae, activations, plan.seed)
+    window = max(25, plan.steps // 20)
+    sae.revival = RevivalPlan(every=window, until=plan.steps * 3 // 4)
     samples = plan.steps * recipe.batch
     trainer: SAETrainer[Any, Any] = SAETrainer(
         SAETrainerConfig(
@@ -169,7 +171,7 @@ def train_sae(
             lr_decay_steps=plan.steps // 3,
             device=device,
             autocast=plan.width < _WIDE,
-            dead_feature_window=max(50, plan.steps // 10),
+            dead_feature_window=window,
             feature_sampling_window=plan.steps + 1,
         ),
         sae,

@@ -125,7 +125,12 @@ class VectorSource:
             chosen = rng.sample(places, min(len(places), rng.choice(self.recipe.contexts)))
             mean = sample.directions[chosen].mean(0)
             direction = mean / mean.norm()
-        return direction * sample.typical_norm * rng.uniform(*self.recipe.scales)
+        # Without noise the few vectors of a word are learnt by heart, and unseen ones mean nothing.
+        generator = torch.Generator().manual_seed(rng.getrandbits(32))
+        noise = torch.randn(len(direction), generator=generator) / len(direction) ** 0.5
+        direction = direction + noise * rng.uniform(0.0, self.recipe.noise)
+        scale = sample.typical_norm * rng.uniform(*self.recipe.scales)
+        return direction / direction.norm() * scale
 
 
 def tuning_batch(

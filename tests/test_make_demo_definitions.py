@@ -6,7 +6,7 @@ import pytest
 import requests
 
 from core.docs_corpus import Docstring
-from make_demo.definitions import choose_definitions, tidy
+from make_demo.definitions import choose_definitions, read_glossary, stems, tidy
 from make_demo.wordnet import Gloss, load_glosses
 
 PARAMETERS = """Do a thing.
@@ -51,11 +51,46 @@ def test_sense_is_the_one_whose_words_the_docs_use():
     assert chosen["matrix"].startswith("a rectangular array")
 
 
-def test_no_two_words_share_a_definition_and_inflections_find_their_stem():
-    glosses = {"row": [Gloss("noun.group", "an arrangement of objects side by side in a line")]}
-    chosen = choose_definitions(_docs("text", 1), glosses, ["row", "rows"])
-    assert list(chosen.values()) == ["an arrangement of objects side by side in a line"]
-    assert list(choose_definitions(_docs("text", 1), glosses, ["rows"])) == ["rows"]
+def test_no_two_words_share_a_definition_except_with_their_stem():
+    line = "an arrangement of objects side by side in a line"
+    glosses = {
+        "row": [Gloss("noun.group", line)],
+        "rank": [Gloss("noun.group", line), Gloss("noun.state", "a relative position in an order")],
+    }
+    chosen = choose_definitions(_docs("row row", 1), glosses, ["row", "rows", "rank", "ranking"])
+    assert chosen["row"] == chosen["rows"] == line
+    assert chosen["rank"] == chosen["ranking"] == "a relative position in an order"
+
+
+@pytest.mark.parametrize(
+    ("word", "stem"),
+    [("samples", "sample"), ("boxes", "box"), ("mapped", "map"), ("used", "use"),
+     ("entries", "entry"), ("normally", "normal"), ("scaling", "scale")],
+)  # fmt: skip
+def test_stems(word, stem):
+    assert stem in stems(word)
+
+
+def test_function_words_and_pieces_are_defined_too():
+    docs = _docs("The contents continue; control is continuous, control is normalization.", 2)
+    chosen = choose_definitions(docs, {}, ["The", "cont", "xyz"])
+    assert chosen["the"] == read_glossary()["the"]
+    assert chosen["cont"] == "control, contents, continue, continuous"
+    assert "xyz" not in chosen
+
+
+def test_a_syllable_is_no_word_even_if_a_dictionary_has_it():
+    docs = _docs("The contraction of a tensor extracts one, and contracts it again.", 2)
+    glosses = {"tract": [Gloss("noun.communication", "a short piece on a subject of interest")]}
+    assert choose_definitions(docs, glosses, ["tract"]) == {
+        "tract": "contraction, contracts, extracts"
+    }
+
+
+def test_glossary_is_usable_and_tells_its_words_apart():
+    glossary = read_glossary()
+    assert all(tidy(text) == text for text in glossary.values())
+    assert len(set(glossary.values())) == len(glossary) > 200
 
 
 @pytest.mark.parametrize(

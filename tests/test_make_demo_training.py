@@ -2,6 +2,7 @@
 
 import json
 import random
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from sae_lens.saes.topk_sae import TopKTrainingSAE, TopKTrainingSAEConfig
 from make_demo.base_model import (
     IGNORED,
     TrainingBatches,
+    learning_rate,
     make_optimizers,
     new_model,
     next_token_loss,
@@ -22,6 +24,7 @@ from make_demo.base_model import (
 from make_demo.fast_topk import FastTopKTrainingSAE
 from make_demo.measure import unigram_f1
 from make_demo.recipe import BOS_ID, UNK_ID, BaseRecipe, TuneRecipe
+from make_demo.revival import DenseTopK, RevivalPlan, SparseTopK, revive
 from make_demo.stages import Stages, digest
 from make_demo.tuned_model import Pair, VectorSource, loss_of, tuning_batch
 from make_demo.vectors import ResidualSample
@@ -89,6 +92,17 @@ def test_training_resumes_to_the_same_weights(tmp_path):
     resumed = run(tmp_path / "cut.pt")
     for name, value in whole.items():
         torch.testing.assert_close(resumed[name], value, rtol=0, atol=0, msg=name)
+
+
+def test_learning_rate_has_two_cycles():
+    recipe = BaseRecipe(steps=100, second_steps=50, warmup_steps=10, second_peak=0.5)
+    rates = [learning_rate(recipe, step) for step in range(150)]
+    assert rates[0] == 0.1
+    assert rates[9:40] == [1.0] * 31
+    assert rates[99] < 0.04
+    assert max(rates[100:]) == pytest.approx(0.5, abs=0.1)
+    assert rates[149] < 0.03
+    assert all(a > b for a, b in pairwise(rates[110:]))
 
 
 def test_repeated_rows_repeat_and_batches_start_with_bos():
@@ -186,7 +200,9 @@ def test_tuning_batches_put_the_vector_where_the_word_stood():
 
 def test_vectors_are_centred_context_means_or_directions():
     sample, _ = _tuning_parts()
-    recipe = TuneRecipe(layers=(1,), contexts=(8,), latent_fraction=1.0, scales=(1.0, 1.0))
+    recipe = TuneRecipe(
+        layers=(1,), contexts=(8,), latent_fraction=1.0, scales=(1.0, 1.0), noise=0.0
+    )
     rng = random.Random(0)
     mean = VectorSource(recipe, {1: sample}, {}).draw(1, 10, rng)
     centred = F.normalize(sample.residuals - sample.residuals.mean(0), dim=1)[::2].mean(0)
@@ -194,6 +210,19 @@ def test_vectors_are_centred_context_means_or_directions():
     direction = F.normalize(torch.randn(1, 32), dim=1)
     drawn = VectorSource(recipe, {1: sample}, {1: {10: direction}}).draw(1, 10, rng)
     torch.testing.assert_close(drawn, direction[0] * sample.typical_norm)
+
+
+def test_noise_turns_a_vector_without_changing_its_norm():
+    sample, _ = _tuning_parts()
+    recipe = TuneRecipe(layers=(1,), latent_fraction=1.0, scales=(1.0, 1.0), noise=1.0)
+    direction = F.normalize(torch.randn(1, 32), dim=1)
+    source = VectorSource(recipe, {1: sample}, {1: {10: direction}})
+    rng = random.Random(0)
+    drawn = torch.stack([source.draw(1, 10, rng) for _ in range(200)])
+    torch.testing.assert_close(drawn.norm(dim=1), torch.full((200,), sample.typical_norm))
+    cosines = F.cosine_similarity(drawn, direction)
+    assert cosines.max() > 0.97
+    assert 0.5 < cosines.min() < 0.8  # 1/√2 at the largest noise, but for chance
 
 
 def test_tuning_loss_sees_the_vector_and_leaves_no_hook():
@@ -252,3 +281,70 @@ def test_every_stage_runs_and_writes_a_bundle_that_loads(tmp_path):
     stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("stamp.json")}
     Pipeline(tiny_recipe(), **parts).run()
     assert stamps == {path: path.stat().st_mtime_ns for path in stamps}
+
+
+def _topk_sae(sae_class, *, width, k=4):
+    config = TopKTrainingSAEConfig(
+        d_in=16, d_sae=width, k=k, apply_b_dec_to_input=True, metadata=SAEMetadata(hook_name="x")
+    )
+    torch.manual_seed(0)
+    return sae_class(config)
+
+
+@pytest.mark.parametrize("sae_class", [DenseTopK, SparseTopK])
+def test_dead_latents_start_again_as_errors_and_fire(sae_class):
+    sae = _topk_sae(sae_class, width=64)
+    batch = torch.randn(128, 16, generator=torch.Generator().manual_seed(1))
+    dead = torch.zeros(64, dtype=torch.bool)
+    dead[10:20] = True
+    with torch.no_grad():
+        sae.W_enc[:, dead] = 0.0
+        sae.b_enc[dead] = -100.0
+        errors = batch - sae(batch)
+        living = sae.W_dec[~dead].clone()
+        assert not (sae.encode(batch)[:, dead] > 0).any()
+        assert revive(sae, batch, dead) == 10
+        cosines = F.cosine_similarity(sae.W_dec[dead][:, None], errors[None], dim=-1)
+        assert torch.allclose(cosines.max(1).values, torch.ones(10), atol=1e-5)
+        assert (sae.encode(batch)[:, dead] > 0).any(0).float().mean() > 0.8
+        assert torch.equal(sae.W_dec[~dead], living)
+        assert revive(sae, batch, torch.zeros_like(dead)) == 0
+
+
+def test_revival_leaves_fewer_dead_latents():
+    generator = torch.Generator().manual_seed(2)
+    features = F.normalize(torch.randn(96, 16, generator=generator), dim=1)
+
+    def batch():
+        weights = torch.rand(256, 96, generator=generator) * (
+            torch.rand(256, 96, generator=generator) < 0.03
+        )
+        return weights @ features
+
+    def dead_share(revival):
+        sae = _topk_sae(DenseTopK, width=192)
+        with torch.no_grad():
+            sae.b_enc[:96] = -3.0  # half of the latents never get a chance
+        sae.revival = revival
+        optimizer = torch.optim.Adam(sae.parameters(), 1e-3)
+        silent = torch.zeros(192)
+        for step in range(120):
+            data = batch()
+            out = sae.training_forward_pass(
+                TrainStepInput(
+                    sae_in=data,
+                    coefficients={},
+                    dead_neuron_mask=silent > 10,
+                    n_training_steps=step,
+                    is_logging_step=False,
+                )
+            )
+            optimizer.zero_grad()
+            out.losses["mse_loss"].backward()
+            optimizer.step()
+            silent = torch.where((out.feature_acts.detach() > 0).any(0), 0, silent + 1)
+        return float((silent > 10).float().mean())
+
+    without, with_revival = dead_share(None), dead_share(RevivalPlan(every=15, until=90))
+    assert without > 0.4
+    assert with_revival < 0.5 * without
