@@ -1,0 +1,195 @@
+"""Jacobian between rows written at one site and rows read at another, by batched passes.
+
+The matrix sought is `E · ∂y/∂x · D`: D holds what each source adds to one position of the first
+site, E what each target reads at one position of the second. Backwards, a batch of targets is
+pulled through one recorded run of the prompt (`vmap` over the backward pass); forwards, a batch of
+sources is pushed along with it. Either way nothing is ever as large as `[batch of passes, pos,
+d_sae]`. As attention is causal, the prompt is cut after the last position that matters.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from core.gradients.cost import DEFAULT_MEMORY_BUDGET, passes_at_once, work
+from core.gradients.segment import Segment
+from core.jobs.progress import Progress
+
+Mode = Literal["auto", "forward", "reverse"]
+
+
+@dataclass(frozen=True)
+class Entries:
+    """One axis of a Jacobian: where each entry is, and what it writes or reads there."""
+
+    items: Int[Tensor, " n"]
+    """Which prompt of the batch."""
+    positions: Int[Tensor, " n"]
+    """Position in it."""
+    rows: Float[Tensor, "n d"]
+    """What the source adds there per unit, or the target's derivative there; heads flattened."""
+
+    def __len__(self) -> int:
+        """Number of entries."""
+        return len(self.items)
+
+    def __getitem__(self, chosen: Tensor | slice) -> "Entries":
+        """Only these entries."""
+        return Entries(self.items[chosen], self.positions[chosen], self.rows[chosen])
+
+
+def jacobian(
+    segment: Segment,
+    base: Float[Tensor, "batch pos ..."],
+    sources: Entries,
+    targets: Entries,
+    *,
+    mode: Mode = "auto",
+    memory_budget_bytes: int = DEFAULT_MEMORY_BUDGET,
+    progress: Progress | None = None,
+) -> Float[Tensor, "n_targets n_sources"]:
+    """Derivatives at `base`, the activations of the segment's source site.
+
+    `mode` is "reverse" (a pass a target), "forward" (a pass a source) or, by "auto", whichever
+    is less work. The result does not depend on it, nor on the budget, beyond rounding.
+
+    Raises:
+        ValueError: an unknown mode, or a budget that is not positive.
+        JobCancelled: the progress was cancelled; looked at between passes.
+    """
+    if mode not in ("auto", "forward", "reverse"):
+        raise ValueError(f"Unknown mode {mode!r}; use 'auto', 'forward' or 'reverse'.")
+    # Under the caller's inference_mode, tensors could not be differentiated.
+    with torch.inference_mode(False):
+        result = targets.rows.new_zeros(len(targets), len(sources))
+        plans = [
+            _Plan(segment, base, item, sources, targets, mode, memory_budget_bytes)
+            for item in range(base.shape[0])
+        ]
+        total, done = sum(plan.passes for plan in plans), 0
+        for plan in plans:
+            for passes in plan.fill(result):
+                done += passes
+                if progress is not None:
+                    progress.update(done, total, unit="passes", message="Gradients")
+    return result
+
+
+class _Plan:
+    """The Jacobian of one prompt of the batch, of which no other prompt knows."""
+
+    def __init__(
+        self,
+        segment: Segment,
+        base: Tensor,
+        item: int,
+        sources: Entries,
+        targets: Entries,
+        mode: Mode,
+        budget: int,
+    ) -> None:
+        self._segment, self._budget = segment, budget
+        # In order of position: a stable sort keeps equal ones as they came.
+        self._from = _of_item(sources, item)
+        self._to = _of_item(targets, item)
+        self._sources, self._targets = sources[self._from], targets[self._to]
+        self._item = torch.tensor([item], device=base.device)
+        self._pos = base.shape[1]
+        self._base = base[item : item + 1]
+        if len(self._from) and len(self._to) and segment.is_causal:
+            first, last = self._sources.positions[0], self._targets.positions[-1]
+            reached = self._targets.positions >= first
+            self._to, self._targets = self._to[reached], self._targets[reached]
+            seen = self._sources.positions <= last
+            self._from, self._sources = self._from[seen], self._sources[seen]
+        self._forward = mode == "forward" or (mode == "auto" and self._prefers_forward())
+        self.passes = 0
+        if len(self._from) and len(self._to):
+            self.passes = len(self._from) if self._forward else len(self._to)
+
+    def fill(self, result: Tensor) -> Iterator[int]:
+        """Write this prompt's block, telling after each batch how many passes it was."""
+        if self.passes:
+            yield from self._forwards(result) if self._forward else self._backwards(result)
+
+    def _backwards(self, result: Tensor) -> Iterator[int]:
+        positions = self._targets.positions
+        stop = len(positions)
+        while stop > 0:
+            # From the last position: its passes are the longest, so estimates start cautious.
+            cut = self._cut(int(positions[stop - 1]))
+            start = max(0, stop - passes_at_once(self._segment, cut, self._budget))
+            chunk = slice(start, stop)
+            with torch.enable_grad():
+                x = self._base[:, :cut].detach().clone().requires_grad_(True)
+                y = self._segment.run(x, self._item)
+            if y.grad_fn is not None:
+                pulled = torch.zeros(
+                    (stop - start, *y.shape), dtype=y.dtype, device=y.device
+                ).flatten(3)
+                number = torch.arange(stop - start, device=y.device)
+                pulled[number, 0, positions[chunk]] = self._targets.rows[chunk].to(y)
+                (grads,) = torch.autograd.grad(
+                    y, x, pulled.view(-1, *y.shape), is_grads_batched=True, allow_unused=True
+                )
+                # None where nothing flows, such as from attention to a parallel MLP.
+                if grads is None:
+                    grads = torch.zeros_like(x).expand(stop - start, *x.shape)
+                part = _contract(grads[:, 0].flatten(2), self._sources)
+                result[self._to[chunk, None], self._from] = part.to(result)
+            yield stop - start
+            stop = start
+
+    def _forwards(self, result: Tensor) -> Iterator[int]:
+        cut = self._cut(int(self._targets.positions[-1]))
+        x = self._base[:, :cut].detach()
+        at_once = passes_at_once(self._segment, cut, self._budget)
+
+        def push(tangent: Tensor) -> Tensor:
+            return torch.func.jvp(lambda it: self._segment.run(it, self._item), (x,), (tangent,))[1]
+
+        for start in range(0, len(self._from), at_once):
+            chunk = slice(start, start + at_once)
+            rows, positions = self._sources.rows[chunk], self._sources.positions[chunk]
+            tangents = torch.zeros((len(rows), *x.shape), dtype=x.dtype, device=x.device).flatten(3)
+            tangents[torch.arange(len(rows), device=x.device), 0, positions] = rows.to(x)
+            with torch.no_grad():
+                moved = torch.func.vmap(push)(tangents.view(-1, *x.shape))
+            part = _contract(moved[:, 0].flatten(2), self._targets)
+            result[self._to[:, None], self._from[chunk]] = part.T.to(result)
+            yield len(rows)
+
+    def _cut(self, position: int) -> int:
+        return position + 1 if self._segment.is_causal else self._pos
+
+    def _prefers_forward(self) -> bool:
+        if not len(self._from) or not len(self._to):
+            return False
+        cuts = [self._cut(int(p)) for p in self._targets.positions.tolist()]
+        return len(self._from) * work(self._segment, max(cuts)) < sum(
+            work(self._segment, cut) for cut in cuts
+        )
+
+
+def _of_item(entries: Entries, item: int) -> Int[Tensor, " m"]:
+    """Numbers of the entries of one prompt, by position."""
+    numbers = (entries.items == item).nonzero()[:, 0]
+    return numbers[entries.positions[numbers].argsort(stable=True)]
+
+
+def _contract(moved: Float[Tensor, "passes cut d"], entries: Entries) -> Float[Tensor, "passes n"]:
+    """Inner product of what each pass has at an entry's position with the entry's row."""
+    moved = moved.to(entries.rows)
+    product = moved.new_zeros(len(moved), len(entries))
+    positions, counts = entries.positions.unique_consecutive(return_counts=True)
+    start = 0
+    for position, count in zip(positions.tolist(), counts.tolist(), strict=True):
+        if position < moved.shape[1]:
+            part = slice(start, start + count)
+            product[:, part] = moved[:, position] @ entries.rows[part].T
+        start += count
+    return product

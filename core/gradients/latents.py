@@ -1,0 +1,168 @@
+"""How latents feed later latents.
+
+The earlier SAE's reconstruction takes the place of its site; the rest of the model, up to the
+site of the later SAE, turns it into the *reconstructed* later latents, whose derivatives with
+respect to the earlier latents are taken. The residual stream that enters the earlier SAE's layer is
+that of the clean run: for SAEs of the stream itself it is replaced, for those of attention or MLP
+it flows past them.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Unpack
+
+import torch
+from jaxtyping import Float, Int
+from sae_lens import SAE
+from torch import Tensor
+
+from core.gradients.ends import latent_name, read_by, reader_of, written_by, written_site
+from core.gradients.report import ReconstructionReport, SaeFit, reconstruction_report, sae_fit
+from core.gradients.route import GradientOptions, Route, freezing, narrowing, pass_options
+from core.gradients.segment import checked_tokens, open_segment
+from core.gradients.sparse import SparseTensor
+from core.models.hooks import Model
+from core.saes import check_fits, encode, reconstruct, sae_hook_name
+
+
+@dataclass(frozen=True)
+class LatentRoute:
+    """A route from latents to later latents, with the latents at both of its ends."""
+
+    route: Route
+    """From the earlier latents to the later ones as reconstructed."""
+    acts_prev: SparseTensor
+    """Earlier latents on the clean prompt, [batch, pos, d_sae]."""
+    acts_next: SparseTensor
+    """Later latents on the clean prompt."""
+    acts_next_recon: SparseTensor
+    """Later latents when the earlier site holds its SAE's reconstruction."""
+    report: ReconstructionReport
+    """How far the two later ones agree, and how well the SAEs reconstruct."""
+
+    def restrict(
+        self, *, sources: Int[Tensor, " m"] | None = None, targets: Int[Tensor, " n"] | None = None
+    ) -> "LatentRoute":
+        """Only these sources and targets, by number: the activations lose the others as well."""
+        prev, recon = self.acts_prev, self.acts_next_recon
+        return replace(
+            self,
+            route=self.route.restrict(sources=sources, targets=targets),
+            acts_prev=prev if sources is None else prev.keep(sources),
+            acts_next_recon=recon if targets is None else recon.keep(targets),
+        )
+
+
+def latent_to_latent_gradients(
+    tokens: Int[Tensor, "batch pos"],
+    sae_from: SAE,
+    sae_to: SAE,
+    model: Model,
+    **options: Unpack[GradientOptions],
+) -> tuple[Float[Tensor, "n_next n_prev"], SparseTensor, SparseTensor, SparseTensor]:
+    """Gradients of all later latents with respect to all earlier ones that are active.
+
+    Returns:
+        gradients [n_next, n_prev]; row i belongs to entry i of acts_next_recon, column j to entry
+            j of acts_prev
+        acts_prev: the earlier latents on the clean prompt
+        acts_next: the later latents on the clean prompt
+        acts_next_recon: the later latents computed from the earlier SAE's reconstruction
+
+    `options` are those of `GradientOptions`. Where they restrict sources or targets, acts_prev and
+    acts_next_recon hold only what was kept, so that they still name the rows and columns.
+
+    Raises:
+        ValueError: a prompt the model cannot take, an SAE that does not fit it, or an earlier
+            SAE that is not earlier.
+    """
+    latents = latent_route(
+        tokens,
+        sae_from,
+        sae_to,
+        model,
+        **freezing(options),
+    )
+    latents = latents.restrict(**narrowing(latents.route, options))
+    gradients = latents.route.gradients(**pass_options(options))
+    return gradients, latents.acts_prev, latents.acts_next, latents.acts_next_recon
+
+
+def latent_to_latent_gradients_attn(
+    tokens: Int[Tensor, "batch pos"],
+    sae_from: SAE,
+    sae_to: SAE,
+    model: Model,
+    **options: Unpack[GradientOptions],
+) -> tuple[Float[Tensor, "n_next n_prev"], SparseTensor, SparseTensor, SparseTensor]:
+    """As `latent_to_latent_gradients`, for two SAEs of attention outputs (hook_z).
+
+    The earlier layer's heads write the reconstruction instead of what they found, while the stream
+    they read stays clean. Later attention patterns are live, so that what the earlier latents do
+    to queries and keys counts (the composition of an induction circuit).
+    """
+    for sae in (sae_from, sae_to):
+        if not sae_hook_name(sae).endswith("hook_z"):
+            raise ValueError(
+                f"The SAE at {sae_hook_name(sae)} does not read attention heads (hook_z); use "
+                "latent_to_latent_gradients for it."
+            )
+    return latent_to_latent_gradients(tokens, sae_from, sae_to, model, **options)
+
+
+@torch.no_grad()
+def latent_route(
+    tokens: Int[Tensor, "batch pos"],
+    sae_from: SAE,
+    sae_to: SAE,
+    model: Model,
+    *,
+    freeze_attention: bool = False,
+    freeze_layer_norm: bool = False,
+) -> LatentRoute:
+    """The route from one SAE's latents to another's, not yet differentiated."""
+    tokens = checked_tokens(model, tokens)
+    for sae in (sae_from, sae_to):
+        check_fits(sae, model)
+    with torch.inference_mode(False):
+        segment, clean = open_segment(
+            model,
+            tokens,
+            written_site(sae_from),
+            sae_hook_name(sae_to),
+            freeze_attention=freeze_attention,
+            freeze_layer_norm=freeze_layer_norm,
+            also_cache=[sae_hook_name(sae_from)],
+        )
+        read = clean[sae_hook_name(sae_from)]
+        acts_prev = SparseTensor.from_dense(encode(sae_from, read))
+        acts_next = SparseTensor.from_dense(encode(sae_to, clean["target"]))
+        base, sources = written_by(sae_from, acts_prev, read)
+        everything = torch.arange(len(tokens), device=tokens.device)
+        reached = segment.run(base, everything)
+        acts_next_recon = SparseTensor.from_dense(encode(sae_to, reached))
+        route = Route(
+            segment=segment,
+            base=base,
+            sources=sources,
+            source_indices=acts_prev.sparse[1],
+            source_values=acts_prev.sparse[0],
+            source_name=latent_name(sae_from),
+            targets=read_by(sae_to, acts_next_recon, reached),
+            target_indices=acts_next_recon.sparse[1],
+            target_values=acts_next_recon.sparse[0],
+            target_name=latent_name(sae_to),
+            read=reader_of(sae_to),
+        )
+    report = reconstruction_report(
+        acts_next,
+        acts_next_recon,
+        source=sae_fit(clean["source"], base),
+        target=_fit_of_reader(sae_to, clean["target"]),
+    )
+    return LatentRoute(route, acts_prev, acts_next, acts_next_recon, report)
+
+
+def _fit_of_reader(sae: SAE, activations: Tensor) -> SaeFit:
+    if written_site(sae) != sae_hook_name(sae):
+        return SaeFit(float("nan"), float("nan"))
+    return sae_fit(activations, reconstruct(sae, activations))
