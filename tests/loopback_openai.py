@@ -1,0 +1,155 @@
+"""A small OpenAI-compatible service on 127.0.0.1, with the faults of real ones on demand.
+
+Routes are methods of `LoopbackOpenAI` by path; a new one (chat completions, …) is a method and a
+line in `routes`. Delays and faults apply to every route.
+"""
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import numpy as np
+
+GOOD_KEY = "sk-loopback-0123456789abcdefghijklmnop"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What one request gets instead of an answer."""
+
+    status: int = 0
+    """This status with an error as OpenAI words it, if not 0."""
+    retry_after: str | None = None
+    """The Retry-After header of that answer."""
+    cut: bool = False
+    """The connection is closed without an answer."""
+    body: bytes | None = None
+    """This body with status 200."""
+
+
+class LoopbackOpenAI:
+    """Answers at `url`; every request is kept in `requests`."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        """Base address, ending in /v1."""
+        self.requests: list[tuple[str, dict[str, Any]]] = []
+        """Path after /v1 and body of every request, in order."""
+        self.keys: list[str] = []
+        """The key that each request carried."""
+        self.faults: list[Fault] = []
+        """What happens to each of the next requests."""
+        self.delay_seconds = 0.0
+        """Before each answer."""
+        self.needs_key = True
+        """Whether requests without `GOOD_KEY` get 401."""
+        self.dimensions = 16
+        """Length of vectors when the request does not say."""
+        self.closing = threading.Event()
+        self.routes: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+            "/embeddings": self._embeddings
+        }
+
+    def inputs(self) -> list[str]:
+        """All texts that were sent to be embedded, in order."""
+        return [
+            text for path, body in self.requests if path == "/embeddings" for text in body["input"]
+        ]
+
+    def _embeddings(self, body: dict[str, Any]) -> dict[str, Any]:
+        texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
+        size = body.get("dimensions", self.dimensions)
+        data = [
+            {"object": "embedding", "index": i, "embedding": vector_of(text, size).tolist()}
+            for i, text in enumerate(texts)
+        ]
+        # Clients have to order by index: the standard promises nothing.
+        return {
+            "object": "list",
+            "model": body["model"],
+            "data": data[::-1],
+            "usage": {"prompt_tokens": len(texts), "total_tokens": len(texts)},
+        }
+
+
+def vector_of(text: str, size: int = 16) -> np.ndarray:
+    """The vector the service gives for `text`, of length 2: the sum of one for each word."""
+    total = np.zeros(size)
+    for word in text.lower().split():
+        seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:4], "big")
+        total += np.random.default_rng(seed).standard_normal(size)
+    return 2 * total / np.linalg.norm(total)
+
+
+@contextmanager
+def loopback_openai() -> Iterator[LoopbackOpenAI]:
+    """A service that answers at `service.url` while the block runs."""
+    service = LoopbackOpenAI()
+
+    class Handler(_Handler):
+        pass
+
+    Handler.service = service
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    service.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield service
+    finally:
+        service.closing.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    service: LoopbackOpenAI
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        service = self.service
+        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+        path = self.path.removeprefix("/v1")
+        key = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        service.requests.append((path, body))
+        service.keys.append(key)
+        if service.delay_seconds:
+            service.closing.wait(service.delay_seconds)
+        fault = service.faults.pop(0) if service.faults else Fault()
+        if fault.cut:
+            self.close_connection = True
+        elif fault.body is not None:
+            self._send(200, fault.body)
+        elif fault.status:
+            self._error(fault.status, "Something is wrong.", fault.retry_after)
+        elif service.needs_key and key != GOOD_KEY:
+            # The real one quotes the key, too.
+            self._error(401, f"Incorrect API key provided: {key}.")
+        elif path not in service.routes:
+            self._error(404, f"Unknown request URL: POST {path}.")
+        else:
+            self._send(200, json.dumps(service.routes[path](body)).encode())
+
+    def log_message(self, *_: object) -> None:
+        """The service keeps its own log."""
+
+    def _error(self, status: int, message: str, retry_after: str | None = None) -> None:
+        headers = {} if retry_after is None else {"Retry-After": retry_after}
+        body = {"error": {"message": message, "type": "error", "param": None, "code": None}}
+        self._send(status, json.dumps(body).encode(), headers)
+
+    def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
