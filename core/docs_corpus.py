@@ -62,8 +62,8 @@ def harvest(packages: Sequence[str] = PACKAGES, *, min_chars: int = 80) -> list[
     seen: set[str] = set()
     found = []
     for package in packages:
-        for path in _python_files(package_folder(package)):
-            for name, text in _docstrings_of(path):
+        for path in python_files(package_folder(package)):
+            for name, text in docstrings_of(path):
                 if len(text) >= min_chars and text not in seen:
                     seen.add(text)
                     found.append(Docstring(package, name, text))
@@ -98,13 +98,15 @@ def drop_near_duplicates(
     return kept
 
 
-def _python_files(folder: Path) -> Iterator[Path]:
+def python_files(folder: Path) -> Iterator[Path]:
+    """Modules under `folder` in a fixed order, tests left out."""
     for path in sorted(folder.rglob("*.py")):
         if not _SKIPPED_FOLDERS.intersection(path.relative_to(folder).parts[:-1]):
             yield path
 
 
-def _docstrings_of(path: Path) -> Iterator[tuple[str, str]]:
+def docstrings_of(path: Path) -> Iterator[tuple[str, str]]:
+    """(name, docstring) of a module and of everything in it; nothing if it does not parse."""
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):  # templates and deliberately broken files ship too

@@ -1,0 +1,53 @@
+"""One pass over a corpus, and every latent of every SAE can be looked at.
+
+    token_set = load_token_set(docs_sample(), model.tokenizer, default_packing(model, sae))
+    index, = build_index(model, [sae], token_set, progress=progress)
+    shown = latent_examples(index, 42, token_set)
+    firings = collect_firings(model, saes, token_set, max_tokens=50_000)
+
+An activation above 0 at a position that counts is a *firing*. A position is told by its *place* in
+the token set: row · context + position.
+"""
+
+from core.activations.build import build_index, build_states, shard_rows
+from core.activations.checkpoint import fingerprint_of_model, fingerprint_of_sae
+from core.activations.config import IndexConfig
+from core.activations.examples import (
+    Band,
+    Examples,
+    LatentExamples,
+    collect_latent_examples,
+    latent_examples,
+    row_activations,
+)
+from core.activations.firings import Firings, collect_firings
+from core.activations.index import LatentIndex, finish
+from core.activations.keep import index_key, open_index, open_part, open_summary, save_index
+from core.activations.state import IndexState, bin_edges, merge
+
+__all__ = [
+    "Band",
+    "Examples",
+    "Firings",
+    "IndexConfig",
+    "IndexState",
+    "LatentExamples",
+    "LatentIndex",
+    "bin_edges",
+    "build_index",
+    "build_states",
+    "collect_firings",
+    "collect_latent_examples",
+    "fingerprint_of_model",
+    "fingerprint_of_sae",
+    "finish",
+    "index_key",
+    "latent_examples",
+    "merge",
+    "open_index",
+    "open_part",
+    "open_summary",
+    "row_activations",
+    "save_index",
+    "shard_rows",
+]

@@ -1,0 +1,96 @@
+"""States of a pass on disk, replaced as a whole, so that a killed pass goes on where it was."""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from sae_lens import SAE
+
+from core.activations.config import IndexConfig
+from core.activations.state import IndexState
+from core.models.hooks import Model
+from core.store.codecs import ARRAYS
+from core.store.fingerprint import fingerprint
+from core.store.frame import DamagedEntry, pack, unpack_as
+
+log = logging.getLogger(__name__)
+
+_VERSION = 1
+
+
+class Checkpoint:
+    """One file in `folder`, named by what the pass is made of; only the same pass reads it."""
+
+    def __init__(self, folder: Path, identity: Any, config: IndexConfig, context: int) -> None:
+        text = json.dumps([_VERSION, identity, asdict(config), context])
+        self._name = hashlib.sha256(text.encode()).hexdigest()
+        self._folder, self._config, self._context = folder, config, context
+        self._file = folder / f"{self._name}.pass"
+
+    def read(self) -> list[IndexState] | None:
+        """The states written last; None when there are none that are whole."""
+        try:
+            arrays = ARRAYS.decode(unpack_as(self._name, self._file.read_bytes()))
+        except FileNotFoundError:
+            return None
+        except (OSError, DamagedEntry, ValueError) as error:
+            log.warning("Starting over: the checkpoint %s is not usable (%s)", self._file, error)
+            return None
+        states: list[dict[str, Any]] = []
+        for name, array in arrays.items():
+            number, _, field = name.partition("/")
+            while len(states) <= int(number):
+                states.append({})
+            states[int(number)][field] = array
+        return [
+            IndexState.from_arrays(state, config=self._config, context=self._context)
+            for state in states
+        ]
+
+    def write(self, states: Sequence[IndexState]) -> None:
+        """Keep these states instead of earlier ones; a kill leaves one or the other."""
+        arrays = {
+            f"{number}/{name}": array
+            for number, state in enumerate(states)
+            for name, array in state.to_arrays().items()
+        }
+        self._folder.mkdir(parents=True, exist_ok=True)
+        beside = self._file.with_suffix(f".{os.getpid()}.part")
+        with beside.open("wb") as file:
+            file.write(pack(self._name, ARRAYS.encode(arrays)))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, self._file)
+
+    def remove(self) -> None:
+        """Forget the states, and what killed writes left beside them."""
+        for file in self._folder.glob(f"{self._name}.*"):
+            file.unlink(missing_ok=True)
+
+
+def fingerprint_of_sae(sae: SAE) -> str:
+    """sha256 over the SAE's weights and what its config says of computing with them."""
+    config = json.dumps(sae.cfg.to_dict(), sort_keys=True, default=str)
+    weights = fingerprint(dict(sae.state_dict()))
+    kept = {"weights": weights, "config": _without_device(json.loads(config))}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+
+def fingerprint_of_model(model: Model) -> str:
+    """sha256 over the model's weights as they are processed (about a second a gigabyte)."""
+    tensors = {
+        name: tensor
+        for name, tensor in model.state_dict().items()
+        if isinstance(tensor, torch.Tensor) and tensor.layout == torch.strided
+    }
+    return fingerprint(tensors)
+
+
+def _without_device(config: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in config.items() if name != "device"}

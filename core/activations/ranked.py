@@ -1,0 +1,129 @@
+"""For each of many groups, the few entries that rank first; merging is exact and order-free.
+
+An entry is an activation: its value, its place, and the activations around it. Its rank is one
+64-bit number computed from latent, value and place, different for all entries of a latent, so what
+is kept is a function of the *set* of entries ever offered, whatever their order or batching.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int, UInt64
+
+LAST = np.uint64(0xFFFFFFFFFFFFFFFF)
+"""The worst rank; no entry has it."""
+
+RankFunction = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+"""(group, value, place) of entries to their ranks, uint64, lowest first."""
+
+
+@dataclass
+class Entries:
+    """Activations to be offered, of any groups in any order."""
+
+    group: Int[np.ndarray, " n"]
+    """Which list each belongs to."""
+    value: Float[np.ndarray, " n"]
+    """float32 activation."""
+    place: Int[np.ndarray, " n"]
+    """int32 place in the token set."""
+    window: Float[np.ndarray, "n width"]
+    """float16 activations around it."""
+
+    def take(self, index: np.ndarray) -> "Entries":
+        """Those at `index`."""
+        return Entries(self.group[index], self.value[index], self.place[index], self.window[index])
+
+
+@dataclass
+class RankedLists:
+    """At most `k` entries of each group, best first; empty slots have place -1 and value 0."""
+
+    value: Float[np.ndarray, "groups k"]
+    """float32 activations."""
+    place: Int[np.ndarray, "groups k"]
+    """int32 places."""
+    window: Float[np.ndarray, "groups k width"]
+    """float16 activations around each."""
+    worst: UInt64[np.ndarray, " groups"]
+    """Rank of each full group's last entry, `LAST` for groups with room: only better get in."""
+
+    @classmethod
+    def empty(cls, groups: int, k: int, width: int) -> "RankedLists":
+        """Lists with nothing in them."""
+        return cls(
+            value=np.zeros((groups, k), dtype=np.float32),
+            place=np.full((groups, k), -1, dtype=np.int32),
+            window=np.zeros((groups, k, width), dtype=np.float16),
+            worst=np.full(groups, LAST, dtype=np.uint64),
+        )
+
+    @property
+    def k(self) -> int:
+        """Slots of a group."""
+        return self.value.shape[1]
+
+    def entries(self, groups: Int[np.ndarray, " m"] | None = None) -> Entries:
+        """All entries (of `groups`)."""
+        if groups is None:
+            groups = np.flatnonzero(self.place[:, 0] >= 0)
+        index, slot = np.nonzero(self.place[groups] >= 0)
+        at = groups[index]
+        return Entries(at, self.value[at, slot], self.place[at, slot], self.window[at, slot])
+
+    def offer(self, entries: Entries, rank: RankFunction) -> None:
+        """Take in what ranks among the first k of its group."""
+        if len(entries.group) == 0:
+            return
+        touched = np.unique(entries.group)
+        held = self.entries(touched)
+        group = np.concatenate([held.group, entries.group])
+        value = np.concatenate([held.value, entries.value])
+        place = np.concatenate([held.place, entries.place])
+        ranks = rank(group, value, place)
+        order = np.lexsort((ranks, group))
+        sorted_group = group[order]
+        first = np.flatnonzero(np.r_[True, sorted_group[1:] != sorted_group[:-1]])
+        sizes = np.diff(np.r_[first, len(order)])
+        slot = np.arange(len(order)) - np.repeat(first, sizes)
+        kept = slot < self.k
+        order, slot = order[kept], slot[kept]
+        at = group[order]
+        self.clear(touched)
+        self.value[at, slot] = value[order]
+        self.place[at, slot] = place[order]
+        n_held = len(held.group)
+        old = order < n_held
+        self.window[at[old], slot[old]] = held.window[order[old]]
+        self.window[at[~old], slot[~old]] = entries.window[order[~old] - n_held]
+        full = slot == self.k - 1
+        self.worst[at[full]] = ranks[order[full]]
+
+    def clear(self, groups: Int[np.ndarray, " m"]) -> None:
+        """Forget the entries of `groups`."""
+        self.value[groups], self.place[groups] = 0, -1
+        self.window[groups], self.worst[groups] = 0, LAST
+
+
+def strongest_first(group: np.ndarray, value: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Rank by value, highest first; equal values by place. Values must be positive."""
+    # Bits of positive floats are ordered as the floats are.
+    bits = np.ascontiguousarray(value, dtype=np.float32).view(np.uint32).astype(np.uint64)
+    return ((np.uint64(0xFFFFFFFF) - bits) << np.uint64(32)) | place.astype(np.uint64)
+
+
+def random_rank(latent: np.ndarray, place: np.ndarray, seed: int) -> np.ndarray:
+    """Pseudo-random uint64 of (latent, place); different for the places of one latent.
+
+    The finaliser of splitmix64, a bijection, on numbers that differ.
+    """
+    with np.errstate(over="ignore"):
+        mixed = (latent.astype(np.uint64) << np.uint64(32)) | place.astype(np.uint64)
+        mixed += np.uint64(seed % 2**32 + 1) * np.uint64(0x9E3779B97F4A7C15)
+        mixed ^= mixed >> np.uint64(30)
+        mixed *= np.uint64(0xBF58476D1CE4E5B9)
+        mixed ^= mixed >> np.uint64(27)
+        mixed *= np.uint64(0x94D049BB133111EB)
+        mixed ^= mixed >> np.uint64(31)
+    return mixed
