@@ -13,6 +13,9 @@ from sae_lens.saes.sae import SAEMetadata, TrainStepInput
 from sae_lens.saes.topk_sae import TopKTrainingSAE, TopKTrainingSAEConfig
 from transformers import GPT2LMHeadModel
 
+from benchmarks.activations import print_activations
+from benchmarks.gradients import print_gradients
+from benchmarks.splitting import print_splitting
 from benchmarks.table import Row, print_table
 from core.logit_lens import top_tokens
 from core.models import cache_sites, load_model
@@ -126,9 +129,24 @@ def training_row() -> Row:
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the tables, or only those that are named: `python -m benchmarks splitting`."""
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
+    tables = {
+        "core": print_core,
+        "splitting": print_splitting,
+        "activations": print_activations,
+        "gradients": print_gradients,
+    }
+    unknown = sorted(set(sys.argv[1:]) - set(tables))
+    if unknown:
+        raise SystemExit(f"There is no table {unknown[0]!r}; choose from {', '.join(tables)}.")
+    for name in sys.argv[1:] or tables:
+        tables[name]()
+
+
+def print_core() -> None:
+    """The table of what the rest of `core` does."""
     with tempfile.TemporaryDirectory() as folder:
         print_table(
             [store_row(Path(folder)), site_row(), loading_row(), catalog_row(), training_row()]

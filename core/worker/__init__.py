@@ -32,7 +32,7 @@ from core.jobs.progress import Progress
 
 log = logging.getLogger(__name__)
 
-WARM_FOR_MAPS = ("umap", "hdbscan")
+WARM_FOR_MAPS = ("core.splitting.layout:warm_up",)
 _POLL_SECONDS = 0.05
 
 

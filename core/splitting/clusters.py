@@ -1,0 +1,175 @@
+"""What is in each cluster? Its size, which SAEs it is made of, and the words that set it apart.
+
+Words are ranked by c-TF-IDF: a cluster is one document, and a word weighs its count there times
+log(1 + words in a cluster on average / its count in all) (Grootendorst, "BERTopic", 2022, 3.3).
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Int
+from sklearn.feature_extraction.text import CountVectorizer
+
+from core.splitting.map import SplittingMap
+
+_WORD = re.compile(r"[\w+#]+(?:[.'’/-][\w+#]+)*")
+"""Words as people and programs write them: `torch.nn`, `__init__`, `c++`, `re-run`, `don't`."""
+_FUNCTION_WORDS = frozenset(
+    re.split(
+        r"\s+",
+        "a an and are as at be but by for from has have if in into is it its like not of on or "
+        "other s such t than that the their then there these they this to was were when which "
+        "while with within",
+    )
+)
+N_TERMS = 8
+"""Words listed for each cluster."""
+N_LABEL_TERMS = 3
+"""Words in a cluster's label."""
+
+
+def cluster_table(
+    found: SplittingMap,
+    descriptions: Sequence[str] | None = None,
+    tokens: Sequence[Sequence[str]] | None = None,
+) -> pd.DataFrame:
+    """One row a cluster, the largest first.
+
+    Columns: `cluster`, `size`, `composition` ("256: 3, 1024: 9"), `compactness` (mean cosine with
+    the mean direction), `medoid` (row of `found.points`), `medoid_sae`, `medoid_latent`, `terms`
+    (words of the descriptions), `tokens` (boosted tokens), both as one text, and `label`.
+
+    Args:
+        found: a map with clusters.
+        descriptions: of each point, in the order of `found.points`; "" where there is none.
+        tokens: boosted tokens of each point, in that order.
+
+    Raises:
+        ValueError: a map without clusters, or texts that are not one a point.
+    """
+    labels = _labels(found)
+    for name, texts in (("descriptions", descriptions), ("tokens", tokens)):
+        if texts is not None and len(texts) != len(labels):
+            raise ValueError(f"{len(texts)} {name} are given for {len(labels)} points of the map.")
+    composition = cluster_composition(found)
+    numbers = composition.index.to_numpy()
+    words = [_words(text) for text in descriptions] if descriptions is not None else None
+    parts = [_token_terms(row) for row in tokens] if tokens is not None else None
+    terms, token_terms = _top_terms(labels, words), _top_terms(labels, parts)
+    table = pd.DataFrame(
+        {
+            "cluster": numbers.astype(np.int64),
+            "size": composition.sum(axis=1).to_numpy(dtype=np.int64),
+            "composition": [_counts_text(row) for _, row in composition.iterrows()],
+        }
+    )
+    if found.clusters is not None:
+        medoids = found.clusters.medoids[numbers]
+        table["compactness"] = found.clusters.compactness[numbers]
+        table["medoid"] = medoids.astype(np.int64)
+        table["medoid_sae"] = found.points["sae"].astype("str").to_numpy()[medoids]
+        table["medoid_latent"] = found.points["latent_idx"].to_numpy()[medoids]
+    table["terms"] = pd.Series([", ".join(terms[number]) for number in numbers], dtype="str")
+    table["tokens"] = pd.Series([" ".join(token_terms[number]) for number in numbers], dtype="str")
+    texts = [_label(number, terms[number], token_terms[number]) for number in numbers]
+    table["label"] = pd.Series(texts, dtype="str")
+    return table.sort_values(["size", "cluster"], ascending=[False, True], ignore_index=True)
+
+
+def cluster_composition(found: SplittingMap) -> pd.DataFrame:
+    """Latents of each SAE (columns, by label) in each cluster (index); noise is left out."""
+    labels = _labels(found)
+    inside = labels >= 0
+    codes = found.points["sae"].cat.codes.to_numpy()[inside]
+    names = list(found.points["sae"].cat.categories)
+    counts = np.zeros((labels.max(initial=-1) + 1, len(names)), dtype=np.int64)
+    np.add.at(counts, (labels[inside], codes), 1)
+    return pd.DataFrame(counts, columns=names)
+
+
+def cluster_labels(
+    found: SplittingMap, table: pd.DataFrame, *, n_largest: int = 40
+) -> pd.DataFrame:
+    """Where to write the labels of the largest clusters in `table`, as `cluster_table` gives it.
+
+    Columns, largest first: `x`, `y`, `text`, `cluster`, `size`. Each stands at one of its latents,
+    the one nearest to the median of them all: a cluster of the 10-dimensional layout may lie in
+    several places on the map, with nothing in between.
+    """
+    labels = _labels(found)
+    xy = found.points[["umap_x", "umap_y"]].to_numpy(dtype=np.float64)
+    order = np.argsort(labels, kind="stable")
+    starts = np.searchsorted(labels[order], np.arange(labels.max(initial=-1) + 2))
+    largest = table.nlargest(n_largest, "size")
+    places = np.empty((len(largest), 2))
+    for place, number in zip(places, largest["cluster"].tolist(), strict=True):
+        members = xy[order[starts[number] : starts[number + 1]]]
+        offsets = members - np.median(members, axis=0)
+        place[:] = members[np.square(offsets).sum(axis=1).argmin()]
+    written = largest[["label", "cluster", "size"]].rename(columns={"label": "text"})
+    written.insert(0, "x", places[:, 0])
+    written.insert(1, "y", places[:, 1])
+    return written.reset_index(drop=True)
+
+
+def noise_share(found: SplittingMap) -> float:
+    """Share of the points that are in no cluster, 0 to 1. Raises `ValueError` without clusters."""
+    labels = _labels(found)
+    return float((labels < 0).mean()) if len(labels) else 0.0
+
+
+def _labels(found: SplittingMap) -> Int[np.ndarray, " n"]:
+    if "cluster" not in found.points:
+        raise ValueError("The map has no clusters; compute it with MapConfig(clusters=True).")
+    return found.points["cluster"].to_numpy()
+
+
+def _words(text: str) -> list[str]:
+    words = _WORD.findall(text.lower())
+    return [word for word in words if word not in _FUNCTION_WORDS and not word.isdigit()]
+
+
+def _token_terms(tokens: Iterable[str]) -> set[str]:
+    """Each token once a latent, without case and space: ` The` and `the` are one word here."""
+    return {token.strip().lower() for token in tokens} - {""}
+
+
+def _top_terms(
+    labels: Int[np.ndarray, " n"], texts: Sequence[Iterable[str]] | None
+) -> list[list[str]]:
+    """Of each cluster, its words by c-TF-IDF, the most telling first."""
+    n_clusters = int(labels.max(initial=-1)) + 1
+    documents: list[list[str]] = [[] for _ in range(n_clusters)]
+    if texts is not None:
+        for label, text in zip(labels.tolist(), texts, strict=True):
+            if label >= 0:
+                documents[label].extend(text)
+    if not any(documents):
+        return documents
+    counter = CountVectorizer(analyzer=_as_it_is)
+    counts = counter.fit_transform(documents).tocsr()
+    rarity = np.log1p(counts.sum() / n_clusters / np.asarray(counts.sum(axis=0)).ravel())
+    weights = counts.multiply(rarity[None, :]).tocsr()
+    names = counter.get_feature_names_out()
+    top = []
+    for number in range(n_clusters):
+        row = slice(weights.indptr[number], weights.indptr[number + 1])
+        columns, values = weights.indices[row], weights.data[row]
+        # Equal weights in the order of the alphabet, so that the same map reads the same.
+        best = np.lexsort((columns, -values))[:N_TERMS]
+        top.append([str(names[column]) for column in columns[best]])
+    return top
+
+
+def _as_it_is(words: list[str]) -> list[str]:
+    return words
+
+
+def _counts_text(row: "pd.Series[int]") -> str:
+    return ", ".join(f"{name}: {count}" for name, count in row.items() if count)
+
+
+def _label(number: int, terms: Sequence[str], tokens: Sequence[str]) -> str:
+    return ", ".join((terms or tokens)[:N_LABEL_TERMS]) or f"cluster {number}"

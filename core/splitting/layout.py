@@ -1,0 +1,271 @@
+"""Where do the latents lie, and which lie together? UMAP and HDBSCAN, given the neighbours.
+
+Everything here takes and gives NumPy arrays, and runs in the worker process (`core.worker`): it
+compiles with numba, which two threads of one process must not share. The coordinates are those of
+`umap.UMAP(metric="cosine", random_state=seed, precomputed_knn=...)`, to the bit; UMAP's parts are
+called one by one so that two layouts can share their graph and be fitted side by side.
+"""
+
+import logging
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import count
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.sparse import coo_matrix
+
+log = logging.getLogger(__name__)
+_this_thread = threading.local()
+
+VERSION = 1
+"""Raised whenever the coordinates or labels would change."""
+_FEW_ROWS = 10_000
+_EPOCHS, _EPOCHS_OF_MANY = 500, 200
+"""UMAP's defaults: epochs for up to so many rows, and for more."""
+
+
+class Reports(Protocol):
+    """The part of `Progress` that is used here; in the worker process it is a stand-in."""
+
+    def update(
+        self, done: float, total: float | None = None, *, unit: str = "", message: str = ""
+    ) -> None:
+        """Report that `done` of `total` units are finished."""
+
+
+@dataclass(frozen=True)
+class _Stop:
+    """Ends the layout whose progress it is when it is asked to."""
+
+    asked: threading.Event = field(default_factory=threading.Event)
+
+    def update(
+        self, done: float, total: float | None = None, *, unit: str = "", message: str = ""
+    ) -> None:
+        if self.asked.is_set():
+            raise CancelledError
+
+
+def fit_layout(
+    directions: Float[np.ndarray, "n d"],
+    ids: Int[np.ndarray, "n k"],
+    distances: Float[np.ndarray, "n k"],
+    *,
+    layout: Mapping[str, Any],
+    progress: Reports | None = None,
+) -> Float[np.ndarray, "n n_components"]:
+    """Coordinates in float32, by `layout`: n_components, n_neighbors, min_dist, seed.
+
+    `ids` and `distances` are the nearest rows of each row, itself first; k must be n_neighbors or
+    more. `directions` are only looked at where the neighbours fall into many separate parts.
+    """
+    graph = _graph(ids, distances, layout["n_neighbors"])
+    return _embed(directions, graph, layout, progress=progress, message="Drawing the map")
+
+
+def fit_clusters(
+    directions: Float[np.ndarray, "n d"],
+    ids: Int[np.ndarray, "n k"],
+    distances: Float[np.ndarray, "n k"],
+    *,
+    layout: Mapping[str, Any],
+    min_cluster_size: int,
+    progress: Reports | None = None,
+) -> dict[str, np.ndarray]:
+    """`embedding` [n, n_components] by `layout` (see `fit_layout`) and `labels` [n] in it."""
+    graph = _graph(ids, distances, layout["n_neighbors"])
+    message = "Layout for clusters"
+    embedding = _embed(directions, graph, layout, progress=progress, message=message)
+    labels = label_clusters(embedding, min_cluster_size=min_cluster_size, progress=progress)
+    return {"embedding": embedding, "labels": labels}
+
+
+def fit_both(
+    directions: Float[np.ndarray, "n d"],
+    ids: Int[np.ndarray, "n k"],
+    distances: Float[np.ndarray, "n k"],
+    *,
+    layout: Mapping[str, Any],
+    cluster_layout: Mapping[str, Any],
+    min_cluster_size: int,
+    progress: Reports | None = None,
+) -> dict[str, np.ndarray]:
+    """`points` as of `fit_layout`, `embedding` and `labels` as of `fit_clusters`, side by side.
+
+    The two layouts share their graph if they ask for as many neighbours. Each is fitted in a thread
+    of its own (the arithmetic of an epoch lets go of the interpreter); progress is that of the one
+    that ends in clusters, which takes longer.
+    """
+    # Both graphs before the first thread: making one runs code of numba that is not thread-safe.
+    graph = _graph(ids, distances, layout["n_neighbors"])
+    cluster_graph = graph
+    if cluster_layout["n_neighbors"] != layout["n_neighbors"]:
+        cluster_graph = _graph(ids, distances, cluster_layout["n_neighbors"])
+    message = "Drawing the map, and the layout for clusters"
+    stop = _Stop()
+    with ThreadPoolExecutor(1) as other_thread:
+        points = other_thread.submit(_embed, directions, graph, layout, progress=stop)
+        try:
+            embedding = _embed(
+                directions, cluster_graph, cluster_layout, progress=progress, message=message
+            )
+            labels = label_clusters(embedding, min_cluster_size=min_cluster_size, progress=progress)
+        except BaseException:
+            stop.asked.set()
+            raise
+        return {"points": points.result(), "embedding": embedding, "labels": labels}
+
+
+def label_clusters(
+    embedding: Float[np.ndarray, "n d"],
+    *,
+    min_cluster_size: int,
+    progress: Reports | None = None,
+) -> Int[np.ndarray, " n"]:
+    """Cluster of each row by HDBSCAN, from 0 up, or -1 for noise (int32)."""
+    from hdbscan import HDBSCAN
+
+    if progress is not None:
+        progress.update(0, 1, unit="clusterings", message="Looking for clusters")
+    # One process: the result is the same, and a killed worker leaves no others behind.
+    found = HDBSCAN(min_cluster_size=min_cluster_size, core_dist_n_jobs=1).fit(embedding)
+    if progress is not None:
+        progress.update(1, 1, unit="clusterings", message="Looking for clusters")
+    return found.labels_.astype(np.int32)
+
+
+def warm_up() -> None:
+    """Have numba compile what layouts need, so that the first map need not wait for it."""
+    directions = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    cosines = directions @ directions.T
+    np.fill_diagonal(cosines, 2)
+    ids = np.argsort(-cosines, axis=1)[:, :8].astype(np.int32)
+    distances = np.clip(1 - np.take_along_axis(cosines, ids, axis=1), 0, 2)
+    layout = {"n_components": 2, "n_neighbors": 8, "min_dist": 0.1, "seed": 0}
+    fit_both(directions, ids, distances, layout=layout, cluster_layout=layout, min_cluster_size=3)
+
+
+def _graph(
+    ids: Int[np.ndarray, "n k"], distances: Float[np.ndarray, "n k"], n_neighbors: int
+) -> coo_matrix:
+    """UMAP's fuzzy simplicial set. Raises `ValueError` for too few neighbours."""
+    from umap.umap_ import fuzzy_simplicial_set
+
+    n, k = ids.shape
+    if k < n_neighbors:
+        raise ValueError(f"{k} neighbours of each row are given and {n_neighbors} needed.")
+    with _one_numba_thread():
+        # Of the data, this reads the number of rows; of neighbours, all that it is given.
+        return fuzzy_simplicial_set(
+            np.empty((n, 0), dtype=np.float32),
+            n_neighbors,
+            random_state=None,
+            metric="cosine",
+            knn_indices=ids[:, :n_neighbors],
+            knn_dists=distances[:, :n_neighbors],
+        )[0]
+
+
+def _embed(
+    directions: Float[np.ndarray, "n d"],
+    graph: coo_matrix,
+    layout: Mapping[str, Any],
+    *,
+    progress: Reports | None = None,
+    message: str = "",
+) -> Float[np.ndarray, "n n_components"]:
+    """UMAP's embedding of the graph, from its spectral start."""
+    from umap.distances import named_distances
+    from umap.umap_ import find_ab_params, simplicial_set_embedding
+
+    _hook_into_epochs()
+    n_epochs = _EPOCHS if len(directions) <= _FEW_ROWS else _EPOCHS_OF_MANY
+    a, b = find_ab_params(1.0, layout["min_dist"])
+    with _each_epoch(progress, n_epochs, message):
+        embedding, _ = simplicial_set_embedding(
+            directions,
+            graph.copy(),  # weak edges are taken out of it in place
+            n_components=layout["n_components"],
+            initial_alpha=1.0,
+            a=a,
+            b=b,
+            gamma=1.0,
+            negative_sample_rate=5,
+            n_epochs=n_epochs,
+            init="spectral",
+            random_state=np.random.RandomState(layout["seed"]),
+            metric=named_distances["cosine"],
+            metric_kwds={},
+            densmap=False,
+            densmap_kwds={},
+            output_dens=False,
+            parallel=False,
+            tqdm_kwds={"disable": True},
+        )
+    return np.ascontiguousarray(embedding, dtype=np.float32)
+
+
+@contextmanager
+def _one_numba_thread() -> Iterator[None]:
+    """Sums come out the same whatever the machine: their order depends on the number of threads."""
+    import numba
+
+    before = numba.get_num_threads()
+    numba.set_num_threads(1)
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)
+
+
+@contextmanager
+def _each_epoch(progress: Reports | None, n_epochs: int, message: str) -> Iterator[None]:
+    """Have the epochs that this thread runs meanwhile reported, and stopped if that raises."""
+    epochs = count()
+
+    def report() -> None:
+        if progress is not None:
+            progress.update(next(epochs), n_epochs, unit="epochs", message=message)
+
+    if progress is not None:
+        progress.update(0, n_epochs, unit="epochs", message=message)  # its start takes a while
+    _this_thread.report = report
+    try:
+        yield
+    finally:
+        del _this_thread.report
+    report()
+
+
+@cache
+def _hook_into_epochs() -> None:
+    """Have UMAP call back before each epoch, and run epochs without the interpreter's lock.
+
+    What is put in place of UMAP's function for one epoch is that function, compiled with one more
+    flag that changes nothing in its arithmetic: other threads can run Python meanwhile. (UMAP's own
+    progress bar cannot be stopped from inside without leaving its lock held.) A later UMAP that has
+    no function of that name still fits layouts, one after the other and without reports.
+    """
+    import numba
+    from umap import layouts
+
+    source = getattr(layouts, "_optimize_layout_euclidean_single_epoch", None)
+    if source is None or not hasattr(layouts, "_nb_optimize_layout_euclidean_single_epoch"):
+        log.warning("This version of umap-learn reports no epochs of a layout.")
+        return
+    compiled = numba.njit(source, fastmath=True, nogil=True)
+
+    def epoch(*arguments: Any) -> None:
+        report = getattr(_this_thread, "report", None)
+        if report is not None:
+            report()
+        compiled(*arguments)
+
+    layouts._nb_optimize_layout_euclidean_single_epoch = epoch

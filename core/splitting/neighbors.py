@@ -1,0 +1,104 @@
+"""Which directions are nearest to which? Exactly, by cosine, for every row.
+
+UMAP's own search (NN-descent) finds few of the true neighbours when directions are spread out, as
+decoder rows are; the products of all pairs fit no memory, but a stripe of them at a time does.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from core.jobs.progress import Progress
+from core.splitting.keep import Kept, get_or_compute
+from core.splitting.rows import DecoderRows
+from core.store import Key
+
+_STRIPE_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}
+"""Cosines held at once; on the CPU few enough that a cancelled job stops within a second."""
+
+_KEPT_STEPS = (16, 32, 64, 128, 256)
+"""Numbers of neighbours that are kept; more are kept as asked for."""
+_MESSAGE = "Finding nearest neighbours"
+VERSION = 1
+"""Raised whenever stored neighbours would differ from those found now."""
+
+
+@dataclass(frozen=True)
+class Neighbors:
+    """The nearest rows of each row, nearest first; the first is the row itself."""
+
+    ids: Int[np.ndarray, "n k"]
+    """Row numbers (int32); among equal distances the order is unspecified."""
+    distances: Float[np.ndarray, "n k"]
+    """1 - cosine, 0 to 2 (float32); 0 for the row itself."""
+
+    def first(self, k: int) -> "Neighbors":
+        """Only the `k` nearest, in arrays of their own."""
+        return Neighbors(
+            np.ascontiguousarray(self.ids[:, :k]), np.ascontiguousarray(self.distances[:, :k])
+        )
+
+
+@torch.no_grad()
+def exact_neighbors(
+    directions: Float[Tensor, "n d"],
+    k: int,
+    *,
+    stripe_rows: int | None = None,
+    progress: Progress | None = None,
+) -> Neighbors:
+    """The `k` rows of highest cosine with each row, itself first (also where there are copies).
+
+    `directions` have length 1 and are compared in their precision, on their device, a stripe of
+    `stripe_rows` rows against all others at a time (default: 64 MiB of cosines; 1 GiB on a GPU).
+
+    Raises:
+        ValueError: `k` below 1 or beyond the number of rows.
+    """
+    n = len(directions)
+    if not 1 <= k <= n:
+        raise ValueError(f"k is {k} for {n} rows; ask for 1 to {n} neighbours.")
+    kind = directions.device.type
+    if stripe_rows is None:
+        stripe_bytes = _STRIPE_BYTES.get(kind, _STRIPE_BYTES["cpu"])
+        stripe_rows = max(1, stripe_bytes // (n * directions.element_size()))
+    ids = torch.empty(n, k, dtype=torch.int32)
+    cosines = torch.empty(n, k, dtype=torch.float32)
+    for start in range(0, n, stripe_rows):
+        if progress is not None:
+            progress.update(start, n, unit="latents", message=_MESSAGE)
+        stripe = directions[start : start + stripe_rows] @ directions.T
+        # Above any cosine: a row comes first in its own list even if it has exact copies.
+        stripe.diagonal(start).fill_(4.0)
+        values, columns = stripe.topk(k, dim=1)
+        ids[start : start + len(stripe)] = columns.to(device="cpu", dtype=torch.int32)
+        cosines[start : start + len(stripe)] = values.to(device="cpu", dtype=torch.float32)
+    if progress is not None:
+        progress.update(n, n, unit="latents", message=_MESSAGE)
+    distances = (1 - cosines).clamp_(0, 2)
+    return Neighbors(ids.numpy(), distances.numpy())
+
+
+def neighbors_of(
+    rows: DecoderRows, k: int, *, store: Kept | None = None, progress: Progress | None = None
+) -> Neighbors:
+    """The `k` nearest of each row, from the store where it has them.
+
+    More are found and kept than asked for, in steps, so that a few more neighbours in the next map
+    do not mean another search. Raises `ValueError` as `exact_neighbors` does.
+    """
+    n = len(rows)
+    kept = min(n, next((step for step in _KEPT_STEPS if step >= k), k))
+
+    def compute() -> dict[str, np.ndarray]:
+        found = exact_neighbors(rows.directions, kept, progress=progress)
+        return {"ids": found.ids, "distances": found.distances}
+
+    if store is None or k > n:
+        return exact_neighbors(rows.directions, k, progress=progress)
+    key = Key("splitting-neighbors", VERSION, {"directions": rows.digest, "k": kept})
+    arrays = get_or_compute(store, key, compute, progress)
+    return Neighbors(arrays["ids"], arrays["distances"]).first(k)

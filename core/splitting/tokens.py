@@ -1,0 +1,141 @@
+"""Which tokens does each latent of a map boost and suppress? For all of them at once.
+
+As `core.logit_lens.top_tokens`, for both ends of each row of logits in one product, in pieces small
+enough to cancel, and kept in the store as ids; texts are made when they are looked at.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from sae_lens import SAE
+from torch import Tensor
+
+from core.jobs.progress import Progress
+from core.logit_lens import residual_directions
+from core.models.hooks import Model
+from core.splitting.keep import Kept, Memory, get_or_compute
+from core.store import Key
+from core.store.fingerprint import fingerprint
+
+VERSION = 1
+"""Raised whenever stored tokens would differ from those found now."""
+_PIECE_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}
+_FLOAT16_MAX = float(np.finfo(np.float16).max)
+
+
+@dataclass(frozen=True)
+class TopTokens:
+    """The tokens at both ends of each latent's logits, the strongest first."""
+
+    boosted: Int[np.ndarray, "n k"]
+    """Ids of the tokens with the highest values (int32)."""
+    boosted_values: Float[np.ndarray, "n k"]
+    """Their values (float16): change of the logit per unit of activation."""
+    suppressed: Int[np.ndarray, "n k"]
+    """Ids of the tokens with the lowest values (int32)."""
+    suppressed_values: Float[np.ndarray, "n k"]
+    """Their values (float16)."""
+
+
+class VocabularyTexts:
+    """Every token of a vocabulary as text, decoded once; then whole tables at a time."""
+
+    def __init__(self, model: Model) -> None:
+        """Keeps the texts, not the model. Raises `ValueError` for a model without tokenizer."""
+        tokenizer = model.tokenizer
+        if tokenizer is None:
+            raise ValueError("The model has no tokenizer, so its tokens have no texts.")
+        n = int(model.W_U.shape[1])
+        known = min(n, len(tokenizer))
+        texts = tokenizer.batch_decode(
+            [[token_id] for token_id in range(known)], clean_up_tokenization_spaces=False
+        )
+        # Some unembeddings are padded beyond the vocabulary.
+        texts += [f"<{token_id}>" for token_id in range(known, n)]
+        self.texts = np.array(texts, dtype=object)
+        self._quoted = np.array([repr(text) for text in texts], dtype=object)
+
+    def lists(self, ids: Int[np.ndarray, "n k"]) -> list[list[str]]:
+        """The texts of each row of ids."""
+        return self.texts[ids].tolist()
+
+    def quoted(self, ids: Int[np.ndarray, "n k"]) -> list[str]:
+        """Each row of ids as one text: `"' a', '\\n'"`, the tokens as Python writes them."""
+        return [", ".join(row) for row in self._quoted[ids].tolist()]
+
+
+@torch.no_grad()
+def all_directions(model: Model, sae: SAE) -> Float[Tensor, "d_sae d_model"]:
+    """`residual_directions` of all latents, as a copy that may outlive the SAE."""
+    return residual_directions(model, sae, range(sae.cfg.d_sae)).float().clone()
+
+
+@torch.no_grad()
+def top_token_ids(
+    directions: Float[Tensor, "n d"],
+    W_U: Float[Tensor, "d vocab"],
+    k: int = 10,
+    *,
+    store: Kept | None = None,
+    progress: Progress | None = None,
+) -> TopTokens:
+    """The `k` tokens (fewer in a smaller vocabulary) at both ends of each row of the product.
+
+    Computed in float32 on the device of `W_U`, a piece of the logits at a time.
+
+    Raises:
+        ValueError: shapes that do not multiply, or a `k` below 1.
+    """
+    if directions.dim() != 2 or W_U.dim() != 2 or directions.shape[1] != W_U.shape[0]:
+        raise ValueError(
+            f"Directions {list(directions.shape)} and W_U {list(W_U.shape)} do not multiply; give "
+            "[n, d] and [d, vocab]."
+        )
+    if k < 1:
+        raise ValueError(f"k is {k}; ask for 1 token or more.")
+    k = min(k, W_U.shape[1])
+
+    def compute() -> dict[str, np.ndarray]:
+        return _both_ends(directions, W_U, k, progress)
+
+    weights = fingerprint({"directions": directions, "W_U": W_U}) if store is not None else ""
+    key = Key("splitting-tokens", VERSION, {"weights": weights, "k": k})
+    return TopTokens(**get_or_compute(store or Memory(), key, compute, progress))
+
+
+def _both_ends(
+    directions: Tensor, W_U: Tensor, k: int, progress: Progress | None
+) -> dict[str, np.ndarray]:
+    n, vocab = len(directions), W_U.shape[1]
+    unembedding = W_U.float()
+    piece = max(1, _PIECE_BYTES.get(W_U.device.type, _PIECE_BYTES["cpu"]) // (4 * vocab))
+    found: dict[str, np.ndarray] = {
+        "boosted": np.empty((n, k), dtype=np.int32),
+        "boosted_values": np.empty((n, k), dtype=np.float16),
+        "suppressed": np.empty((n, k), dtype=np.int32),
+        "suppressed_values": np.empty((n, k), dtype=np.float16),
+    }
+    for start in range(0, n, piece):
+        if progress is not None:
+            progress.update(start, n, unit="latents", message="Reading boosted tokens")
+        rows = slice(start, start + piece)
+        logits = directions[rows].to(device=W_U.device, dtype=torch.float32) @ unembedding
+        for name, largest in (("boosted", True), ("suppressed", False)):
+            values, ids = logits.topk(k, dim=1, largest=largest)
+            found[name][rows] = ids.cpu().numpy()
+            clipped = values.clamp(-_FLOAT16_MAX, _FLOAT16_MAX)
+            found[f"{name}_values"][rows] = clipped.cpu().numpy()
+    if progress is not None:
+        progress.update(n, n, unit="latents", message="Reading boosted tokens")
+    return found
+
+
+def join_tokens(parts: Sequence[TopTokens]) -> TopTokens:
+    """Tables of several SAEs below each other. Raises `ValueError` for none."""
+    if not parts:
+        raise ValueError("There are no tables to join; give one or more.")
+    names = ("boosted", "boosted_values", "suppressed", "suppressed_values")
+    return TopTokens(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
