@@ -4,6 +4,8 @@ Each factory makes its object at the first call and hands the same one to every 
 replace `settings` and call `st.cache_resource.clear()`.
 """
 
+from typing import TYPE_CHECKING
+
 import streamlit as st
 
 from core.catalog import Catalog
@@ -11,8 +13,13 @@ from core.engine import Engine
 from core.jobs import JobManager
 from core.settings import Settings
 from core.store import Store
+from core.view.recent import Recent
 from core.view.warm_up import WarmUp
 from core.worker import WorkerProcess
+
+if TYPE_CHECKING:
+    from core.view.splitting.build import MapData
+    from core.view.splitting.evidence import Evidence
 
 
 def settings() -> Settings:
@@ -62,3 +69,15 @@ def worker() -> WorkerProcess:
 def warm_up() -> WarmUp:
     """Imports that take seconds, under way since the first call."""
     return WarmUp()
+
+
+@st.cache_resource(show_spinner=False)
+def recent_maps() -> "Recent[MapData]":
+    """Feature-splitting maps that were looked at last."""
+    return Recent(4)
+
+
+@st.cache_resource(show_spinner=False)
+def recent_evidence() -> "Recent[dict[str, Evidence]]":
+    """What the latents of these maps do on a sample of text."""
+    return Recent(4)

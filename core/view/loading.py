@@ -1,5 +1,6 @@
 """What must be fetched before a selection can be looked at, and fetching it: the work of jobs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -16,7 +17,7 @@ class LoadPlan:
     """What loading one selection takes: its model and its SAE."""
 
     parts: tuple[DownloadPlan, ...]
-    """The model's plan and the SAE's."""
+    """The model's plan, then the SAEs'."""
 
     @property
     def complete(self) -> bool:
@@ -80,14 +81,25 @@ def is_loaded(engine: Engine, selection: Selection) -> bool:
 
 def plan(engine: Engine, catalog: Catalog, selection: Selection, progress: Progress) -> LoadPlan:
     """What loading `selection` takes; asks the hub for sizes, fetches nothing."""
+    return plan_all(engine, catalog, selection.model, [selection.sae], progress)
+
+
+def plan_all(
+    engine: Engine,
+    catalog: Catalog,
+    model: str,
+    saes: Sequence[tuple[str, str]],
+    progress: Progress,
+) -> LoadPlan:
+    """What loading a model with several SAEs takes; asks the hub for sizes, fetches nothing."""
+    total = 1 + len(saes)
     with HubErrorsInWords():
-        progress.update(0, 2, message="asking for sizes")
-        model = plan_download(
-            catalog.model(selection.model), device=engine.device, dtype=engine.dtype
-        )
-        progress.update(1, 2, message="asking for sizes")
-        sae = plan_download(catalog.entry(*selection.sae), device=engine.device)
-    return LoadPlan((model, sae))
+        progress.update(0, total, message="asking for sizes")
+        parts = [plan_download(catalog.model(model), device=engine.device, dtype=engine.dtype)]
+        for name in saes:
+            progress.update(len(parts), total, message="asking for sizes")
+            parts.append(plan_download(catalog.entry(*name), device=engine.device))
+    return LoadPlan(tuple(parts))
 
 
 def load(engine: Engine, selection: Selection, progress: Progress) -> None:

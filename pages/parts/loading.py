@@ -78,7 +78,7 @@ def _planned(plan: LoadPlan, selection: Selection, entry: SaeEntry) -> bool:
         return _loading(_start(selection, entry), selection, entry)
     with st.container(border=True):
         st.markdown(f"**{'Ready to load' if plan.complete else 'This must be downloaded first'}**")
-        _plan_table(plan)
+        plan_table(plan)
         if plan.problem is not None:
             st.warning(escape_markdown(_capital(plan.problem)), icon=":material/warning:")
         gated = resources.catalog().model(selection.model).gated
@@ -100,7 +100,8 @@ def _planned(plan: LoadPlan, selection: Selection, entry: SaeEntry) -> bool:
     return False
 
 
-def _plan_table(plan: LoadPlan) -> None:
+def plan_table(plan: LoadPlan) -> None:
+    """Sizes of the model and of each SAE, and what is free."""
     rows = [_plan_row("Model" if part is plan.parts[0] else "SAE", part) for part in plan.parts]
     st.dataframe(rows, hide_index=True, width="stretch")
     model = plan.parts[0]

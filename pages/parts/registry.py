@@ -17,11 +17,24 @@ class Tool:
     """Material symbol."""
     url_path: str = ""
     """Where it is; the home page is at the root."""
+    link_title: str = ""
+    """Name of a link to it from another tool; the title if empty."""
     purpose: str = ""
     """What it is for, as a sentence on the home page."""
 
 
-TOOLS = (Tool("pages/home.py", "Home", ":material/home:"),)
+TOOLS = (
+    Tool("pages/home.py", "Home", ":material/home:", link_title="This latent at a glance"),
+    Tool(
+        "pages/feature-splitting.py",
+        "Feature splitting",
+        ":material/scatter_plot:",
+        "feature-splitting",
+        link_title="On the map of feature splitting",
+        purpose="One map of the latents of several SAEs: which latents of a wide SAE have split "
+        "from one of a narrow SAE, which are new, and which form groups.",
+    ),
+)
 
 
 def pages() -> list[st.Page]:

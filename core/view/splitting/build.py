@@ -1,0 +1,176 @@
+"""From chosen SAEs and settings to everything that the map shows: the work of one job."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from core.activations import fingerprint_of_sae
+from core.corpus.documents import Corpus
+from core.engine import Engine
+from core.jobs.progress import Progress
+from core.splitting.decoders import Decoder, decoders
+from core.splitting.map import Fit, SplittingMap, compute_map
+from core.splitting.map_config import MapConfig
+from core.splitting.rows import DEAD, LabelledSae, decoder_rows
+from core.splitting.tokens import (
+    TopTokens,
+    VocabularyTexts,
+    all_directions,
+    join_tokens,
+    top_token_ids,
+)
+from core.store import Store
+from core.view.loading import HubErrorsInWords
+from core.view.splitting.evidence import measure
+from core.view.splitting.members import Member
+
+N_TOKENS = 10
+"""Boosted and suppressed tokens of each latent."""
+
+
+@dataclass(frozen=True)
+class MapRequest:
+    """Which map is wanted."""
+
+    model: str
+    """Name of the model, whose unembedding gives the boosted tokens."""
+    members: tuple[Member, ...]
+    """SAEs on the map."""
+    config: MapConfig
+    """Settings of the layout."""
+    corpus: Corpus
+    """Text on which a latent is found to be dead."""
+    hide_dead: bool = False
+    """Whether latents that never fire on the sample are left out."""
+
+    @property
+    def key(self) -> str:
+        """Key of the job: two users who want the same map share it."""
+        saes = [[*member.entry.key, member.entry.version] for member in self.members]
+        dead = self.corpus.digest if self.hide_dead else None
+        text = json.dumps([self.model, saes, asdict(self.config), dead])
+        return "map:" + hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+@dataclass(frozen=True, eq=False)
+class MapData:
+    """A finished map with what belongs to its points."""
+
+    map: SplittingMap
+    """Points, neighbours, clusters."""
+    tokens: TopTokens
+    """Boosted and suppressed tokens of each point."""
+    vocabulary: VocabularyTexts
+    """Texts of tokens."""
+    family: Mapping[str, Decoder]
+    """Directions of each SAE, by label, narrowest first; copies on the CPU."""
+    members: Mapping[str, Member]
+    """The SAEs by label, narrowest first."""
+    fingerprints: Mapping[str, str]
+    """Of each SAE's weights: descriptions of the user are kept under it."""
+
+    @cached_property
+    def boosted(self) -> list[str]:
+        """The boosted tokens of each point as one text."""
+        return self.vocabulary.quoted(self.tokens.boosted)
+
+    @cached_property
+    def _row_of(self) -> dict[tuple[str, int], int]:
+        points = self.map.points
+        keys = zip(points["sae"], points["latent_idx"], strict=True)
+        return {(sae, int(latent)): row for row, (sae, latent) in enumerate(keys)}
+
+    def row(self, label: str, latent: int) -> int | None:
+        """The point of a latent; None where it is not on the map."""
+        return self._row_of.get((label, latent))
+
+    def latent(self, row: int) -> tuple[str, int]:
+        """Label and index of a point."""
+        point = self.map.points.iloc[row]
+        return str(point["sae"]), int(point["latent_idx"])
+
+    def per_point(self, by_label: Mapping[str, Sequence[object] | np.ndarray]) -> list[object]:
+        """Values given for each latent of each SAE, in the order of the points."""
+        points = self.map.points
+        found: list[object] = [None] * len(points)
+        for label, values in by_label.items():
+            rows = np.flatnonzero((points["sae"] == label).to_numpy())
+            for row, latent in zip(rows, points["latent_idx"].to_numpy()[rows], strict=True):
+                found[row] = values[latent]
+        return found
+
+    def left_out_note(self) -> str | None:
+        """What has no place on the map and why, as a sentence; None where everything has."""
+        left_out = self.map.left_out
+        if left_out.empty:
+            return None
+        counts = left_out["reason"].value_counts()
+        parts = [
+            f"{n:,} never fire on the sample" if reason == DEAD else f"{n:,} are {reason}"
+            for reason, n in counts.items()
+        ]
+        return f"{len(left_out):,} latents are left out: {', '.join(parts)}."
+
+
+def build_map(
+    engine: Engine, store: Store, fit: Fit, request: MapRequest, progress: Progress
+) -> MapData:
+    """The map of `request`, from the store where it has been made before.
+
+    Raises:
+        ValueError: SAEs that do not go together, too few latents, or weights that cannot be had.
+    """
+    names = [member.entry.key for member in request.members]
+    hidden: dict[str, Bool[np.ndarray, " d_sae"]] | None = None
+    if request.hide_dead:
+        evidence = measure(engine, store, request.model, request.members, request.corpus, progress)
+        hidden = {label: found.dead for label, found in evidence.items()}
+
+    def report(done: int, total: int | None, message: str) -> None:
+        progress.update(done, total, unit="bytes", message=message)
+
+    with HubErrorsInWords(), engine.use(request.model, names, progress=report) as (model, saes):
+        labels = [member.label for member in request.members]
+        labelled = [LabelledSae(label, sae) for label, sae in zip(labels, saes, strict=True)]
+        rows = decoder_rows(labelled, hidden=hidden)
+        weights = {it.label: it.sae.W_dec.detach().float().cpu().clone() for it in labelled}
+        directions = [all_directions(model, sae) for sae in saes]
+        fingerprints = {it.label: fingerprint_of_sae(it.sae) for it in labelled}
+        W_U = model.W_U.detach().clone()
+        vocabulary = VocabularyTexts(model)
+    tokens = join_tokens(
+        [top_token_ids(it, W_U, N_TOKENS, store=store, progress=progress) for it in directions]
+    )
+    found = compute_map(rows, request.config, store=store, fit=fit, progress=progress)
+    family = decoders(weights, hidden=hidden)
+    by_label = {member.label: member for member in request.members}
+    return MapData(
+        map=found,
+        tokens=_of_points(tokens, _placed(rows.sae_index, rows.latents, rows.widths)),
+        vocabulary=vocabulary,
+        family=family,
+        members={label: by_label[label] for label in family},
+        fingerprints=fingerprints,
+    )
+
+
+def _placed(
+    sae_index: Int[np.ndarray, " n"], latents: Int[np.ndarray, " n"], widths: Sequence[int]
+) -> Int[np.ndarray, " n"]:
+    """Row of each point among all latents of all SAEs."""
+    starts = np.concatenate([[0], np.cumsum(widths)[:-1]])
+    return starts[sae_index] + latents
+
+
+def _of_points(tokens: TopTokens, rows: Int[np.ndarray, " n"]) -> TopTokens:
+    return TopTokens(
+        tokens.boosted[rows],
+        tokens.boosted_values[rows],
+        tokens.suppressed[rows],
+        tokens.suppressed_values[rows],
+    )

@@ -1,0 +1,200 @@
+"""Feature splitting: one map of the latents of several SAEs, and what it shows."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import streamlit as st
+
+from core import resources
+from core.splitting.map_config import MapConfig
+from core.splitting.map_view import MapView
+from core.view.markup import escape_markdown
+from core.view.selection import Selection, to_parameters
+from core.view.splitting import texts as texts_of
+from core.view.splitting.members import first_labels, members_of
+from pages.parts import errors, frame
+from pages.parts.splitting import chart, controls, files, groups, point, search, state, tree, work
+from pages.parts.view_state import View
+
+if TYPE_CHECKING:
+    from core.view.splitting.build import MapData, MapRequest
+    from core.view.splitting.evidence import Evidence
+
+INTRO = (
+    "A wider SAE takes the same activations apart more finely. Each point is a latent, and latents "
+    "with similar directions lie close together: see which latents of a wide SAE have split from "
+    "one of a narrow SAE, and which form groups."
+)
+_PANELS = {
+    "nearest": "Nearest latents",
+    "tree": "Splitting tree",
+    "selection": "Selection",
+    "hits": "Search hits",
+    "clusters": "Clusters",
+    "new": "New latents",
+    "descriptions": "Descriptions",
+    "downloads": "Download",
+}
+
+
+def draw(view: View) -> None:
+    """What this page has of its own."""
+    st.title("Feature splitting")
+    st.markdown(INTRO)
+    for problem in view.problems:
+        st.warning(escape_markdown(problem), icon=":material/link_off:")
+    if view.selection is None or view.entry is None:
+        st.info("Choose a model and an SAE on the left to see its family.")
+        return
+    members = members_of(view.choices, view.selection, view.entry)
+    map_view = state.begin(members)
+    for problem in state.problems():
+        st.warning(escape_markdown(problem), icon=":material/link_off:")
+    shown = map_view.saes or first_labels(members, view.entry)
+    controls.draw(members, shown, map_view)
+    if not work.libraries_ready():
+        return
+    from core.corpus import docs_sample
+    from core.view.splitting.build import MapRequest
+
+    request = MapRequest(
+        model=view.selection.model,
+        members=tuple(member for member in members if member.label in shown),
+        config=MapConfig(**{name: getattr(map_view, name) for name in MapConfig.__annotations__}),
+        corpus=docs_sample(),
+        hide_dead=map_view.hide_dead,
+    )
+    link = f"/feature-splitting?{_query(view.selection)}"
+    with errors.shown_plainly():
+        if not work.downloaded(view.selection, request.members):
+            return
+        data = work.finished_map(request, link=link)
+        if data is not None:
+            _explore(data, request, view.selection, map_view, link)
+
+
+def _explore(
+    data: "MapData", request: "MapRequest", selection: Selection, view: MapView, link: str
+) -> None:
+    below = st.container()  # the sample is read while the map is already there
+    with below:
+        evidence = _evidence(request, link)
+    descriptions = texts_of.gather(
+        data, resources.store(), published=files.published(data), evidence=evidence
+    )
+    by_label = {label: it.texts for label, it in descriptions.items()}
+    texts = [str(text or "") for text in data.per_point(by_label)]
+    row = _chosen_row(data, selection)
+    search.box(view)
+    hits = search.hits(data, texts, view)
+    lassoed = _lassoed(data, view)
+    table, labels = _clusters(data, texts)
+    look = chart.Look(
+        descriptions=texts,
+        values=_values(data, view, row, evidence),
+        hits=hits,
+        lassoed=lassoed,
+        labels=labels if view.colour == "cluster" else None,
+        selected=row,
+    )
+    if look.values is None and view.colour in ("frequency", "similarity"):
+        needs = "the sample of text" if view.colour == "frequency" else "a chosen latent"
+        st.caption(f"This colour needs {needs}; widths are shown until then.")
+        view = replace(view, colour="width")
+    left, right = st.columns([3, 1], gap="medium")
+    dark = st.context.theme.type == "dark"
+    with left:
+        drawing = chart.draw(data, view, look, dark=dark)
+        note = data.left_out_note()
+        if note:
+            st.caption(note)
+        st.caption(texts_of.coverage(descriptions))
+    with right:
+        point.draw(data, selection, row, descriptions, evidence)
+    panel = st.segmented_control(
+        "More about the map",
+        list(_PANELS),
+        format_func=_PANELS.__getitem__,
+        default="nearest",
+        key="map_panel",
+        label_visibility="collapsed",
+    )
+    with errors.shown_plainly():
+        if panel == "tree":
+            tree.draw(data, selection, row, descriptions, texts, evidence, dark=dark)
+        elif panel == "selection":
+            groups.selection(data, lassoed, texts)
+        elif panel == "hits":
+            search.listed(data, texts, hits, view.search)
+        elif panel == "clusters":
+            groups.clusters(data, table, texts)
+        elif panel == "new":
+            groups.new_latents(data, evidence, texts)
+        elif panel == "descriptions":
+            files.descriptions(data, descriptions)
+        elif panel == "downloads":
+            files.downloads(data, drawing, texts)
+        else:
+            point.nearest(data, row, texts)
+
+
+def _evidence(request: "MapRequest", link: str) -> "dict[str, Evidence]":
+    """What fires where: measured unasked for small models, else at a click."""
+    started = st.session_state.get("map_read_sample") == request.key
+    small = all(member.entry.source == "demo" for member in request.members)
+    found = work.found_evidence(request, start=small or started, link=link)
+    if not found.evidence and not found.pending and not small and not started:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption("How often latents fire, and what on, is known after reading some text.")
+            st.button(
+                "Read a sample of text",
+                on_click=lambda: st.session_state.update(map_read_sample=request.key),
+                icon=":material/menu_book:",
+            )
+    return found.evidence
+
+
+def _chosen_row(data: "MapData", selection: Selection) -> int | None:
+    for label, member in data.members.items():
+        if member.entry.key == selection.sae:
+            return data.row(label, selection.latent)
+    return None
+
+
+def _lassoed(data: "MapData", view: MapView) -> list[int]:
+    from core.splitting.selection import rows_inside
+
+    return rows_inside(data.map.points, view.lasso).tolist() if view.lasso else []
+
+
+def _values(
+    data: "MapData", view: MapView, row: int | None, evidence: "dict[str, Evidence]"
+) -> "np.ndarray | None":
+    if view.colour == "frequency" and evidence:
+        by_label = {label: it.frequency for label, it in evidence.items()}
+        return np.array(data.per_point(by_label), dtype=np.float64)
+    if view.colour == "similarity" and row is not None:
+        label, latent = data.latent(row)
+        direction = data.family[label].direction(latent)
+        cosines = {name: it.cosines(direction).numpy() for name, it in data.family.items()}
+        return np.array(data.per_point(cosines), dtype=np.float64)
+    return None
+
+
+def _clusters(data: "MapData", texts: list[str]) -> tuple[Any, Any]:
+    if "cluster" not in data.map.points:
+        return None, None
+    from core.splitting.clusters import cluster_labels, cluster_table
+
+    table = cluster_table(data.map, texts, data.vocabulary.lists(data.tokens.boosted))
+    return table, cluster_labels(data.map, table)
+
+
+def _query(selection: Selection) -> str:
+    from urllib.parse import urlencode
+
+    return urlencode(to_parameters(selection))
+
+
+frame.show(draw)

@@ -1,0 +1,102 @@
+"""The map itself: drawn once per view, clicked, lassoed, zoomed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import streamlit as st
+
+from core.view.selection import Selection
+from pages.parts import view_state
+from pages.parts.splitting import state, zoom_listener
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from core.splitting.figure import MapDrawing
+    from core.splitting.map_view import MapView
+    from core.view.splitting.build import MapData
+
+KEY = "splitting_map"
+HEIGHT = 720
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is drawn on the map besides its points."""
+
+    descriptions: Sequence[str]
+    """Text of each point."""
+    values: "np.ndarray | None" = None
+    """What the colour stands for, of each point."""
+    hits: Sequence[int] = ()
+    """Points that the search found."""
+    lassoed: Sequence[int] = ()
+    """Points that were selected."""
+    labels: "pd.DataFrame | None" = None
+    """Names of clusters: `x`, `y`, `text`."""
+    selected: int | None = None
+    """The chosen latent."""
+
+
+def draw(data: "MapData", view: "MapView", look: Look, *, dark: bool) -> "MapDrawing":
+    """The chart with its notes; the drawing, for downloads."""
+    from core.splitting.figure import map_figure
+
+    groups: Mapping[str, Sequence[int]] = {"search hits": look.hits, "selected": look.lassoed}
+    drawing = map_figure(
+        data.map.points,
+        colour=view.colour,
+        values=look.values,
+        highlight=groups,
+        labels=look.labels,
+        selected=look.selected,
+        descriptions=list(look.descriptions),
+        tokens=data.boosted,
+        view=state.drawn_zoom(),
+        dark=dark,
+        height=HEIGHT,
+    )
+    image = st.session_state.get("map_image", "png")
+    st.plotly_chart(
+        drawing.figure,
+        key=KEY,
+        theme=None,
+        on_select=lambda: _selected(data),
+        selection_mode=("points", "box", "lasso"),
+        config={
+            "scrollZoom": True,
+            "displaylogo": False,
+            "displayModeBar": True,
+            "toImageButtonOptions": {"format": image, "filename": "feature-splitting", "scale": 2},
+        },
+    )
+    zoom_listener.draw(KEY)
+    for note in drawing.notes:
+        st.caption(note)
+    return drawing
+
+
+def choose(data: "MapData", row: int) -> None:
+    """Make the latent of a point the selected one, on this page and in the sidebar."""
+    label, latent = data.latent(row)
+    entry = data.members[label].entry
+    view = view_state.current()
+    if view.selection is not None:
+        view_state.choose(Selection(view.selection.model, *entry.key, latent=latent))
+
+
+def _selected(data: "MapData") -> None:
+    from core.splitting.map_view import with_lasso
+    from core.splitting.selection import selected_rows
+
+    event: Any = st.session_state[KEY].selection
+    areas = [*event.get("lasso", ()), *event.get("box", ())]
+    if areas:
+        x, y = areas[-1]["x"], areas[-1]["y"]
+        state.change(lasso=with_lasso(state.current(), x, y).lasso)
+        return
+    rows = selected_rows(event.get("points", ()), len(data.map.points))
+    if len(rows):
+        choose(data, int(rows[0]))

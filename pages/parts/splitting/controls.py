@@ -1,0 +1,127 @@
+"""Which SAEs are on the map, how it is laid out, and what its colours mean."""
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from core.splitting.map_view import DEFAULT, MapView
+from core.view.splitting.members import Member
+from pages.parts.splitting import state
+
+_COLOURS = {
+    "width": "Width of the SAE",
+    "cluster": "Cluster",
+    "frequency": "How often it fires",
+    "similarity": "Similarity to the chosen latent",
+}
+_SETTINGS = (
+    "n_neighbors",
+    "min_dist",
+    "seed",
+    "n_neighbors_cluster",
+    "min_dist_cluster",
+    "min_cluster_size",
+)
+
+
+def draw(members: Sequence[Member], shown: Sequence[str], view: MapView) -> None:
+    """The row of controls above the map."""
+    titles = {member.label: member.title for member in members}
+    st.session_state["map_saes"] = list(shown)
+    st.session_state["map_colour"] = view.colour
+    st.session_state["map_clusters"] = view.clusters
+    st.session_state["map_hide_dead"] = view.hide_dead
+    st.multiselect(
+        "SAEs on the map",
+        list(titles),
+        format_func=lambda label: titles[label],
+        key="map_saes",
+        on_change=_saes_chosen,
+        help="SAEs that read the same place of the model, so that their latents can be compared: "
+        "one map is made of all that are chosen.",
+    )
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        st.selectbox(
+            "Colour",
+            list(_COLOURS),
+            format_func=_COLOURS.__getitem__,
+            key="map_colour",
+            on_change=_colour_chosen,
+            width=260,
+        )
+        st.toggle(
+            "Clusters",
+            key="map_clusters",
+            on_change=lambda: state.change(
+                clusters=st.session_state["map_clusters"],
+                colour="width" if view.colour == "cluster" else view.colour,
+            ),
+            help="Groups of latents with similar directions: HDBSCAN on a 10-dimensional UMAP.",
+        )
+        st.toggle(
+            "Hide dead latents",
+            key="map_hide_dead",
+            on_change=lambda: state.change(hide_dead=st.session_state["map_hide_dead"]),
+            help="Leave out latents that never fire on the sample of text.",
+        )
+        with st.popover("Settings", icon=":material/tune:"):
+            _settings(view)
+
+
+def _settings(view: MapView) -> None:
+    for name in _SETTINGS:
+        st.session_state[f"map_{name}"] = getattr(view, name)
+    with st.form("map_settings", border=False):
+        st.markdown("**Map** (2 dimensions, cosine distance)")
+        left, right = st.columns(2)
+        left.number_input(
+            "Neighbours",
+            2,
+            200,
+            key="map_n_neighbors",
+            help="Few show local structure, many the overall arrangement.",
+        )
+        right.number_input(
+            "Least distance",
+            0.0,
+            1.0,
+            step=0.01,
+            key="map_min_dist",
+            help="How tightly points may be packed.",
+        )
+        st.markdown("**Clusters** (10 dimensions)")
+        left, right = st.columns(2)
+        left.number_input("Neighbours", 2, 200, key="map_n_neighbors_cluster")
+        right.number_input("Least distance", 0.0, 1.0, step=0.01, key="map_min_dist_cluster")
+        left, right = st.columns(2)
+        left.number_input(
+            "Least size",
+            2,
+            1000,
+            key="map_min_cluster_size",
+            help="Fewest latents that make a cluster; the rest is called noise.",
+        )
+        right.number_input(
+            "Seed", 0, 2**31 - 1, key="map_seed", help="The same seed gives the same map."
+        )
+        st.form_submit_button("Apply", type="primary", on_click=_settings_applied)
+    st.button("Back to the defaults", on_click=_defaults, key="map_defaults")
+
+
+def _saes_chosen() -> None:
+    chosen = tuple(st.session_state["map_saes"])
+    if chosen:
+        state.change(saes=chosen)
+
+
+def _colour_chosen() -> None:
+    colour = st.session_state["map_colour"]
+    state.change(colour=colour, clusters=state.current().clusters or colour == "cluster")
+
+
+def _settings_applied() -> None:
+    state.change(**{name: st.session_state[f"map_{name}"] for name in _SETTINGS})
+
+
+def _defaults() -> None:
+    state.change(**{name: getattr(DEFAULT, name) for name in _SETTINGS})

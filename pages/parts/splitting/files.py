@@ -1,0 +1,149 @@
+"""Descriptions in and out, and downloads of the map."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from core import resources
+from core.descriptions.table import Descriptions
+from core.jobs import JobState
+from core.view.markup import escape_markdown
+from core.view.splitting import texts as texts_of
+from pages.parts import errors, jobs_panel
+from pages.parts.polling import rerun_when
+
+if TYPE_CHECKING:
+    from core.splitting.figure import MapDrawing
+    from core.view.splitting.build import MapData
+
+_FORMATS = {"csv": "CSV", "jsonl": "JSON Lines", "parquet": "Parquet"}
+
+
+def published_key(data: "MapData") -> str:
+    """Key of the job that fetches published descriptions."""
+    return "neuronpedia:" + ",".join(data.fingerprints.values())
+
+
+def published(data: "MapData") -> dict[str, Descriptions]:
+    """What was fetched from Neuronpedia for these SAEs since the start of the explorer."""
+    job = resources.jobs().get(published_key(data))
+    return job.result() if job is not None and job.state is JobState.DONE else {}
+
+
+def descriptions(data: "MapData", found: Mapping[str, Descriptions]) -> None:
+    """Where the descriptions come from, and how to bring others."""
+    st.markdown(texts_of.coverage(found))
+    members = [m for m in data.members.values() if m.entry.neuronpedia_id is not None]
+    if members:
+        _neuronpedia(data)
+    else:
+        st.caption("Neuronpedia has none of these SAEs; the offline describer reads their peaks.")
+    label = st.selectbox("SAE", list(data.family), key="descriptions_sae")
+    left, right = st.columns(2)
+    with left, errors.shown_plainly():
+        _upload(data, label)
+    with right:
+        file_format = st.selectbox(
+            "File format", list(_FORMATS), format_func=_FORMATS.__getitem__, key="descriptions_as"
+        )
+        from core.descriptions.files import export_descriptions
+
+        st.download_button(
+            "Download its descriptions",
+            lambda: export_descriptions(found[label], file_format),
+            f"descriptions-{data.family[label].width}.{file_format}",
+            on_click="ignore",
+            icon=":material/download:",
+        )
+
+
+def _neuronpedia(data: "MapData") -> None:
+    jobs, key = resources.jobs(), published_key(data)
+    store = resources.store()
+    widths = {label: decoder.width for label, decoder in data.family.items()}
+    members = list(data.members.values())
+
+    def fetch() -> None:
+        jobs.submit(
+            key,
+            "Descriptions from Neuronpedia",
+            lambda progress: texts_of.fetch_published(store, members, widths, progress),
+        )
+
+    job = jobs.get(key)
+    if job is None:
+        st.button(
+            "Fetch descriptions from Neuronpedia", icon=":material/cloud_download:", on_click=fetch
+        )
+    elif not job.state.finished:
+        rerun_when(
+            lambda: job.state.finished,
+            draw=lambda: jobs_panel.draw_job(job.view(), jobs, place="neuronpedia"),
+        )
+    elif job.state is not JobState.DONE:
+        sentence = job.view().error or "Fetching descriptions was cancelled; what came is kept."
+        st.warning(escape_markdown(sentence), icon=":material/cloud_off:")
+        st.button("Try again", on_click=lambda: jobs.forget(key), key="neuronpedia_again")
+
+
+def _upload(data: "MapData", label: str) -> None:
+    from core.descriptions.files import read_descriptions_file
+    from core.descriptions.saved import forget_user_descriptions, save_user_descriptions
+
+    file = st.file_uploader(
+        "Descriptions of your own for this SAE",
+        type=["csv", "tsv", "jsonl", "json", "parquet"],
+        key="descriptions_file",
+        help="A table with a column for the latent (index) and one for the text (description); a "
+        "score is optional. They are kept with the SAE and shown before all others.",
+    )
+    fingerprint, store = data.fingerprints[label], resources.store()
+    if file is not None and st.button("Use these descriptions", type="primary"):
+        read = read_descriptions_file(file.getvalue(), file.name, d_sae=data.family[label].width)
+        save_user_descriptions(store, fingerprint, read.descriptions)
+        st.session_state["descriptions_note"] = (
+            f"Read {read.rows:,} rows: {read.descriptions.d_sae - read.descriptions.missing:,} "
+            f"latents described, {read.repeated:,} repeated, {read.blank:,} without a text."
+        )
+        st.rerun()
+    note = st.session_state.pop("descriptions_note", None)
+    if note:
+        st.success(note)
+    st.button(
+        "Forget my descriptions of this SAE",
+        on_click=lambda: forget_user_descriptions(store, fingerprint),
+        key="descriptions_forget",
+    )
+
+
+def downloads(data: "MapData", drawing: "MapDrawing", texts: Sequence[str]) -> None:
+    """The map as a page of its own, as an image, and as a table."""
+    from core.splitting.figure import figure_html
+    from core.splitting.selection import csv_bytes, parquet_bytes
+
+    def table() -> Any:
+        return data.map.points.assign(description=list(texts), top_token_strs=data.boosted)
+
+    with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
+        st.download_button(
+            "Page (HTML)",
+            lambda: figure_html(drawing.figure),
+            "feature-splitting.html",
+            "text/html",
+            on_click="ignore",
+        )
+        st.download_button(
+            "Table (CSV)", lambda: csv_bytes(table()), "map.csv", "text/csv", on_click="ignore"
+        )
+        st.download_button(
+            "Table (Parquet)", lambda: parquet_bytes(table()), "map.parquet", on_click="ignore"
+        )
+        st.segmented_control(
+            "The camera above the map saves",
+            ["png", "svg"],
+            format_func=str.upper,
+            default="png",
+            key="map_image",
+        )
+    st.caption("The page opens without a network and can be zoomed and hovered as here.")

@@ -1,0 +1,176 @@
+"""Groups of latents: the lasso's, the clusters, and latents that are new in a wide SAE."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import streamlit as st
+
+from core import resources
+from core.view.markup import visible_token
+from pages.parts import jobs_panel
+from pages.parts.polling import rerun_when
+from pages.parts.splitting import search, state
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from core.view.splitting.build import MapData
+    from core.view.splitting.evidence import Evidence
+
+_MOST_LISTED = 500
+
+
+def selection(data: "MapData", rows: Sequence[int], texts: Sequence[str]) -> None:
+    """What the lassoed latents have in common."""
+    if not len(rows):
+        st.caption(
+            "Draw around points with the lasso or the box (in the map's toolbar) to see what they "
+            "have in common."
+        )
+        return
+    from core.splitting.selection import csv_bytes, parquet_bytes, summarise
+
+    points = data.map.points.assign(description=list(texts), top_token_strs=data.boosted)
+    found = summarise(points, rows, terms=data.tokens.boosted)
+    st.markdown(f"**{len(rows):,} latents selected**")
+    with st.container(horizontal=True, gap="small"):
+        st.button("Zoom to them", on_click=_zoom_to, args=(data, rows), icon=":material/zoom_in:")
+        st.button(
+            "Clear the selection", on_click=lambda: state.change(lasso=()), icon=":material/clear:"
+        )
+        st.download_button(
+            "CSV", lambda: csv_bytes(found.rows), "selection.csv", "text/csv", on_click="ignore"
+        )
+        st.download_button(
+            "Parquet", lambda: parquet_bytes(found.rows), "selection.parquet", on_click="ignore"
+        )
+    left, right = st.columns(2)
+    with left:
+        st.caption("Tokens that they make more likely unusually often")
+        tokens = found.tokens.head(20)
+        st.dataframe(
+            {
+                "token": [visible_token(str(it)) for it in data.vocabulary.texts[tokens["term"]]],
+                "of these": tokens["n_selected"],
+                "of all": tokens["n_all"],
+                "log₂ odds": tokens["log2_odds"].round(1),
+                "false discovery rate": tokens["q_value"].map("{:.1e}".format),
+            },
+            hide_index=True,
+        )
+    with right:
+        st.caption("By SAE")
+        st.dataframe(found.saes.drop(columns=["sae"]).round(3), hide_index=True)
+        if len(found.clusters):
+            st.caption("By cluster (-1: noise)")
+            st.dataframe(found.clusters.head(20).round(3), hide_index=True)
+    search.latent_table(data, texts, list(rows)[:_MOST_LISTED], key="map_selection")
+
+
+def clusters(data: "MapData", table: "pd.DataFrame | None", texts: Sequence[str]) -> None:
+    """The clusters with what names them."""
+    if table is None:
+        st.caption("Switch clusters on above the map to see which latents form groups.")
+        return
+    from core.splitting.clusters import noise_share
+
+    share = noise_share(data.map)
+    st.caption(
+        f"{len(table):,} clusters; {share:.0%} of the latents are in none of them (noise). "
+        "Compactness is the mean cosine of a cluster's directions with their mean. A click on a "
+        "line chooses its most typical latent."
+    )
+    search.latent_table(
+        data,
+        texts,
+        table["medoid"].tolist(),
+        key="map_clusters_table",
+        extra={
+            "cluster": table["cluster"].tolist(),
+            "size": table["size"].tolist(),
+            "words of the descriptions": table["terms"].tolist(),
+            "tokens": table["tokens"].tolist(),
+            "compactness": table["compactness"].round(2).tolist(),
+            "by SAE": table["composition"].tolist(),
+        },
+        height=480,
+    )
+
+
+def new_latents(data: "MapData", evidence: "Mapping[str, Evidence]", texts: Sequence[str]) -> None:
+    """Latents of a wide SAE without a relative in a narrow one."""
+    labels = list(data.family)
+    if len(labels) < 2:
+        st.caption("Choose two SAEs or more to see what the wider one has that the other has not.")
+        return
+    left, middle, right = st.columns(3)
+    narrow = left.selectbox("Narrow SAE", labels[:-1], key="new_narrow")
+    wider = [it for it in labels if data.family[it].width > data.family[narrow].width]
+    if not wider:
+        st.caption("There is no wider SAE on the map.")
+        return
+    wide = middle.selectbox("Wide SAE", wider, key="new_wide")
+    threshold = right.slider(
+        "Related from a cosine of",
+        0.1,
+        0.9,
+        0.4,
+        0.05,
+        key="new_threshold",
+        help="A latent whose most similar direction in the narrow SAE stays below this is new.",
+    )
+    table = _found_new(data, evidence, narrow, wide, threshold)
+    if table is None:
+        return
+    basis = "direction and firing" if evidence else "direction alone"
+    st.caption(
+        f"{len(table):,} of {data.family[wide].width:,} latents have no relative, by {basis}. "
+        "New, therefore, and not split off."
+    )
+    rows = [(data.row(wide, int(it.latent_idx)), it) for it in table.head(200).itertuples()]
+    kept = [(place, it) for place, it in rows if place is not None]
+    extra: dict[str, Sequence[object]] = {
+        "nearest": [int(it.match) for _, it in kept],
+        "cosine": [round(float(it.cosine), 2) for _, it in kept],
+    }
+    if "frequency" in table:
+        extra["fires on"] = [f"{it.frequency:.3%}" for _, it in kept]
+    search.latent_table(data, texts, [it for it, _ in kept], key="map_new", extra=extra)
+
+
+def _found_new(
+    data: "MapData", evidence: "Mapping[str, Evidence]", narrow: str, wide: str, threshold: float
+) -> "pd.DataFrame | None":
+    from core.splitting.new_latents import new_latents as find
+
+    known = {narrow, wide} <= set(evidence)
+    prints = [data.fingerprints[narrow], data.fingerprints[wide], threshold, known]
+    key = f"new-latents:{prints}"
+    jobs = resources.jobs()
+    job = jobs.submit(
+        key,
+        "Latents without a relative",
+        lambda progress: find(
+            data.family[narrow],
+            data.family[wide],
+            threshold=threshold,
+            narrow_firings=evidence[narrow].firings.latents if known else None,
+            wide_firings=evidence[wide].firings.latents if known else None,
+            progress=progress,
+        ),
+    )
+    job.wait(0.5)
+    if not job.state.finished:
+        rerun_when(
+            lambda: job.state.finished,
+            draw=lambda: jobs_panel.draw_job(job.view(), jobs, place="new"),
+        )
+        return None
+    return job.result()
+
+
+def _zoom_to(data: "MapData", rows: Sequence[int]) -> None:
+    from core.splitting.visible import view_around
+
+    state.zoom_to(view_around(data.map.points, np.asarray(rows)))

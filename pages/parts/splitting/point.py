@@ -1,0 +1,123 @@
+"""The chosen latent beside the map: what is said of it, its tokens, its nearest relatives."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import streamlit as st
+
+from core.descriptions.table import Descriptions
+from core.view.markup import escape_markdown, visible_token
+from core.view.selection import Selection, to_parameters
+from core.view.splitting.texts import SOURCE_NAMES
+from pages.parts import registry
+from pages.parts.splitting import search, state
+
+if TYPE_CHECKING:
+    from core.view.splitting.build import MapData
+    from core.view.splitting.evidence import Evidence
+
+_N_TOKENS = 10
+
+
+def draw(
+    data: "MapData",
+    selection: Selection,
+    row: int | None,
+    descriptions: Mapping[str, Descriptions],
+    evidence: "Mapping[str, Evidence]",
+) -> None:
+    """The panel; without a chosen point, how to choose one."""
+    if row is None:
+        st.markdown("**No latent chosen**")
+        st.caption("Click a point of the map, or search, to see what a latent is.")
+        return
+    label, latent = data.latent(row)
+    width = data.family[label].width
+    st.markdown(f"**Latent {latent}** of {width:,}")
+    found = descriptions[label]
+    text, source = str(found.texts[latent]), str(found.sources[latent])
+    if text:
+        st.markdown(escape_markdown(text))
+        st.caption(f"Description {SOURCE_NAMES.get(source, source)}")
+    else:
+        st.caption("No description.")
+    if label in evidence:
+        seen = evidence[label]
+        count = int(seen.counts[latent])
+        often = f"fires on {count:,} of {seen.n_tokens:,} tokens" if count else "never fires"
+        st.caption(f"On the sample of text it {often}.")
+    if "cluster" in data.map.points:
+        cluster = int(data.map.points["cluster"].iloc[row])
+        st.caption("In no cluster (noise)." if cluster < 0 else f"In cluster {cluster}.")
+    up, down = st.columns(2)
+    with up:
+        _tokens("Makes more likely", data, data.tokens.boosted[row])
+    with down:
+        _tokens("Makes less likely", data, data.tokens.suppressed[row])
+    _links(data, selection, label, latent, row)
+
+
+def _tokens(title: str, data: "MapData", ids: np.ndarray) -> None:
+    st.caption(title)
+    tokens = [visible_token(text) for text in data.vocabulary.texts[ids[:_N_TOKENS]]]
+    st.code("\n".join(tokens), language=None)
+
+
+def _links(data: "MapData", selection: Selection, label: str, latent: int, row: int) -> None:
+    entry = data.members[label].entry
+    chosen = Selection(selection.model, *entry.key, latent=latent)
+    for tool in registry.TOOLS:
+        if tool.url_path != "feature-splitting":
+            title = tool.link_title or tool.title
+            st.page_link(tool.file, label=title, icon=tool.icon, query_params=to_parameters(chosen))
+    st.button(
+        "Zoom to it", icon=":material/zoom_in:", on_click=_zoom_to, args=(data, row), key="map_zoom"
+    )
+    if entry.neuronpedia_id is not None:
+        from core.neuronpedia import dashboard_url
+
+        st.link_button(
+            "Neuronpedia",
+            dashboard_url(entry.neuronpedia_id, latent),
+            icon=":material/open_in_new:",
+        )
+        if st.toggle("Show Neuronpedia's page here", key="map_neuronpedia"):
+            url = dashboard_url(entry.neuronpedia_id, latent, embed=True)
+            st.iframe(url, height=500)
+
+
+def _zoom_to(data: "MapData", row: int) -> None:
+    from core.splitting.visible import view_around
+
+    ids = data.map.neighbors.ids[row]
+    near = view_around(data.map.points, [row, *(int(it) for it in ids if it >= 0)])
+    state.zoom_to(near)
+
+
+def nearest(data: "MapData", row: int | None, texts: Sequence[str]) -> None:
+    """The latents with the most similar directions, in the same SAE and in the others."""
+    if row is None:
+        st.caption("Choose a latent on the map first.")
+        return
+    from core.splitting.relatives import nearest_latents
+
+    label, latent = data.latent(row)
+    found = nearest_latents(data.family, label, latent, k=10)
+    rows = [data.row(it.sae, it.latent_idx) for it in found.itertuples()]
+    kept = [
+        (place, it) for place, it in zip(rows, found.itertuples(), strict=True) if place is not None
+    ]
+    st.caption(
+        "By cosine similarity of the decoder directions, the ten nearest of each SAE on the map."
+    )
+    search.latent_table(
+        data,
+        texts,
+        [place for place, _ in kept],
+        key="map_nearest",
+        extra={
+            "where": [it.relation for _, it in kept],
+            "cosine": [round(float(it.cosine), 3) for _, it in kept],
+        },
+    )

@@ -1,0 +1,160 @@
+"""The search box: words, a pattern, or meaning; its hits on the map and in a list."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import streamlit as st
+
+from core import resources
+from core.view.markup import escape_markdown
+from pages.parts import errors, jobs_panel
+from pages.parts.polling import rerun_when
+from pages.parts.splitting import chart, state
+
+if TYPE_CHECKING:
+    from core.splitting.map_view import MapView
+    from core.view.splitting.build import MapData
+
+_WAYS = {"text": "Words", "regex": "Pattern", "meaning": "Meaning"}
+_MOST_LISTED = 200
+_BY_MEANING = 100
+
+
+def box(view: "MapView") -> None:
+    """The box itself."""
+    st.session_state["map_search"] = view.search
+    st.session_state["map_search_by"] = view.search_by
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        st.text_input(
+            "Search descriptions and boosted tokens",
+            key="map_search",
+            placeholder="for example: array",
+            max_chars=500,
+            on_change=lambda: state.change(search=st.session_state["map_search"].strip()),
+        )
+        st.segmented_control(
+            "Search by",
+            list(_WAYS),
+            format_func=_WAYS.__getitem__,
+            key="map_search_by",
+            on_change=lambda: state.change(
+                search_by=st.session_state["map_search_by"] or view.search_by
+            ),
+            help="Pattern: a regular expression. Meaning: descriptions close to what you write, "
+            "which needs an embedding model (set OPENAI_API_KEY or OPENAI_BASE_URL).",
+        )
+
+
+def hits(data: "MapData", descriptions: Sequence[str], view: "MapView") -> list[int]:
+    """The points that the search finds, best first where there is an order."""
+    if not view.search:
+        return []
+    with errors.shown_plainly():
+        if view.search_by == "meaning":
+            return _by_meaning(descriptions, view.search)
+        from core.descriptions.search import search_texts, search_tokens
+
+        regex = view.search_by == "regex"
+        found = search_texts(descriptions, view.search, regex=regex)
+        found |= search_tokens(
+            data.vocabulary.texts.tolist(), data.tokens.boosted, view.search, regex=regex
+        )
+        return np.flatnonzero(found).tolist()
+    return []
+
+
+def _by_meaning(descriptions: Sequence[str], query: str) -> list[int]:
+    from core.embeddings import EmbeddingEndpoint, embed, semantic_search
+
+    endpoint = EmbeddingEndpoint.from_environment()
+    if endpoint is None:
+        st.info(
+            "Search by meaning needs an embedding model: set OPENAI_API_KEY (and OPENAI_BASE_URL "
+            "for one of your own) and start the explorer again. Words and patterns need nothing.",
+            icon=":material/key_off:",
+        )
+        return []
+    rows = [row for row, text in enumerate(descriptions) if text]
+    if not rows:
+        st.info("There are no descriptions to search yet.")
+        return []
+    store, texts = resources.store(), [descriptions[row] for row in rows]
+
+    def work(progress: Any) -> Any:
+        matrix = embed(texts, endpoint=endpoint, store=store, progress=progress)
+        wanted = embed([query], endpoint=endpoint, store=store, progress=progress)
+        return semantic_search(wanted[0], matrix, min(_BY_MEANING, len(rows)))
+
+    jobs = resources.jobs()
+    key = f"meaning:{endpoint.url}:{endpoint.model}:{hash((query, *texts))}"
+    job = jobs.submit(key, f"Descriptions that mean “{query}”", work)
+    job.wait(0.5)
+    if not job.state.finished:
+        rerun_when(
+            lambda: job.state.finished,
+            draw=lambda: jobs_panel.draw_job(job.view(), jobs, place="meaning"),
+        )
+        return []
+    found, _ = job.result()
+    return [rows[int(index)] for index in found]
+
+
+def listed(data: "MapData", descriptions: Sequence[str], found: Sequence[int], query: str) -> None:
+    """A table of the hits; a click on one chooses it."""
+    if not query:
+        st.caption("Search above to list latents here.")
+        return
+    if not found:
+        st.info(f"Nothing on this map matches “{escape_markdown(query)}”.")
+        return
+    shown = list(found)[:_MOST_LISTED]
+    more = f", the first {_MOST_LISTED} of them below" if len(found) > len(shown) else ""
+    st.caption(f"{len(found):,} of {len(data.map.points):,} latents match{more}.")
+    latent_table(data, descriptions, shown, key="map_hits")
+
+
+def latent_table(
+    data: "MapData",
+    descriptions: Sequence[str],
+    rows: Sequence[int],
+    *,
+    key: str,
+    extra: "dict[str, Sequence[Any]] | None" = None,
+    height: int | Literal["auto"] = "auto",
+) -> None:
+    """Latents with what is known of them; selecting a line chooses that latent."""
+    import pandas as pd
+
+    points = data.map.points.iloc[list(rows)]
+    table = pd.DataFrame(
+        {
+            **(extra or {}),
+            "width": points["sae_width"].to_numpy(),
+            "latent": points["latent_idx"].to_numpy(),
+            "description": [descriptions[row] for row in rows],
+            "makes more likely": [data.boosted[row] for row in rows],
+        }
+    )
+    if points["sae_width"].nunique() != points["sae"].nunique():
+        table.insert(0, "SAE", points["sae"].to_numpy())
+
+    def chosen() -> None:
+        event: Any = st.session_state[key]
+        lines = event.selection["rows"]
+        if lines and lines[0] < len(rows):
+            chart.choose(data, int(rows[lines[0]]))
+
+    st.dataframe(
+        table,
+        hide_index=True,
+        key=key,
+        on_select=chosen,
+        selection_mode="single-row",
+        height=height,
+        column_config={
+            "latent": st.column_config.NumberColumn(format="%d", width="small"),
+            "width": st.column_config.NumberColumn(format="%d", width="small"),
+            "description": st.column_config.TextColumn(width="large"),
+        },
+    )

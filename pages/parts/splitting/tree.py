@@ -1,0 +1,241 @@
+"""Where a latent comes from and what it splits into: the tree, and three ways to find relatives."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from core import resources
+from core.descriptions.table import Descriptions
+from core.view.selection import Selection
+from pages.parts import errors
+from pages.parts.splitting import chart, search
+
+if TYPE_CHECKING:
+    from core.view.splitting.build import MapData
+    from core.view.splitting.evidence import Evidence
+
+_BY = {"cosine": "Direction", "firing": "What fires where it fires"}
+_WAYS = {
+    "examples": "Its top examples",
+    "text": "A text of yours",
+    "descriptions": "Descriptions",
+}
+_TEXT = "The array is sorted along the given axis, and the sorted array is returned."
+
+
+def draw(
+    data: "MapData",
+    selection: Selection,
+    row: int | None,
+    descriptions: Mapping[str, Descriptions],
+    texts: Sequence[str],
+    evidence: "Mapping[str, Evidence]",
+    *,
+    dark: bool,
+) -> None:
+    """Tree and lists for the chosen latent."""
+    if row is None:
+        st.caption("Choose a latent on the map first.")
+        return
+    label, latent = data.latent(row)
+    by = st.segmented_control(
+        "Related by",
+        list(_BY),
+        format_func=_BY.__getitem__,
+        default="cosine",
+        key="tree_by",
+        help="Direction: a child's parent is the latent of the narrower SAE whose decoder "
+        "direction is most similar. Firing: the latent that most probably fires where the child "
+        "does, on the sample of text.",
+    )
+    with errors.shown_plainly():
+        _tree(data, label, latent, by or "cosine", descriptions, evidence, dark=dark)
+    st.markdown("**Relatives in the other SAEs**")
+    way = st.segmented_control(
+        "Found through",
+        list(_WAYS),
+        format_func=_WAYS.__getitem__,
+        default="examples",
+        key="tree_way",
+    )
+    with errors.shown_plainly():
+        if way == "text":
+            _through_text(data, selection, texts)
+        elif way == "descriptions":
+            _through_descriptions(data, label, latent, row, descriptions, texts)
+        else:
+            _through_examples(data, label, latent, texts, evidence)
+
+
+def _tree(
+    data: "MapData",
+    label: str,
+    latent: int,
+    by: str,
+    descriptions: Mapping[str, Descriptions],
+    evidence: "Mapping[str, Evidence]",
+    *,
+    dark: bool,
+) -> None:
+    from core.splitting.tree import cosine_tree, firing_tree
+    from core.splitting.tree_figure import tree_figure
+
+    if by == "firing" and not evidence:
+        st.info("This needs the sample of text to be read first (see below the map).")
+        return
+    if by == "firing":
+        firings = {name: it.firings.latents for name, it in evidence.items()}
+        tree = firing_tree(firings, label, latent)
+    else:
+        tree = cosine_tree(data.family, label, latent)
+    if len(tree.nodes) == 1:
+        st.info("No latent of the other SAEs is related closely enough by this measure.")
+    figure = tree_figure(
+        tree,
+        descriptions={name: list(it.texts) for name, it in descriptions.items()},
+        frequencies={name: it.frequency.tolist() for name, it in evidence.items()},
+        dark=dark,
+    )
+
+    def chosen() -> None:
+        event: Any = st.session_state["splitting_tree"]
+        for point in event.selection.get("points", ()):
+            place = point.get("customdata")
+            place = place[0] if isinstance(place, list) else place
+            if isinstance(place, int) and 0 <= place < len(tree.nodes):
+                node = tree.nodes.iloc[place]
+                target = data.row(str(node["sae"]), int(node["latent_idx"]))
+                if target is not None:
+                    chart.choose(data, target)
+
+    st.plotly_chart(
+        figure,
+        key="splitting_tree",
+        theme=None,
+        on_select=chosen,
+        selection_mode="points",
+        config={"displaylogo": False},
+    )
+    st.caption(f"Numbers on the links: {tree.measure}. A click on a box chooses that latent.")
+
+
+def _through_examples(
+    data: "MapData",
+    label: str,
+    latent: int,
+    texts: Sequence[str],
+    evidence: "Mapping[str, Evidence]",
+) -> None:
+    from core.splitting.cofiring import cofiring, peak_positions
+
+    if label not in evidence:
+        st.info("This needs the sample of text to be read first (see below the map).")
+        return
+    own = evidence[label].firings
+    rows_of_text = own.places // own.context
+    peaks = peak_positions(own.latents, latent, n_top=20, documents=rows_of_text)
+    if len(peaks) == 0:
+        st.info("This latent does not fire on the sample of text.")
+        return
+    st.caption(
+        f"Latents of the other SAEs that fire at its {len(peaks)} strongest examples (one a text), "
+        "and how far they agree on the whole sample. Jaccard: positions where both fire, of those "
+        "where either does. Share explained: of what all latents of that SAE write along the "
+        "chosen direction where it fires, the part that this one writes."
+    )
+    found = []
+    for other, seen in evidence.items():
+        if other == label:
+            continue
+        at_peaks = cofiring(
+            own.latents, seen.firings.latents, latent, positions=peaks, min_firings=1
+        )
+        decoder = data.family[other]
+        along = (decoder.W_dec @ data.family[label].direction(latent)).numpy()
+        everywhere = cofiring(
+            own.latents, seen.firings.latents, latent, projections=along, min_firings=1
+        )
+        merged = at_peaks.merge(everywhere, on="latent_idx", suffixes=("_peaks", ""))
+        found += [
+            (data.row(other, int(it.latent_idx)), it)
+            for it in merged.nlargest(8, ["n_joint_peaks", "jaccard"]).itertuples()
+        ]
+    kept = [(place, it) for place, it in found if place is not None]
+    search.latent_table(
+        data,
+        texts,
+        [place for place, _ in kept],
+        key="relatives_examples",
+        extra={
+            "of its examples": [f"{it.n_joint_peaks}/{len(peaks)}" for _, it in kept],
+            "Jaccard": [round(float(it.jaccard), 3) for _, it in kept],
+            "P(chosen | this)": [round(float(it.p_parent_given_child), 2) for _, it in kept],
+            "share explained": [round(float(it.share_explained), 2) for _, it in kept],
+        },
+    )
+
+
+def _through_text(data: "MapData", selection: Selection, texts: Sequence[str]) -> None:
+    from core.splitting.cofiring import pairs_in_text
+    from core.view.splitting.live import fires_in_text
+
+    labels = list(data.family)
+    text = st.text_area("Text", _TEXT, key="tree_text", max_chars=5000, height=90)
+    left, right = st.columns(2)
+    narrow = left.selectbox("Narrow SAE", labels[:-1] or labels, key="tree_narrow")
+    wider = [it for it in labels if data.family[it].width > data.family[narrow].width]
+    wide = right.selectbox("Wide SAE", wider or labels, key="tree_wide")
+    if not text.strip():
+        return
+    members = [data.members[narrow], data.members[wide]]
+    ours, theirs = fires_in_text(resources.engine(), selection.model, members, text)
+    pairs = pairs_in_text(ours.latents, theirs.latents)
+    if pairs.empty:
+        st.info("No two latents fire together on two tokens of this text; try a longer one.")
+        return
+    st.caption(
+        "Pairs that fire on the same tokens of this text, the most similar patterns first. The "
+        "list shows the wide one; its narrow partner is in front."
+    )
+    rows = [(data.row(wide, int(it.wide_idx)), it) for it in pairs.head(50).itertuples()]
+    kept = [(place, it) for place, it in rows if place is not None]
+    search.latent_table(
+        data,
+        texts,
+        [place for place, _ in kept],
+        key="relatives_text",
+        extra={
+            "narrow latent": [int(it.narrow_idx) for _, it in kept],
+            "both fire on": [int(it.n_joint) for _, it in kept],
+            "overlap": [round(float(it.overlap), 2) for _, it in kept],
+        },
+    )
+
+
+def _through_descriptions(
+    data: "MapData",
+    label: str,
+    latent: int,
+    row: int,
+    descriptions: Mapping[str, Descriptions],
+    texts: Sequence[str],
+) -> None:
+    from core.splitting.similar_descriptions import similar_descriptions
+
+    query = texts[row]
+    if not query:
+        st.info("This latent has no description to compare with.")
+        return
+    others = {name: list(it.texts) for name, it in descriptions.items() if name != label}
+    found = similar_descriptions(query, others, k=8)
+    rows = [(data.row(it.sae, int(it.latent_idx)), it) for it in found.itertuples()]
+    kept = [(place, it) for place, it in rows if place is not None]
+    st.caption("Latents whose descriptions use the same words (TF-IDF), the most similar first.")
+    search.latent_table(
+        data,
+        texts,
+        [place for place, _ in kept],
+        key="relatives_descriptions",
+        extra={"similarity": [round(float(it.similarity), 2) for _, it in kept]},
+    )
