@@ -1,7 +1,7 @@
 """Feature splitting: one map of the latents of several SAEs, and what it shows."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import streamlit as st
@@ -77,8 +77,9 @@ def draw(view: View) -> None:
 def _explore(
     data: "MapData", request: "MapRequest", selection: Selection, view: MapView, link: str
 ) -> None:
-    below = st.container()  # the sample is read while the map is already there
-    with below:
+    # In the order of the page; what fires is found out below the map, which is there before.
+    asked, map_columns, sample = st.container(), st.container(), st.container()
+    with sample:
         evidence = _evidence(request, link)
     descriptions = texts_of.gather(
         data, resources.store(), published=files.published(data), evidence=evidence
@@ -86,10 +87,11 @@ def _explore(
     by_label = {label: it.texts for label, it in descriptions.items()}
     texts = [str(text or "") for text in data.per_point(by_label)]
     row = _chosen_row(data, selection)
-    search.box(view)
-    hits = search.hits(data, texts, view)
+    with asked:
+        search.box(view)
+        hits = search.hits(data, texts, view)
     lassoed = _lassoed(data, view)
-    table, labels = _clusters(data, texts)
+    table, labels = data.cluster_tables(texts) or (None, None)
     look = chart.Look(
         descriptions=texts,
         values=_values(data, view, row, evidence),
@@ -100,9 +102,9 @@ def _explore(
     )
     if look.values is None and view.colour in ("frequency", "similarity"):
         needs = "the sample of text" if view.colour == "frequency" else "a chosen latent"
-        st.caption(f"This colour needs {needs}; widths are shown until then.")
+        asked.caption(f"This colour needs {needs}; widths are shown until then.")
         view = replace(view, colour="width")
-    left, right = st.columns([3, 1], gap="medium")
+    left, right = map_columns.columns([3, 1], gap="medium")
     dark = st.context.theme.type == "dark"
     with left:
         drawing = chart.draw(data, view, look, dark=dark)
@@ -142,7 +144,7 @@ def _explore(
 def _evidence(request: "MapRequest", link: str) -> "dict[str, Evidence]":
     """What fires where: measured unasked for small models, else at a click."""
     started = st.session_state.get("map_read_sample") == request.key
-    small = all(member.entry.source == "demo" for member in request.members)
+    small = resources.catalog().model(request.model).source == "demo"
     found = work.found_evidence(request, start=small or started, link=link)
     if not found.evidence and not found.pending and not small and not started:
         with st.container(horizontal=True, vertical_alignment="center"):
@@ -180,15 +182,6 @@ def _values(
         cosines = {name: it.cosines(direction).numpy() for name, it in data.family.items()}
         return np.array(data.per_point(cosines), dtype=np.float64)
     return None
-
-
-def _clusters(data: "MapData", texts: list[str]) -> tuple[Any, Any]:
-    if "cluster" not in data.map.points:
-        return None, None
-    from core.splitting.clusters import cluster_labels, cluster_table
-
-    table = cluster_table(data.map, texts, data.vocabulary.lists(data.tokens.boosted))
-    return table, cluster_labels(data.map, table)
 
 
 def _query(selection: Selection) -> str:

@@ -57,7 +57,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator["playwright.Browser"]:
     with playwright.sync_playwright() as driver:
-        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        options = ["--no-sandbox", "--disable-background-networking"]
+        # Maps are drawn with WebGL, here by the CPU.
+        options += ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
         options += ["--disable-component-update", "--disable-sync"]
         running = driver.chromium.launch(executable_path=CHROMIUM, args=options)
         yield running
@@ -175,3 +177,49 @@ def _await_server(process: subprocess.Popen[bytes], address: str, log: Path) -> 
             return
         time.sleep(0.1)
     pytest.fail(f"The server did not start: {log.read_text()}")
+
+
+_VISIBLE = """() => {
+  const { xaxis, yaxis } = document.querySelector(".js-plotly-plot")._fullLayout
+  return [...xaxis.range, ...yaxis.range]
+}"""
+_POINT_NEAR_MIDDLE = """() => {
+  const chart = document.querySelector(".js-plotly-plot")
+  const { xaxis, yaxis, width, height } = chart._fullLayout
+  for (const trace of chart._fullData.filter((it) => it.customdata))
+    for (let i = 0; i < trace.x.length; i++) {
+      const x = xaxis.l2p(trace.x[i]) + xaxis._offset
+      const y = yaxis.l2p(trace.y[i]) + yaxis._offset
+      if (Math.abs(x - width / 2) < width / 4 && Math.abs(y - height / 2) < height / 4)
+        return [x, y]
+    }
+}"""
+
+
+def test_map_is_clicked_and_zoomed_and_its_link_shows_the_same(
+    server: str, browser: "playwright.Browser", page: "playwright.Page"
+) -> None:
+    family = "release=docs-small-res-splitting&sae=blocks.1.hook_resid_pre_64&latent=7"
+    page.goto(f"{server}/feature-splitting?{family}")
+    page.locator(".js-plotly-plot").wait_for()
+    page.get_by_text("made offline", exact=False).first.wait_for()
+    assert page.get_by_text("Page not found").count() == 0
+    box = page.locator(".js-plotly-plot").bounding_box()
+    assert box is not None
+    x, y = page.evaluate(_POINT_NEAR_MIDDLE)
+    page.mouse.click(box["x"] + x, box["y"] + y)
+    page.wait_for_function("() => !location.href.includes('latent=7&')")
+    chosen = page.url
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.wheel(0, -400)
+    page.wait_for_function("() => location.href.includes('zoom=')")
+    assert (
+        parse_qs(urlsplit(page.url).query)["latent"] == parse_qs(urlsplit(chosen).query)["latent"]
+    )
+    context = browser.new_context(viewport={"width": 1400, "height": 1500})
+    context.set_default_timeout(PATIENCE_MS)
+    other = context.new_page()
+    other.goto(page.url)
+    other.locator(".js-plotly-plot").wait_for()
+    assert other.evaluate(_VISIBLE) == pytest.approx(page.evaluate(_VISIBLE), abs=0.02)
+    context.close()

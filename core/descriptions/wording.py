@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from core.descriptions.patterns import Pattern
 from core.descriptions.token_text import folded, quoted
 
+BOOSTS = "; boosts "
+"""What stands between the finding and the boosted tokens."""
 _BOOSTED = 3
 
 
@@ -27,9 +29,9 @@ def line_of_text(pattern: Pattern, boosted: Sequence[str] = (), *, max_chars: in
     different = {folded(text): quoted(text) for text in reversed(boosted)}
     pushed = list(reversed(different.values()))[:_BOOSTED]
     while pushed:
-        clause = f"boosts {', '.join(pushed)}"
-        if len(line) + 2 + len(clause) <= max_chars:
-            return f"{line}; {clause}"
+        clause = BOOSTS + ", ".join(pushed)
+        if len(line) + len(clause) <= max_chars:
+            return line + clause
         pushed.pop()
     return line if len(line) <= max_chars else line[: max_chars - 1].rstrip() + "…"
 

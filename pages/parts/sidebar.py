@@ -8,8 +8,8 @@ from core import resources
 from core.catalog.entries import ModelEntry, ReleaseEntry
 from core.device import format_bytes, memory_report
 from core.view.choices import Choices
-from core.view.selection import Selection, with_model, with_release, with_sae
-from pages.parts import view_state
+from core.view.selection import Selection, to_parameters, with_model, with_release, with_sae
+from pages.parts import registry, view_state
 from pages.parts.polling import reserve_room
 from pages.parts.view_state import View
 
@@ -20,12 +20,20 @@ _ORIGINS = {"demo": "demo", "user": "yours", "hub": "published"}
 def draw(view: View) -> None:
     """The whole sidebar."""
     with st.sidebar:
+        _pages(view.selection)
         if view.selection is None or view.entry is None:
             reserve_room(340)
         else:
             _menus(view.choices, view.selection)
             _latent(view.selection, view_state.width_of(view.entry))
         _machine()
+
+
+def _pages(selection: Selection | None) -> None:
+    """Links that take the selection along, also into a new tab."""
+    parameters = to_parameters(selection) if selection is not None else {}
+    for tool in registry.TOOLS:
+        st.page_link(tool.file, label=tool.title, icon=tool.icon, query_params=parameters)
 
 
 def _menus(choices: Choices, selection: Selection) -> None:

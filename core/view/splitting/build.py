@@ -3,16 +3,19 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Bool, Int
 
 from core.activations import fingerprint_of_sae
 from core.corpus.documents import Corpus
+from core.descriptions.wording import BOOSTS
 from core.engine import Engine
 from core.jobs.progress import Progress
+from core.splitting.clusters import cluster_labels, cluster_table
 from core.splitting.decoders import Decoder, decoders
 from core.splitting.map import Fit, SplittingMap, compute_map
 from core.splitting.map_config import MapConfig
@@ -73,6 +76,8 @@ class MapData:
     """The SAEs by label, narrowest first."""
     fingerprints: Mapping[str, str]
     """Of each SAE's weights: descriptions of the user are kept under it."""
+    _tables: dict[int, tuple[pd.DataFrame, pd.DataFrame]] = field(default_factory=dict)
+    """The last tables of clusters, by what they were made from."""
 
     @cached_property
     def boosted(self) -> list[str]:
@@ -103,6 +108,22 @@ class MapData:
             for row, latent in zip(rows, points["latent_idx"].to_numpy()[rows], strict=True):
                 found[row] = values[latent]
         return found
+
+    def cluster_tables(self, texts: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame] | None:
+        """The clusters with their names, and where names stand on the map; None without clusters.
+
+        `texts` are the descriptions of the points.
+        """
+        if "cluster" not in self.map.points:
+            return None
+        key = hash(tuple(texts))
+        if key not in self._tables:
+            # What a latent boosts has a column of its own; here it would crowd out what it is.
+            spoken = [text.split(BOOSTS)[0] for text in texts]
+            table = cluster_table(self.map, spoken, self.vocabulary.lists(self.tokens.boosted))
+            self._tables.clear()
+            self._tables[key] = table, cluster_labels(self.map, table)
+        return self._tables[key]
 
     def left_out_note(self) -> str | None:
         """What has no place on the map and why, as a sentence; None where everything has."""

@@ -54,7 +54,7 @@ def draw(data: "MapData", view: "MapView", look: Look, *, dark: bool) -> "MapDra
         selected=look.selected,
         descriptions=list(look.descriptions),
         tokens=data.boosted,
-        view=state.drawn_zoom(),
+        view=view.zoom,
         dark=dark,
         height=HEIGHT,
     )

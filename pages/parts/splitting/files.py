@@ -82,7 +82,12 @@ def _neuronpedia(data: "MapData") -> None:
             draw=lambda: jobs_panel.draw_job(job.view(), jobs, place="neuronpedia"),
         )
     elif job.state is not JobState.DONE:
-        sentence = job.view().error or "Fetching descriptions was cancelled; what came is kept."
+        error = job.view().error
+        sentence = (
+            f"Neuronpedia's descriptions could not be fetched: {error}"
+            if error
+            else "Fetching Neuronpedia's descriptions was cancelled; what came is kept."
+        )
         st.warning(escape_markdown(sentence), icon=":material/cloud_off:")
         st.button("Try again", on_click=lambda: jobs.forget(key), key="neuronpedia_again")
 

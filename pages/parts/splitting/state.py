@@ -1,7 +1,7 @@
 """The view of the map in this session: read from a link, changed by widgets, written to the link.
 
-The zoom is followed in the browser and only noted for the link: redrawing the figure for it would
-send all points again. `drawn_zoom` is where the figure starts.
+The zoom is followed in the browser and only noted, for the link and for when the figure is drawn
+next: drawing it for every turn of the wheel would send all points again.
 """
 
 from collections.abc import Sequence
@@ -13,27 +13,22 @@ import streamlit as st
 from core.splitting.map_view import PARAMETERS, MapView, parse_view, to_parameters, with_zoom
 from core.view.splitting.members import Member
 
-_VIEW, _WRITTEN, _DRAWN_ZOOM, _PROBLEMS = (
-    "splitting_view",
-    "splitting_written",
-    "splitting_drawn_zoom",
-    "splitting_problems",
-)
+_VIEW, _WRITTEN, _PROBLEMS = "splitting_view", "splitting_written", "splitting_problems"
+_CHANGED = "splitting_changed"
 
 
 def begin(members: Sequence[Member]) -> MapView:
     """The view to show; a link that this session did not write is followed first."""
     state, link = st.session_state, _link()
     widths = {member.label: member.entry.width or 0 for member in members}
-    if link and link != state.get(_WRITTEN) and not state.pop("splitting_changed", False):
+    if link and link != state.get(_WRITTEN) and not state.get(_CHANGED):
         parsed = parse_view(link, widths=widths)
         state[_VIEW], state[_PROBLEMS] = parsed.view, parsed.problems
-        state[_DRAWN_ZOOM] = parsed.view.zoom
-    state.pop("splitting_changed", None)
+    state.pop(_CHANGED, None)
     view: MapView = state.get(_VIEW, MapView())
     if any(label not in widths for label in view.saes):  # another model or site was chosen
         view = replace(view, saes=(), zoom=None, lasso=())
-        state[_VIEW], state[_DRAWN_ZOOM] = view, None
+        state[_VIEW] = view
     _write(view)
     return view
 
@@ -48,25 +43,17 @@ def problems() -> tuple[str, ...]:
     return st.session_state.get(_PROBLEMS, ())
 
 
-def drawn_zoom() -> tuple[float, float, float, float] | None:
-    """Where the figure starts."""
-    return st.session_state.get(_DRAWN_ZOOM)
-
-
 def change(**fields: Any) -> None:
     """Another view from the next run on; for callbacks of widgets."""
     view = replace(current(), **fields)
     if {"saes", "n_neighbors", "min_dist", "seed", "hide_dead"} & set(fields):
         view = replace(view, zoom=None, lasso=())  # places on another map
-        st.session_state[_DRAWN_ZOOM] = None
     _set(view)
 
 
 def zoom_to(zoom: tuple[float, float, float, float] | None) -> None:
     """Draw the map at another zoom."""
-    view = with_zoom(current(), zoom)
-    st.session_state[_DRAWN_ZOOM] = view.zoom
-    _set(view)
+    _set(with_zoom(current(), zoom))
 
 
 def note_zoom(zoom: Sequence[float] | None) -> None:
@@ -81,7 +68,7 @@ def note_zoom(zoom: Sequence[float] | None) -> None:
 
 def _set(view: MapView) -> None:
     state = st.session_state
-    state[_VIEW], state[_PROBLEMS], state["splitting_changed"] = view, (), True
+    state[_VIEW], state[_PROBLEMS], state[_CHANGED] = view, (), True
 
 
 def _link() -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Tells the page how far the reader has zoomed, which Streamlit's chart does not.
 
 A component without a look of its own listens to the chart's `plotly_relayout` event in the browser
-and reports the visible part. Only the link follows it; the chart is not drawn again.
+and reports the visible part. Only the link follows it; the chart is not drawn again for it.
 """
 
 from functools import cache
@@ -25,7 +25,7 @@ export default function (component) {
   }
   const later = () => {
     clearTimeout(timer)
-    timer = setTimeout(report, 600)
+    timer = setTimeout(report, 300)
   }
   const attach = () => {
     if (stopped) return

@@ -1,0 +1,252 @@
+"""The feature-splitting page on a tiny bundle, without a browser."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from core import resources
+from core.descriptions.table import Descriptions
+from core.saes import load_sae_from_disk
+from core.settings import Settings
+from core.view.splitting import evidence
+from tests.builders import make_sae, write_sae
+from tests.demo_bundle import D_MODEL, write_demo
+from tests.loopback_neuronpedia import loopback_neuronpedia
+
+ROOT = Path(__file__).resolve().parent.parent
+HOOK = "blocks.1.hook_resid_pre"
+FAMILY = {"release": "docs-small-res-splitting", "sae": f"{HOOK}_64", "latent": "7"}
+Open = Callable[..., AppTest]
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    folder = tmp_path_factory.mktemp("splitting-page")
+    mine = folder / "mine"
+    for width in (32, 96):
+        sae = make_sae(
+            "jumprelu",
+            d_in=D_MODEL,
+            d_sae=width,
+            hook_name="blocks.2.hook_resid_pre",
+            model_name="docs-small",
+            neuronpedia_id=f"docs/2-w{width}",
+        )
+        write_sae(sae, mine / "family" / f"w_{width}")
+    return Settings(
+        cache_dir=folder / "cache",
+        demo_dir=write_demo(folder / "demo"),
+        device="cpu",
+        user_sae_dirs=(mine,),
+    )
+
+
+@pytest.fixture(scope="module")
+def open_page(settings: Settings) -> Iterator[Open]:
+    """Opens links to the page in sessions of one server, which keeps its maps and its worker."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(resources, "settings", lambda: settings)
+    patch.setattr(evidence, "SAMPLE_TOKENS", 6000)
+    patch.setattr(evidence, "FIRING_TOKENS", 3000)
+    st.cache_resource.clear()
+    resources.warm_up().start()
+    resources.warm_up().libraries.result(timeout=300)
+
+    def open_link(**parameters: str) -> AppTest:
+        app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120)
+        for name, value in parameters.items():
+            app.query_params[name] = value
+        app.switch_page("pages/feature-splitting.py")
+        return settle(app)
+
+    yield open_link
+    st.cache_resource.clear()
+    patch.undo()
+
+
+def settle(app: AppTest) -> AppTest:
+    """Run until no job is running any more."""
+    deadline = time.monotonic() + 240
+    app.run()
+    for _ in range(20):
+        jobs = [*resources.jobs().jobs(), *resources.loads().jobs()]
+        if all(view.state.finished for view in jobs):
+            break
+        while any(
+            not view.state.finished
+            for view in [*resources.jobs().jobs(), *resources.loads().jobs()]
+        ):
+            assert time.monotonic() < deadline, resources.jobs().jobs()
+            time.sleep(0.05)
+        app.run()
+    return app.run()
+
+
+def texts(app: AppTest) -> str:
+    kinds = (app.markdown, app.caption, app.error, app.warning, app.info)
+    return "\n".join(str(element.value) for kind in kinds for element in kind)
+
+
+def panel(app: AppTest, name: str) -> AppTest:
+    app.segmented_control(key="map_panel").set_value(name)
+    return settle(app)
+
+
+def table(app: AppTest, column: str):
+    """The first table that has this column."""
+    return next(it.value for it in app.dataframe if column in it.value)
+
+
+def test_map_of_a_family_with_descriptions(open_page: Open) -> None:
+    app = open_page(**FAMILY)
+    assert not app.exception
+    assert not app.error, texts(app)
+    assert app.multiselect(key="map_saes").value == [f"{HOOK}_{n}" for n in (32, 64, 128)]
+    assert "Latent 7" in texts(app)
+    assert "Descriptions of 224 latents" in texts(app)
+    assert "made offline" in texts(app)
+    assert len(app.get("plotly_chart")) == 1
+
+
+def test_nearest_latents_are_those_of_the_weights(open_page: Open, settings: Settings) -> None:
+    app = open_page(**FAMILY)
+    nearest = table(app, "cosine")
+    folder = settings.demo_dir / "saes" / "docs-small-res-splitting"
+    own = load_sae_from_disk(folder / f"{HOOK}_64").W_dec[7]
+    for width in (32, 64, 128):
+        W_dec = load_sae_from_disk(folder / f"{HOOK}_{width}").W_dec
+        cosines = np.array((W_dec @ own) / W_dec.norm(dim=1) / own.norm())
+        if width == 64:
+            cosines[7] = -1
+        found = nearest[nearest["width"] == width]
+        assert found["latent"].tolist() == np.argsort(-cosines)[:10].tolist()
+        np.testing.assert_allclose(found["cosine"], np.sort(cosines)[::-1][:10], atol=6e-4)
+
+
+def test_search_lists_and_counts_hits(open_page: Open) -> None:
+    app = open_page(**FAMILY, search="fires")
+    panel(app, "hits")
+    hits = table(app, "description")
+    assert len(hits)
+    assert hits["description"].str.contains("fires").all()
+    # A pattern that cannot be read is one sentence, and the page stays.
+    app.segmented_control(key="map_search_by").set_value("regex")
+    app.text_input(key="map_search").set_value("(")
+    settle(app)
+    assert len(app.error) == 1
+    assert len(app.get("plotly_chart")) == 1
+    app.segmented_control(key="map_search_by").set_value("meaning")
+    app.text_input(key="map_search").set_value("arrays")
+    settle(app)
+    assert "OPENAI_API_KEY" in texts(app)
+
+
+def test_clusters_are_listed_with_the_noise(open_page: Open) -> None:
+    app = open_page(**FAMILY, colour="cluster")
+    assert not app.error
+    assert app.toggle(key="map_clusters").value
+    panel(app, "clusters")
+    assert "(noise)" in texts(app)
+    sizes = table(app, "compactness")["size"]
+    assert (sizes >= 3).all()
+    assert sizes.sum() <= 224
+
+
+@pytest.mark.parametrize("way", ["examples", "text", "descriptions"])
+def test_relatives_by_three_ways(open_page: Open, way: str) -> None:
+    app = open_page(**FAMILY)
+    panel(app, "tree")
+    app.segmented_control(key="tree_way").set_value(way)
+    settle(app)
+    assert not app.error, texts(app)
+    assert len(app.get("plotly_chart")) == 2  # the map and the tree
+    app.segmented_control(key="tree_by").set_value("firing")
+    settle(app)
+    assert not app.error, texts(app)
+
+
+def test_other_panels_draw(open_page: Open) -> None:
+    app = open_page(**FAMILY, lasso="-1000,-1000,1000,1000")
+    for name in ("selection", "new", "descriptions", "downloads"):
+        panel(app, name)
+        assert not app.exception
+        assert not app.error, (name, texts(app))
+        if name == "selection":
+            assert "224 latents selected" in texts(app)
+        if name == "new":
+            assert "have no relative" in texts(app)
+
+
+def test_link_carries_the_view_and_bad_parts_cost_a_sentence(open_page: Open) -> None:
+    labels = f"{HOOK}_32,{HOOK}_128"
+    link = {"saes": labels, "neighbors": "10", "seed": "3", "zoom": "-1,2,-3,4"}
+    app = open_page(**FAMILY, **link)
+    shown = {name: app.query_params[name] for name in link}
+    assert {
+        name: value[0] if isinstance(value, list) else value for name, value in shown.items()
+    } == link
+    assert app.multiselect(key="map_saes").value == labels.split(",")
+    bad = open_page(**FAMILY, saes="nothing", neighbors="-5", zoom="a,b", colour="taste")
+    assert len(bad.warning) == 4
+    assert not bad.exception
+    assert len(bad.get("plotly_chart")) == 1
+
+
+def test_hidden_dead_latents_are_counted(open_page: Open) -> None:
+    app = open_page(**FAMILY)
+    key = next(it.key for it in resources.jobs().jobs() if it.key.startswith("evidence:"))
+    found = resources.recent_evidence().get(key)
+    n_dead = sum(int(it.dead.sum()) for it in found.values())
+    app.toggle(key="map_hide_dead").set_value(True)
+    settle(app)
+    assert not app.error
+    said = f"{n_dead:,} latents are left out"
+    assert (said in texts(app)) == (n_dead > 0)
+
+
+def test_neuronpedia_down_costs_a_message_and_working_gives_descriptions(
+    open_page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = {"release": "mine", "sae": "family/w_32", "latent": "3"}
+    with loopback_neuronpedia() as site:
+        monkeypatch.setenv("NEURONPEDIA_URL", site.url)
+        monkeypatch.setenv("NEURONPEDIA_DATASETS_URL", site.url)
+        site.listing = b"<html>maintenance</html>"
+        app = open_page(**mine)
+        assert not app.error, texts(app)
+        panel(app, "descriptions")
+        next(it for it in app.button if "Neuronpedia" in it.label).click()
+        settle(app)
+        assert any("Neuronpedia" in it.value for it in app.warning), texts(app)
+        assert len(app.get("plotly_chart")) == 1
+        site.listing = None
+        for width in (32, 96):
+            rows = [{"index": str(i), "description": f"thing {i}"} for i in range(width)]
+            site.put_batch(f"docs/2-w{width}", 0, rows)
+        app.button(key="neuronpedia_again").click()
+        settle(app)
+        next(it for it in app.button if it.label.startswith("Fetch")).click()
+        settle(app)
+        assert "128 from Neuronpedia; 0 have none" in texts(app)
+        assert "thing 3" in texts(app)
+
+
+def test_descriptions_of_the_user_come_first(open_page: Open) -> None:
+    app = open_page(**FAMILY)
+    from core.activations import fingerprint_of_sae
+    from core.descriptions.saved import forget_user_descriptions, save_user_descriptions
+
+    key = (FAMILY["release"], FAMILY["sae"])
+    with resources.engine().use("docs-small", [key]) as (_, (sae,)):
+        name = fingerprint_of_sae(sae)
+    mine = Descriptions.from_texts([""] * 7 + ["what I think"] + [""] * 56, source="yours")
+    save_user_descriptions(resources.store(), name, mine)
+    settle(app)
+    assert "what I think" in texts(app)
+    assert "1 yours" in texts(app)
+    forget_user_descriptions(resources.store(), name)
