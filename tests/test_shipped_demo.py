@@ -74,8 +74,17 @@ def test_explained_variance_rises_with_the_width_of_the_family():
         for folder, value in METRICS.items()
         if "splitting" in folder
     )
-    variances = [variance for _, variance in family]
-    assert variances == sorted(set(variances))
+    rising = [variance for width, variance in family if width <= 4096]
+    assert rising == sorted(set(rising))
+    # The two widest were stopped before they had caught up; the card says so.
+    assert min(variance for width, variance in family if width > 4096) > rising[-1] - 0.02
+    missed = [variance for _, variance in family] != sorted(variance for _, variance in family)
+    line = next(it for it in CARD.splitlines() if it.startswith("| Explained variance rises"))
+    assert ("missed" in line) == missed
+
+
+def test_hardly_a_latent_is_dead():
+    assert max(value["dead_fraction"] for value in METRICS.values()) < 0.05
 
 
 def test_sae_figures_can_be_measured_again_on_other_text(model, windows):
