@@ -26,6 +26,8 @@ class Fault:
     """This status with an error as OpenAI words it, if not 0."""
     retry_after: str | None = None
     """The Retry-After header of that answer."""
+    error: dict[str, Any] | None = None
+    """Fields of its body's `error`, such as `code` and `param`."""
     cut: bool = False
     """The connection is closed without an answer."""
     body: bytes | None = None
@@ -52,14 +54,47 @@ class LoopbackOpenAI:
         """Length of vectors when the request does not say."""
         self.closing = threading.Event()
         self.routes: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
-            "/embeddings": self._embeddings
+            "/embeddings": self._embeddings,
+            "/chat/completions": self._chat,
         }
+        self.reply: Callable[[dict[str, Any]], str | dict[str, Any]] = lambda body: "None"
+        """The answer to a chat request: its text, or fields of the `message` and `choice`."""
+        self.running = 0
+        """Requests that are being answered."""
+        self.most_at_once = 0
+        """Most there ever were."""
+        self.lock = threading.Lock()
 
     def inputs(self) -> list[str]:
         """All texts that were sent to be embedded, in order."""
         return [
             text for path, body in self.requests if path == "/embeddings" for text in body["input"]
         ]
+
+    def questions(self) -> list[dict[str, Any]]:
+        """Bodies of all chat requests, in order."""
+        return [body for path, body in self.requests if path == "/chat/completions"]
+
+    def next_fault(self) -> "Fault":
+        """What happens to the request at hand."""
+        with self.lock:
+            return self.faults.pop(0) if self.faults else Fault()
+
+    def _chat(self, body: dict[str, Any]) -> dict[str, Any]:
+        reply = self.reply(body)
+        given = {"content": reply} if isinstance(reply, str) else dict(reply)
+        choice = {"finish_reason": given.pop("finish_reason", "stop")}
+        choice["logprobs"] = given.pop("logprobs", None)
+        usage = given.pop("usage", {"prompt_tokens": 100, "completion_tokens": 10})
+        message = {"role": "assistant", "content": None, **given}
+        return {
+            "id": "chatcmpl-loopback",
+            "object": "chat.completion",
+            "created": 0,
+            "model": body["model"],
+            "choices": [{"index": 0, "message": message, **choice}],
+            "usage": usage and {**usage, "total_tokens": sum(usage.values())},
+        }
 
     def _embeddings(self, body: dict[str, Any]) -> dict[str, Any]:
         texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
@@ -95,7 +130,12 @@ def loopback_openai() -> Iterator[LoopbackOpenAI]:
         pass
 
     Handler.service = service
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+
+    class Server(ThreadingHTTPServer):
+        # Clients connect all at once.
+        request_queue_size = 256
+
+    server = Server(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     service.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
@@ -118,17 +158,32 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))))
         path = self.path.removeprefix("/v1")
         key = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        service.requests.append((path, body))
-        service.keys.append(key)
+        with service.lock:
+            service.requests.append((path, body))
+            service.keys.append(key)
+            service.running += 1
+            service.most_at_once = max(service.most_at_once, service.running)
         if service.delay_seconds:
             service.closing.wait(service.delay_seconds)
-        fault = service.faults.pop(0) if service.faults else Fault()
+        fault = service.next_fault()
+        with service.lock:
+            service.running -= 1
+        self._respond(service, fault, path, key, body)
+
+    def _respond(
+        self,
+        service: LoopbackOpenAI,
+        fault: Fault,
+        path: str,
+        key: str,
+        body: dict[str, Any],
+    ) -> None:
         if fault.cut:
             self.close_connection = True
         elif fault.body is not None:
             self._send(200, fault.body)
         elif fault.status:
-            self._error(fault.status, "Something is wrong.", fault.retry_after)
+            self._error(fault.status, "Something is wrong.", fault.retry_after, fault.error)
         elif service.needs_key and key != GOOD_KEY:
             # The real one quotes the key, too.
             self._error(401, f"Incorrect API key provided: {key}.")
@@ -140,10 +195,16 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """The service keeps its own log."""
 
-    def _error(self, status: int, message: str, retry_after: str | None = None) -> None:
+    def _error(
+        self,
+        status: int,
+        message: str,
+        retry_after: str | None = None,
+        fields: dict[str, Any] | None = None,
+    ) -> None:
         headers = {} if retry_after is None else {"Retry-After": retry_after}
-        body = {"error": {"message": message, "type": "error", "param": None, "code": None}}
-        self._send(status, json.dumps(body).encode(), headers)
+        error = {"message": message, "type": "error", "param": None, "code": None}
+        self._send(status, json.dumps({"error": {**error, **(fields or {})}}).encode(), headers)
 
     def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)

@@ -1,0 +1,126 @@
+"""How good predictions are, beside what no knowledge at all would score.
+
+A detection set of 4 active and 8 inactive examples gives 0.667 to whoever always answers "None".
+So an accuracy is never shown without that baseline, and balanced accuracy, for which every constant
+answer scores 0.5, is the figure to compare latents by.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float
+
+from core.autointerp.example import Example
+
+N_RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class DetectionNumbers:
+    """Figures of one set of predictions; NaN where there is nothing to divide by."""
+
+    n: int
+    """Examples."""
+    n_active: int
+    """Of these, truly active."""
+    n_predicted: int
+    """Predicted to be active."""
+    accuracy: float
+    """Share told right."""
+    all_none: float
+    """Accuracy of answering "None"."""
+    balanced_accuracy: float
+    """Mean of the shares told right among active and among inactive examples; chance is 0.5."""
+    precision: float
+    """Share of the predicted that are active."""
+    recall: float
+    """Share of the active that are predicted."""
+    f1: float
+    """Harmonic mean of the two."""
+    accuracy_low: float
+    """Lower end of the 95% bootstrap interval of the accuracy."""
+    accuracy_high: float
+    """Upper end."""
+    balanced_low: float
+    """Lower end of that of the balanced accuracy, active and inactive resampled apart."""
+    balanced_high: float
+    """Upper end."""
+
+
+def detection_numbers(
+    active: Sequence[bool] | Bool[np.ndarray, " n"],
+    predicted: Sequence[bool] | Bool[np.ndarray, " n"],
+    *,
+    seed: int = 0,
+) -> DetectionNumbers:
+    """Compare predictions with the truth.
+
+    Raises:
+        ValueError: no examples, or lengths that differ.
+    """
+    truth, guess = np.asarray(active, dtype=bool), np.asarray(predicted, dtype=bool)
+    if truth.ndim != 1 or truth.shape != guess.shape or len(truth) == 0:
+        raise ValueError(
+            f"The truth has the shape {truth.shape} and the predictions {guess.shape}; give one "
+            "of each for every example."
+        )
+    right = truth == guess
+    hits = int((truth & guess).sum())
+    n_active, n_predicted = int(truth.sum()), int(guess.sum())
+    rng = np.random.default_rng(seed)
+    accuracies = _resampled_means(right, rng)
+    balanced = (_resampled_means(right[truth], rng) + _resampled_means(right[~truth], rng)) / 2
+    low, high = np.quantile(accuracies, [0.025, 0.975])
+    balanced_low, balanced_high = np.quantile(balanced, [0.025, 0.975])
+    return DetectionNumbers(
+        n=len(truth),
+        n_active=n_active,
+        n_predicted=n_predicted,
+        accuracy=float(right.mean()),
+        all_none=float((~truth).mean()),
+        balanced_accuracy=(_mean(right[truth]) + _mean(right[~truth])) / 2,
+        precision=hits / n_predicted if n_predicted else float("nan"),
+        recall=hits / n_active if n_active else float("nan"),
+        f1=2 * hits / (n_active + n_predicted) if n_active + n_predicted else float("nan"),
+        accuracy_low=float(low),
+        accuracy_high=float(high),
+        balanced_low=float(balanced_low),
+        balanced_high=float(balanced_high),
+    )
+
+
+def detection_table(examples: Sequence[Example], predictions: Collection[int]) -> pd.DataFrame:
+    """A row for each example, in the order shown to the judge.
+
+    Columns: `number` (from 1), `source`, `active`, `predicted`, `correct`, `max_activation`,
+    `text` and `marked` (the text with `<<marks>>`).
+    """
+    rows = [
+        {
+            "number": number,
+            "source": example.source,
+            "active": example.is_active,
+            "predicted": number in predictions,
+            "correct": (number in predictions) == example.is_active,
+            "max_activation": max(example.acts, default=0.0),
+            "text": example.to_str(),
+            "marked": example.to_str(mark_toks=True),
+        }
+        for number, example in enumerate(examples, start=1)
+    ]
+    return pd.DataFrame(rows)
+
+
+def _mean(values: Bool[np.ndarray, " n"]) -> float:
+    return float(values.mean()) if len(values) else float("nan")
+
+
+def _resampled_means(
+    values: Bool[np.ndarray, " n"], rng: np.random.Generator
+) -> Float[np.ndarray, " n_resamples"]:
+    if len(values) == 0:
+        return np.full(N_RESAMPLES, np.nan)
+    # How many of n draws with replacement are right is binomial: no draw has to be made.
+    return rng.binomial(len(values), values.mean(), N_RESAMPLES) / len(values)

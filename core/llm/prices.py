@@ -1,0 +1,73 @@
+"""What questions will cost, before any is asked."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from core.llm.request import ChatRequest
+
+
+@dataclass(frozen=True)
+class Price:
+    """US dollars per million tokens."""
+
+    prompt: float
+    """Of what is sent."""
+    completion: float
+    """Of what comes back."""
+
+    def dollars(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """What so many tokens cost."""
+        return (prompt_tokens * self.prompt + completion_tokens * self.completion) / 1e6
+
+
+PRICES: Mapping[str, Price] = {
+    "gpt-4o-mini": Price(0.15, 0.60),
+    "gpt-4o": Price(2.50, 10.00),
+    "gpt-4.1-nano": Price(0.10, 0.40),
+    "gpt-4.1-mini": Price(0.40, 1.60),
+    "gpt-4.1": Price(2.00, 8.00),
+}
+"""List prices, as remembered: they change, so callers may pass a table of their own."""
+
+_DATED = re.compile(r"-\d{4}-\d{2}-\d{2}$")
+_BYTES_A_TOKEN = 3.5
+_TOKENS_A_MESSAGE = 5
+
+
+def price_of(model: str, prices: Mapping[str, Price] = PRICES) -> Price | None:
+    """Price of a model, also by the name without a date (`gpt-4o-mini-2024-07-18`)."""
+    return prices.get(model) or prices.get(_DATED.sub("", model))
+
+
+def count_tokens(request: ChatRequest) -> int:
+    """About how many tokens a question has, rather too many: a token for 3.5 bytes of text."""
+    return math.ceil(len(request.text.encode()) / _BYTES_A_TOKEN) + _TOKENS_A_MESSAGE * len(
+        request.messages
+    )
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run will take at most, unless answers cannot be read and are asked for again."""
+
+    calls: int
+    """Questions."""
+    prompt_tokens: int
+    """Tokens sent."""
+    completion_tokens: int
+    """Tokens that come back, at most."""
+    dollars: float | None
+    """What they cost; None where the price is unknown."""
+
+
+def estimate_requests(requests: Iterable[ChatRequest], price: Price | None) -> Estimate:
+    """What these questions take if none is stored."""
+    calls = prompt = completion = 0
+    for request in requests:
+        calls += 1
+        prompt += count_tokens(request)
+        completion += request.max_tokens
+    dollars = None if price is None else price.dollars(prompt, completion)
+    return Estimate(calls, prompt, completion, dollars)
