@@ -1,0 +1,232 @@
+"""All scales, latents, layers and prompts at once: texts, measures and the best scales."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from sae_lens import SAE
+from torch import Tensor
+
+from core.jobs.progress import Progress
+from core.models import Model
+from core.patch_scoping.diagnostics import (
+    DEFAULT_MEMORY_BUDGET,
+    Diagnostics,
+    default_diagnostic_layer,
+    diagnose,
+)
+from core.patch_scoping.directions import random_directions, typical_norm, unit_directions
+from core.patch_scoping.generation import complete
+from core.patch_scoping.inject import Injection
+from core.patch_scoping.prompt import ScopePrompt
+from core.patch_scoping.sampling import Sampling
+from core.patch_scoping.scale_tuning import SIMILARITY_WEIGHT, rank_scales
+from core.patch_scoping.standing import DEFAULT_CONTROLS, Standing, fewest_controls, standing
+
+DEFAULT_MULTIPLES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
+"""Scales in multiples of the residual norm around the placeholder."""
+
+Words = str | int
+"""What names a direction in the tables: a latent's number, or a control's name."""
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """What is swept over, and how texts are made."""
+
+    layers: tuple[int, ...] = (1,)
+    """Layers before which the residual stream is replaced."""
+    scales: tuple[float, ...] | None = None
+    """Norms of the injected vector; None for `multiples` of the typical norm there."""
+    multiples: tuple[float, ...] = DEFAULT_MULTIPLES
+    """Used where `scales` is None."""
+    diagnostic_layer: int | None = None
+    """Where self-similarity is read; None for `default_diagnostic_layer`."""
+    max_new_tokens: int = 50
+    """Longest text, in tokens."""
+    stop: str | None = '"'
+    """Ends a text where it first appears."""
+    sampling: Sampling = field(default_factory=Sampling)
+    """Greedy unless said otherwise."""
+    keep: int = 3
+    """Scales marked as best for each latent, layer and prompt."""
+    similarity_weight: float = SIMILARITY_WEIGHT
+    """Weight of self-similarity against cross-entropy in the ranking."""
+    n_controls: int = DEFAULT_CONTROLS
+    """Random directions that a latent must stand out from; 0 leaves the verdict out."""
+    seed: int = 0
+    """Of the random directions."""
+    memory_budget_bytes: int = DEFAULT_MEMORY_BUDGET
+    """Bytes that the logits and the KV cache of one batch may take."""
+
+    def __post_init__(self) -> None:
+        if not self.layers:
+            raise ValueError("There are no layers to sweep over; give one or more.")
+        chosen = self.multiples if self.scales is None else self.scales
+        if not chosen or not np.isfinite(chosen).all():
+            raise ValueError(f"The scales are {chosen}; give one or more finite numbers.")
+        if self.keep < 1:
+            raise ValueError(f"keep is {self.keep}; keep 1 or more scales.")
+        if self.n_controls and self.n_controls < fewest_controls():
+            raise ValueError(
+                f"n_controls is {self.n_controls}; use {fewest_controls()} or more, or 0 for none."
+            )
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What came out of a sweep."""
+
+    table: pd.DataFrame
+    """A row a text: latent, prompt, layer, scale, multiple (of the typical norm), sample, answer,
+    text, ended_by, n_tokens, mean_log_prob, self_similarity, entropy, cross_entropy, score, rank,
+    best."""
+    standings: dict[tuple[Words, str, int], Standing]
+    """By latent, prompt and layer: does it stand out from random directions?"""
+
+    def best(self, *, by: Literal["combined", "surest"] = "combined") -> pd.DataFrame:
+        """One text for each latent, prompt and layer, a row each.
+
+        "combined" takes the scale ranked first (its first sample), "surest" the text with the
+        highest mean log-probability, which needs no measures of the prompt.
+        """
+        groups = self.table.groupby(["latent", "prompt", "layer"], sort=False)
+        if by == "surest":
+            return self.table.loc[groups["mean_log_prob"].idxmax()].reset_index(drop=True)
+        if by != "combined":
+            raise ValueError(f"Unknown choice {by!r}; use 'combined' or 'surest'.")
+        first = self.table[(self.table["rank"] == 1) & (self.table["sample"] == 0)]
+        return first.reset_index(drop=True)
+
+
+def sweep(
+    model: Model,
+    sae: SAE,
+    latents: Sequence[int],
+    prompts: Mapping[str, ScopePrompt],
+    config: SweepConfig | None = None,
+    *,
+    progress: Progress | None = None,
+) -> Sweep:
+    """Let the model explain each of `latents` at every scale, layer and prompt.
+
+    Raises:
+        ValueError: no latents or prompts; else as `unit_directions`, `diagnose` and `complete`.
+    """
+    if not latents:
+        raise ValueError("There are no latents to explain; give one or more.")
+    directions = unit_directions(model, sae, latents)
+    return sweep_directions(model, list(latents), directions, prompts, config, progress=progress)
+
+
+def sweep_directions(
+    model: Model,
+    names: Sequence[Words],
+    directions: Float[Tensor, "n d_model"],
+    prompts: Mapping[str, ScopePrompt],
+    config: SweepConfig | None = None,
+    *,
+    progress: Progress | None = None,
+) -> Sweep:
+    """As `sweep`, for any unit directions under any names."""
+    config = config or SweepConfig()
+    if not prompts:
+        raise ValueError("There are no prompts; give one or more.")
+    parts: list[pd.DataFrame] = []
+    injections: list[Injection] = []
+    standings: dict[tuple[Words, str, int], Standing] = {}
+    for title, prompt in prompts.items():
+        for layer in dict.fromkeys(config.layers):
+            norm = typical_norm(model, prompt, layer)
+            scales = config.scales or tuple(norm * multiple for multiple in config.multiples)
+            found, others = _measure(model, prompt, directions, scales, layer, config, progress)
+            if others is not None:
+                told = zip(names, standing(found, others), strict=True)
+                standings.update({(name, title, layer): one for name, one in told})
+            parts.append(_measures(found, names, title, layer, norm))
+            for direction in directions:
+                injections += [Injection(prompt, layer, direction * scale) for scale in scales]
+    texts = complete(
+        model,
+        injections,
+        max_new_tokens=config.max_new_tokens,
+        stop=config.stop,
+        sampling=config.sampling,
+        memory_budget_bytes=config.memory_budget_bytes,
+        progress=progress,
+    )
+    written = [
+        {
+            "sample": number,
+            "answer": one.answer,
+            "text": one.text,
+            "ended_by": one.ended_by,
+            "n_tokens": len(one.tokens),
+            "mean_log_prob": one.mean_log_prob,
+        }
+        for samples in texts
+        for number, one in enumerate(samples)
+    ]
+    measures = pd.concat(parts, ignore_index=True)
+    repeated = measures.loc[measures.index.repeat(config.sampling.n_samples)]
+    table = pd.concat([repeated.reset_index(drop=True), pd.DataFrame(written)], axis=1)
+    ranked = rank_scales(
+        table,
+        by=("latent", "prompt", "layer"),
+        keep=config.keep,
+        similarity_weight=config.similarity_weight,
+    )
+    return Sweep(ranked, standings)
+
+
+def _measure(
+    model: Model,
+    prompt: ScopePrompt,
+    directions: Float[Tensor, "n d_model"],
+    scales: Sequence[float],
+    layer: int,
+    config: SweepConfig,
+    progress: Progress | None,
+) -> tuple[Diagnostics, Diagnostics | None]:
+    """Measures of the directions and of the random ones, where they are asked for."""
+    reached = config.diagnostic_layer
+    if reached is None:
+        reached = default_diagnostic_layer(model, layer)
+
+    def measured(vectors: Float[Tensor, "n d_model"]) -> Diagnostics:
+        return diagnose(
+            model,
+            prompt,
+            vectors,
+            scales,
+            replacement_layer=layer,
+            diagnostic_layer=reached,
+            memory_budget_bytes=config.memory_budget_bytes,
+            progress=progress,
+        )
+
+    if not config.n_controls:
+        return measured(directions), None
+    drawn = random_directions(model, config.n_controls, seed=config.seed)
+    return measured(directions), measured(drawn)
+
+
+def _measures(
+    found: Diagnostics, names: Sequence[Words], title: str, layer: int, norm: float
+) -> pd.DataFrame:
+    n, m = found.self_similarity.shape
+    return pd.DataFrame(
+        {
+            "latent": [name for name in names for _ in range(m)],
+            "prompt": title,
+            "layer": layer,
+            "scale": np.tile(found.scales, n),
+            "multiple": np.tile(found.scales, n) / norm,
+            "self_similarity": found.self_similarity.ravel(),
+            "entropy": found.entropy.ravel(),
+            "cross_entropy": found.cross_entropy.ravel(),
+        }
+    )
