@@ -217,11 +217,12 @@ def test_map_is_clicked_and_zoomed_and_its_link_shows_the_same(
     assert (
         parse_qs(urlsplit(page.url).query)["latent"] == parse_qs(urlsplit(chosen).query)["latent"]
     )
+    zoom = parse_qs(urlsplit(page.url).query)["zoom"][0]
     context = browser.new_context(viewport={"width": 1400, "height": 1500})
     context.set_default_timeout(PATIENCE_MS)
     other = context.new_page()
-    other.goto(page.url)
+    other.goto(f"{server}/feature-splitting?{family}&zoom={zoom}")
     other.locator(".js-plotly-plot").wait_for()
-    page.wait_for_timeout(2000)
-    assert other.evaluate(_VISIBLE) == pytest.approx(page.evaluate(_VISIBLE), abs=0.02)
+    wanted = [float(value) for value in zoom.split(",")]
+    assert other.evaluate(_VISIBLE) == pytest.approx(wanted, abs=0.1)
     context.close()
