@@ -11,10 +11,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import md5
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
+
+from tests.loopback import serving
 
 LISTING = "/"
 """The path under which faults of the listing are set."""
@@ -74,23 +76,12 @@ class LoopbackNeuronpedia:
 def loopback_neuronpedia() -> Iterator[LoopbackNeuronpedia]:
     """A server that answers at `server.url` while the block runs."""
     site = LoopbackNeuronpedia()
-
-    class Handler(_Handler):
-        pass
-
-    Handler.site = site
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    site.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
-        yield site
-    finally:
-        site.closing.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving(_Handler, site=site) as address:
+        site.url = address
+        try:
+            yield site
+        finally:
+            site.closing.set()
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -10,10 +10,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import numpy as np
+
+from tests.loopback import serving
 
 GOOD_KEY = "sk-loopback-0123456789abcdefghijklmnop"
 
@@ -125,28 +127,12 @@ def vector_of(text: str, size: int = 16) -> np.ndarray:
 def loopback_openai() -> Iterator[LoopbackOpenAI]:
     """A service that answers at `service.url` while the block runs."""
     service = LoopbackOpenAI()
-
-    class Handler(_Handler):
-        pass
-
-    Handler.service = service
-
-    class Server(ThreadingHTTPServer):
-        # Clients connect all at once.
-        request_queue_size = 256
-
-    server = Server(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    service.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
-        yield service
-    finally:
-        service.closing.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving(_Handler, service=service) as address:
+        service.url = f"{address}/v1"
+        try:
+            yield service
+        finally:
+            service.closing.set()
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -234,6 +234,7 @@ def test_where_the_service_comes_from(
     assert service.keys[-1] == GOOD_KEY
     hidden = EmbeddingEndpoint(base_url="http://name:password@host:1/v1/")
     assert hidden.url == "http://host:1/v1"
+    assert EmbeddingEndpoint(base_url="http://host/v1?api_key=secret").url == "http://host/v1"
 
 
 def test_search_by_meaning_agrees_with_all_cosines() -> None:

@@ -1,16 +1,14 @@
 """Which service answers, and what its errors mean."""
 
-import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from core.openai_service import OpenAIService
 
 if TYPE_CHECKING:
     import openai
 
 DEFAULT_MODEL = "gpt-4o-mini"
-OPENAI_URL = "https://api.openai.com/v1"
 
 
 class ChatError(ValueError):
@@ -23,15 +21,11 @@ class ChatError(ValueError):
 
 
 @dataclass(frozen=True)
-class ChatEndpoint:
+class ChatEndpoint(OpenAIService):
     """Where answers come from."""
 
     model: str = DEFAULT_MODEL
     """The service's name of the model."""
-    base_url: str | None = None
-    """Address up to `/v1`; None for OPENAI_BASE_URL, else OpenAI's own."""
-    api_key: str | None = field(default=None, repr=False)
-    """None for OPENAI_API_KEY. A service of one's own may need none."""
     timeout_seconds: float = 60.0
     """For one answer."""
     max_retries: int = 6
@@ -52,24 +46,6 @@ class ChatEndpoint:
                 f"timeout_seconds={self.timeout_seconds}; use at least 1, 0 and more than 0."
             )
 
-    @classmethod
-    def from_environment(
-        cls, environment: Mapping[str, str] | None = None, **fields: Any
-    ) -> "ChatEndpoint | None":
-        """The service that OPENAI_API_KEY and OPENAI_BASE_URL name; None when neither is set."""
-        env = os.environ if environment is None else environment
-        key, url = env.get("OPENAI_API_KEY") or None, env.get("OPENAI_BASE_URL") or None
-        if key is None and url is None:
-            return None
-        return cls(**{"base_url": url, "api_key": key, **fields})
-
-    @property
-    def url(self) -> str:
-        """The address that is used, without a name, password or query in it."""
-        parts = urlsplit(self._raw_url())
-        host = parts.netloc.rpartition("@")[2]
-        return urlunsplit(parts._replace(netloc=host, query="", fragment="")).rstrip("/")
-
     def client(self) -> "openai.AsyncOpenAI":
         """A client of the service that leaves retries to its caller.
 
@@ -78,22 +54,16 @@ class ChatEndpoint:
         """
         import openai
 
-        key = self.api_key or os.environ.get("OPENAI_API_KEY")
-        if not key:
-            if self.url == OPENAI_URL:
-                raise ChatError(
-                    "No key for the chat service: set OPENAI_API_KEY, or OPENAI_BASE_URL to a"
-                    " service of your own.",
-                    final=True,
-                )
-            # Servers on one's own machine ask for none, but the client insists on sending one.
-            key = "none"
+        key = self.sent_key
+        if key is None:
+            raise ChatError(
+                "No key for the chat service: set OPENAI_API_KEY, or OPENAI_BASE_URL to a"
+                " service of your own.",
+                final=True,
+            )
         return openai.AsyncOpenAI(
-            api_key=key, base_url=self._raw_url(), timeout=self.timeout_seconds, max_retries=0
+            api_key=key, base_url=self.raw_url, timeout=self.timeout_seconds, max_retries=0
         )
-
-    def _raw_url(self) -> str:
-        return self.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL
 
 
 def explain(error: Exception, endpoint: ChatEndpoint) -> ChatError:

@@ -29,11 +29,8 @@ from core.splitting.tokens import (
 )
 from core.store import Store
 from core.view.loading import HubErrorsInWords
-from core.view.splitting.evidence import measure
+from core.view.splitting.evidence import N_TOKENS, measure
 from core.view.splitting.members import Member
-
-N_TOKENS = 10
-"""Boosted and suppressed tokens of each latent."""
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,8 @@ from core.splitting.tokens import VocabularyTexts, all_directions, top_token_ids
 from core.store import ARRAYS, JSON, Key, Store
 from core.view.splitting.members import Member
 
+N_TOKENS = 10
+"""Boosted and suppressed tokens of each latent, here and on the map: stored once for both."""
 SAMPLE_TOKENS = 200_000
 """Tokens read for frequencies and descriptions."""
 FIRING_TOKENS = 50_000
@@ -128,7 +130,7 @@ def measure(
     missing = [index for index, found in enumerate(kept) if found is None]
     if missing:
         chosen = [names[index] for index in missing]
-        computed = _compute(engine, model, chosen, token_set, corpus, tokenizer, progress)
+        computed = _compute(engine, store, model, chosen, token_set, corpus, tokenizer, progress)
         for index, found in zip(missing, computed, strict=True):
             _to_store(store, keys[index], found)
             kept[index] = found
@@ -137,6 +139,7 @@ def measure(
 
 def _compute(
     engine: Engine,
+    store: Store,
     model: str,
     names: Sequence[tuple[str, str]],
     token_set: TokenSet,
@@ -155,19 +158,22 @@ def _compute(
         with engine.use(model, names) as (loaded, saes):
             new = build_states(loaded, saes, token_set, _CONFIG, rows=span, progress=part)
         states = new if states is None else [merge(a, b) for a, b in zip(states, new, strict=True)]
+    with engine.use(model) as (loaded, _):
+        vocabulary, W_U = VocabularyTexts(loaded).texts.tolist(), loaded.W_U.detach().clone()
     found = []
     for number, state in enumerate(states or ()):
         progress.update(number, len(names), unit="SAEs", message="Describing latents")
         index = finish(state)
         with engine.use(model, [names[number]]) as (loaded, (sae,)):
-            vocabulary = VocabularyTexts(loaded)
-            directions, W_U = all_directions(loaded, sae), loaded.W_U.detach().clone()
+            directions = all_directions(loaded, sae)
         texts = describe_latents(
             index.windows(token_set, _BEFORE, _AFTER),
             index.top_values,
-            vocabulary.texts.tolist(),
+            vocabulary,
             n_before=_BEFORE,
-            boosted=top_token_ids(directions, W_U, 10, progress=progress).boosted,
+            boosted=top_token_ids(
+                directions, W_U, N_TOKENS, store=store, progress=progress
+            ).boosted,
             special_ids=tokenizer.all_special_ids,
         ).texts
         found.append(

@@ -6,11 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import streamlit as st
 
-from core import resources
 from core.view.markup import visible_token
-from pages.parts import jobs_panel
-from pages.parts.polling import rerun_when
-from pages.parts.splitting import search, state
+from pages.parts.splitting import search, state, work
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -147,8 +144,7 @@ def _found_new(
     known = {narrow, wide} <= set(evidence)
     prints = [data.fingerprints[narrow], data.fingerprints[wide], threshold, known]
     key = f"new-latents:{prints}"
-    jobs = resources.jobs()
-    job = jobs.submit(
+    return work.result(
         key,
         "Latents without a relative",
         lambda progress: find(
@@ -160,14 +156,6 @@ def _found_new(
             progress=progress,
         ),
     )
-    job.wait(0.5)
-    if not job.state.finished:
-        rerun_when(
-            lambda: job.state.finished,
-            draw=lambda: jobs_panel.draw_job(job.view(), jobs, place="new"),
-        )
-        return None
-    return job.result()
 
 
 def _zoom_to(data: "MapData", rows: Sequence[int]) -> None:

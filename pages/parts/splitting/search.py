@@ -8,9 +8,8 @@ import streamlit as st
 
 from core import resources
 from core.view.markup import escape_markdown
-from pages.parts import errors, jobs_panel
-from pages.parts.polling import rerun_when
-from pages.parts.splitting import chart, state
+from pages.parts import errors
+from pages.parts.splitting import chart, state, work
 
 if TYPE_CHECKING:
     from core.splitting.map_view import MapView
@@ -81,22 +80,16 @@ def _by_meaning(descriptions: Sequence[str], query: str) -> list[int]:
         return []
     store, texts = resources.store(), [descriptions[row] for row in rows]
 
-    def work(progress: Any) -> Any:
+    def search(progress: Any) -> Any:
         matrix = embed(texts, endpoint=endpoint, store=store, progress=progress)
         wanted = embed([query], endpoint=endpoint, store=store, progress=progress)
         return semantic_search(wanted[0], matrix, min(_BY_MEANING, len(rows)))
 
-    jobs = resources.jobs()
     key = f"meaning:{endpoint.url}:{endpoint.model}:{hash((query, *texts))}"
-    job = jobs.submit(key, f"Descriptions that mean “{query}”", work)
-    job.wait(0.5)
-    if not job.state.finished:
-        rerun_when(
-            lambda: job.state.finished,
-            draw=lambda: jobs_panel.draw_job(job.view(), jobs, place="meaning"),
-        )
+    answer = work.result(key, f"Descriptions that mean “{query}”", search)
+    if answer is None:
         return []
-    found, _ = job.result()
+    found, _ = answer
     return [rows[int(index)] for index in found]
 
 

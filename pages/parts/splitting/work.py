@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import streamlit as st
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from core.view.splitting.evidence import Evidence
 
 ROOM = 760
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def finished_map(request: "MapRequest", *, link: str) -> "MapData | None":
         resources.recent_maps().put(request.key, data)
 
     n = sum(member.entry.width or 0 for member in request.members)
-    job = _submitted(request.key, f"Map of {n:,} latents", work, link=link)
+    job = _submitted_again(request.key, f"Map of {n:,} latents", work, link=link)
     job.wait(0.5)  # a map that was made before is there by then
     found = resources.recent_maps().get(request.key)
     if found is None:
@@ -134,7 +135,7 @@ def found_evidence(request: "MapRequest", *, start: bool, link: str) -> Found:
         evidence = measure(engine, store, request.model, request.members, request.corpus, progress)
         resources.recent_evidence().put(key, evidence)
 
-    job = _submitted(key, "Reading a sample of text", work, link=link)
+    job = _submitted_again(key, "Reading a sample of text", work, link=link)
     job.wait(0.3)
     found = resources.recent_evidence().get(key)
     if found is None:
@@ -143,17 +144,36 @@ def found_evidence(request: "MapRequest", *, start: bool, link: str) -> Found:
     return Found(found, pending=False)
 
 
-def _submitted(key: str, title: str, work: Callable[[Any], None], *, link: str) -> Job[None]:
+def result(key: str, title: str, work: Callable[[Any], T], *, wait: float = 0.5) -> T | None:
+    """What a job returns, or None while it runs, or was stopped, which is then shown."""
+    job = _submitted(key, title, work)
+    job.wait(wait)
+    if job.state is JobState.DONE:
+        return job.result()
+    _shown(job)
+    return None
+
+
+def _submitted(
+    key: str, title: str, work: Callable[[Any], T], *, link: str | None = None
+) -> Job[T]:
+    """The job of `key`; a failed or cancelled one stays, for the reader to decide."""
     jobs = resources.jobs()
     job = jobs.get(key)
-    if job is not None and job.state is JobState.DONE:
-        jobs.forget(key)  # its result has made room for others since
-    elif job is not None and job.state.finished:
-        return job  # failed or cancelled: the reader decides
+    if job is not None and job.state in (JobState.FAILED, JobState.CANCELLED):
+        return job
     return jobs.submit(key, title, work, link=link)
 
 
-def _shown(job: Job[None]) -> None:
+def _submitted_again(key: str, title: str, work: Callable[[Any], None], *, link: str) -> Job[None]:
+    """As `_submitted`, when the result of an earlier job has made room for others since."""
+    job = resources.jobs().get(key)
+    if job is not None and job.state is JobState.DONE:
+        resources.jobs().forget(key)
+    return _submitted(key, title, work, link=link)
+
+
+def _shown(job: Job[Any]) -> None:
     jobs = resources.jobs()
     if not job.state.finished:
         rerun_when(
