@@ -121,9 +121,11 @@ class Pipeline:
 
     @cached_property
     def _activations(self) -> dict[str, SiteActivations]:
-        logger.info("gathering activations at %d sites", len({p.hook_name for p in self.plans}))
+        """At the sites of the SAEs that are not trained yet: a site is half a gigabyte."""
+        pending = [plan for plan in self.plans if f"saes/{plan.folder}" not in self.stages.results]
+        sites = list(dict.fromkeys(plan.hook_name for plan in pending))
+        logger.info("gathering activations at %d sites", len(sites))
         windows = self._windows("train", self.recipe.saes.tokens, seed=11)
-        sites = list(dict.fromkeys(plan.hook_name for plan in self.plans))
         return gather(self._processed_base, windows.to(self.device), sites)
 
     def _windows(self, name: str, n_tokens: int, *, seed: int) -> torch.Tensor:

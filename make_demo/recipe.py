@@ -90,12 +90,17 @@ class SaeRecipe:
     """Optimiser steps of the narrowest and middle widths."""
     tuning_steps: int = 800
     """Optimiser steps of the tuning-only SAEs."""
-    wide_steps: int = 1000
-    """Optimiser steps of SAEs of 16 × d_model and wider (their cost grows with the width)."""
+    wide_steps: tuple[int, ...] = (1000, 2000, 3000)
+    """Optimiser steps of the widest members of the family; more latents need more to settle."""
     batch: int = 2048
     """Activations a step."""
     lr: float = 1e-3
     """Adam's learning rate, decayed linearly over the last third."""
+    revival_share: float = 0.75
+    """Dead latents are started again up to this share of the steps."""
+    wide_revival_share: float = 0.4
+    """The same where there are 32 × d_model latents or more: one started late explains little, and
+    with so many of them most would be started late."""
     tuning_layers: tuple[int, ...] = (1, 2)
     """Layers of the tuning-only SAEs: trained with other seeds, never shipped, never scored."""
     tuning_saes: int = 3
@@ -170,7 +175,7 @@ def tiny_recipe() -> Recipe:
             tokens=8000,
             steps=6,
             tuning_steps=6,
-            wide_steps=6,
+            wide_steps=(6,),
             batch=256,
             tuning_layers=(1,),
             tuning_saes=1,

@@ -43,6 +43,8 @@ class SaePlan:
     """Optimiser steps."""
     seed: int
     """Initial weights and batches."""
+    revival_share: float = 0.75
+    """Share of the steps up to which dead latents are started again."""
     shipped: bool = True
     """False for the SAEs that only serve the tuning of docs-small-it."""
 
@@ -61,9 +63,8 @@ class SaePlan:
 def sae_plans(recipe: SaeRecipe, base: BaseRecipe) -> list[SaePlan]:
     """All SAEs, cheapest family members first, so that an interruption loses little."""
     d = base.d_model
-
-    def steps(width: int) -> int:
-        return recipe.wide_steps if width >= 16 * d else recipe.steps
+    n_narrow = max(0, len(recipe.family_multiples) - len(recipe.wide_steps))
+    family_steps = (recipe.steps,) * n_narrow + recipe.wide_steps
 
     def residual_hook(layer: int) -> str:
         if layer == base.n_layers:
@@ -74,7 +75,7 @@ def sae_plans(recipe: SaeRecipe, base: BaseRecipe) -> list[SaePlan]:
     plans = [
         SaePlan(
             "tuning-only", f"{residual_hook(layer)}_seed{seed}", residual_hook(layer), wide,
-            recipe.k, recipe.tuning_steps, seed, shipped=False,
+            recipe.k, recipe.tuning_steps, seed, recipe.revival_share, shipped=False,
         )
         for layer in recipe.tuning_layers
         for seed in range(recipe.seed + 101, recipe.seed + 101 + recipe.tuning_saes)
@@ -82,7 +83,7 @@ def sae_plans(recipe: SaeRecipe, base: BaseRecipe) -> list[SaePlan]:
     plans += [
         SaePlan(
             "docs-small-res", residual_hook(layer), residual_hook(layer), wide,
-            recipe.k, recipe.steps, recipe.seed,
+            recipe.k, recipe.steps, recipe.seed, recipe.revival_share,
         )
         for layer in range(base.n_layers + 1)
     ]  # fmt: skip
@@ -90,6 +91,7 @@ def sae_plans(recipe: SaeRecipe, base: BaseRecipe) -> list[SaePlan]:
         SaePlan(
             "docs-small-hook-z", f"blocks.{layer}.hook_z", f"blocks.{layer}.attn.hook_z",
             recipe.attention_multiple * d, recipe.attention_k, recipe.steps, recipe.seed,
+            recipe.revival_share,
         )
         for layer in range(base.n_layers)
     ]  # fmt: skip
@@ -97,9 +99,10 @@ def sae_plans(recipe: SaeRecipe, base: BaseRecipe) -> list[SaePlan]:
     plans += [
         SaePlan(
             "docs-small-res-splitting", f"{site}_{multiple * d}", site, multiple * d,
-            recipe.k, steps(multiple * d), recipe.seed + 1,
+            recipe.k, steps, recipe.seed + 1,
+            recipe.wide_revival_share if multiple >= 32 else recipe.revival_share,
         )
-        for multiple in recipe.family_multiples
+        for multiple, steps in zip(recipe.family_multiples, family_steps, strict=True)
     ]  # fmt: skip
     return plans
 
@@ -159,7 +162,7 @@ def train_sae(
     if plan.width >= _WIDE:
         _start_from_data(sae, activations, plan.seed)
     window = max(25, plan.steps // 20)
-    sae.revival = RevivalPlan(every=window, until=plan.steps * 3 // 4)
+    sae.revival = RevivalPlan(every=window, until=int(plan.steps * plan.revival_share))
     samples = plan.steps * recipe.batch
     trainer: SAETrainer[Any, Any] = SAETrainer(
         SAETrainerConfig(

@@ -13,8 +13,8 @@ from core.view.markup import escape_markdown
 from core.view.selection import Selection, to_parameters
 from core.view.splitting import texts as texts_of
 from core.view.splitting.members import first_labels, members_of
-from pages.parts import errors, frame
-from pages.parts.splitting import chart, controls, files, groups, point, search, state, tree, work
+from pages.parts import errors, frame, work
+from pages.parts.splitting import chart, controls, files, groups, maps, point, search, state, tree
 from pages.parts.view_state import View
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def draw(view: View) -> None:
         st.warning(escape_markdown(problem), icon=":material/link_off:")
     shown = map_view.saes or first_labels(members, view.entry)
     controls.draw(members, shown, map_view)
-    if not work.libraries_ready():
+    if not work.libraries_ready(room=maps.ROOM):
         return
     from core.corpus import docs_sample
     from core.view.splitting.build import MapRequest
@@ -67,9 +67,9 @@ def draw(view: View) -> None:
     )
     link = f"/feature-splitting?{_query(view.selection)}"
     with errors.shown_plainly():
-        if not work.downloaded(view.selection, request.members):
+        if not maps.downloaded(view.selection, request.members):
             return
-        data = work.finished_map(request, link=link)
+        data = maps.finished_map(request, link=link)
         if data is not None:
             _explore(data, request, view.selection, map_view, link)
 
@@ -145,7 +145,7 @@ def _evidence(request: "MapRequest", link: str) -> "dict[str, Evidence]":
     """What fires where: measured unasked for small models, else at a click."""
     started = st.session_state.get("map_read_sample") == request.key
     small = resources.catalog().model(request.model).source == "demo"
-    found = work.found_evidence(request, start=small or started, link=link)
+    found = maps.found_evidence(request, start=small or started, link=link)
     if not found.evidence and not found.pending and not small and not started:
         with st.container(horizontal=True, vertical_alignment="center"):
             st.caption("How often latents fire, and what on, is known after reading some text.")

@@ -10,7 +10,8 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
-from core.splitting.figure import MapDrawing, figure_html, map_figure, narrowest_first
+from core.export import figure_html
+from core.splitting.figure import MapDrawing, map_figure, narrowest_first
 from core.splitting.hover import PYTHON_STRING, hover_texts
 from core.splitting.palette import DARK, LIGHT
 from core.splitting.tree import SplittingTree

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import fisher_exact
 
+from core.export import csv_bytes, parquet_bytes
 from core.splitting.map_view import (
     COLOURS,
     DEFAULT,
@@ -22,9 +23,7 @@ from core.splitting.map_view import (
     with_zoom,
 )
 from core.splitting.selection import (
-    csv_bytes,
     enriched_terms,
-    parquet_bytes,
     rows_inside,
     selected_rows,
     summarise,

@@ -4,7 +4,6 @@ Coordinates, colours and row numbers travel as binary arrays; texts are cut to a
 told apart by `customdata`, the row of `points` that each one is, so any order of drawing will do.
 """
 
-import html
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -119,22 +118,6 @@ def map_figure(
                 "cover them. Zoom in on a part of the map for more."
             )
     return MapDrawing(figure, tuple(notes))
-
-
-def figure_html(figure: go.Figure, *, title: str = "Feature splitting") -> str:
-    """A page of its own, with everything it needs inside (some 5 MB), to open without a network."""
-    background = figure.layout.paper_bgcolor or "#ffffff"
-    body = figure.to_html(
-        full_html=False,
-        include_plotlyjs=True,
-        default_height="100%",
-        config={"responsive": True, "displaylogo": False, "scrollZoom": True},
-    )
-    return (
-        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
-        f"<title>{html.escape(title)}</title></head>"
-        f'<body style="margin:0;background:{background}">{body}</body></html>'
-    )
 
 
 def narrowest_first(points: pd.DataFrame) -> dict[str, str]:

@@ -5,11 +5,23 @@ cannot be used is replaced by its default, with a sentence that says so.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 from urllib.parse import quote, unquote
 
+from core.link import (
+    Link,
+    LinkField,
+    one_of,
+    read_flag,
+    read_float,
+    read_whole,
+    real,
+    short_text,
+    whole,
+    write_flag,
+    write_number,
+)
 from core.splitting.visible import View
 
 COLOURS = ("width", "cluster", "frequency", "similarity")
@@ -70,26 +82,6 @@ class ParsedView:
 
 DEFAULT = MapView()
 
-_NAMES = {
-    "saes": "saes",
-    "n_neighbors": "neighbors",
-    "min_dist": "dist",
-    "clusters": "clusters",
-    "n_neighbors_cluster": "cluster_neighbors",
-    "min_dist_cluster": "cluster_dist",
-    "min_cluster_size": "cluster_size",
-    "seed": "seed",
-    "hide_dead": "hide_dead",
-    "colour": "colour",
-    "chosen": "point",
-    "zoom": "zoom",
-    "lasso": "lasso",
-    "search": "search",
-    "search_by": "search_by",
-}
-PARAMETERS = tuple(_NAMES.values())
-"""Query parameters that carry a view."""
-
 
 def with_lasso(view: MapView, x: Sequence[float], y: Sequence[float]) -> MapView:
     """`view` with a lasso through these corners, as few and as rounded as a link can carry.
@@ -115,29 +107,6 @@ def with_zoom(view: MapView, zoom: View | None) -> MapView:
     return replace(view, zoom=_zoom([_rounded(float(value)) for value in zoom]))
 
 
-def to_parameters(view: MapView) -> dict[str, str]:
-    """The query parameters of a link to `view`."""
-    written = {
-        "saes": ",".join(map(_escaped, view.saes)),
-        "n_neighbors": str(view.n_neighbors),
-        "min_dist": _number(view.min_dist),
-        "clusters": str(int(view.clusters)),
-        "n_neighbors_cluster": str(view.n_neighbors_cluster),
-        "min_dist_cluster": _number(view.min_dist_cluster),
-        "min_cluster_size": str(view.min_cluster_size),
-        "seed": str(view.seed),
-        "hide_dead": str(int(view.hide_dead)),
-        "colour": view.colour,
-        "chosen": "" if view.chosen is None else f"{_escaped(view.chosen[0])},{view.chosen[1]}",
-        "zoom": ",".join(map(_number, view.zoom or ())),
-        "lasso": ",".join(_number(value) for corner in view.lasso for value in corner),
-        "search": view.search,
-        "search_by": view.search_by,
-    }
-    changed = {field for field in _NAMES if getattr(view, field) != getattr(DEFAULT, field)}
-    return {name: written[field] for field, name in _NAMES.items() if field in changed}
-
-
 def parse_view(
     parameters: Mapping[str, str], *, widths: Mapping[str, int] | None = None
 ) -> ParsedView:
@@ -146,32 +115,8 @@ def parse_view(
     `widths` is the number of latents of each SAE that can be shown, by label; without it, any label
     is taken as it is.
     """
-    readers: dict[str, Callable[[str], Any]] = {
-        "saes": lambda text: _saes(text, widths),
-        "n_neighbors": lambda text: _whole(text, 2, 1000),
-        "min_dist": lambda text: _real(text, 0, 1),
-        "clusters": _flag,
-        "n_neighbors_cluster": lambda text: _whole(text, 2, 1000),
-        "min_dist_cluster": lambda text: _real(text, 0, 1),
-        "min_cluster_size": lambda text: _whole(text, 2, 100_000),
-        "seed": lambda text: _whole(text, 0, _HIGHEST),
-        "hide_dead": _flag,
-        "colour": lambda text: _one_of(text, COLOURS),
-        "chosen": lambda text: _point(text, widths),
-        "zoom": lambda text: _zoom(_coordinates(text)),
-        "lasso": _lasso,
-        "search": _search,
-        "search_by": lambda text: _one_of(text, SEARCHES),
-    }
-    view, problems = DEFAULT, []
-    for field, name in _NAMES.items():
-        text = parameters.get(name)
-        if not text:
-            continue
-        try:
-            view = replace(view, **{field: readers[field](text)})
-        except ValueError as error:
-            problems.append(f"{name} in this link cannot be used: {error}")
+    view, found = _link(widths).parse(parameters)
+    problems = list(found)
     if view.chosen is not None and view.saes and view.chosen[0] not in view.saes:
         problems.append(f"point in this link cannot be used: {view.chosen[0]} is not on its map.")
         view = replace(view, chosen=None)
@@ -180,12 +125,48 @@ def parse_view(
     return ParsedView(view, tuple(problems))
 
 
+def _link(widths: Mapping[str, int] | None) -> Link[MapView]:
+    neighbors, distance = whole(2, 1000), real(0, 1)
+    return Link(
+        DEFAULT,
+        [
+            LinkField("saes", "saes", lambda text: _saes(text, widths), _write_saes),
+            LinkField("n_neighbors", "neighbors", neighbors),
+            LinkField("min_dist", "dist", distance, write_number),
+            LinkField("clusters", "clusters", read_flag, write_flag),
+            LinkField("n_neighbors_cluster", "cluster_neighbors", neighbors),
+            LinkField("min_dist_cluster", "cluster_dist", distance, write_number),
+            LinkField("min_cluster_size", "cluster_size", whole(2, 100_000)),
+            LinkField("seed", "seed", whole(0, _HIGHEST)),
+            LinkField("hide_dead", "hide_dead", read_flag, write_flag),
+            LinkField("colour", "colour", one_of(COLOURS)),
+            LinkField("chosen", "point", lambda text: _point(text, widths), _write_point),
+            LinkField("zoom", "zoom", lambda text: _zoom(_coordinates(text)), _write_zoom),
+            LinkField("lasso", "lasso", _lasso, _write_lasso),
+            LinkField("search", "search", short_text(_SEARCH_LENGTH)),
+            LinkField("search_by", "search_by", one_of(SEARCHES)),
+        ],
+    )
+
+
+def _write_saes(labels: Sequence[str]) -> str:
+    return ",".join(map(_escaped, labels))
+
+
+def _write_point(point: tuple[str, int] | None) -> str:
+    return "" if point is None else f"{_escaped(point[0])},{point[1]}"
+
+
+def _write_zoom(zoom: View | None) -> str:
+    return ",".join(map(write_number, zoom or ()))
+
+
+def _write_lasso(corners: Sequence[tuple[float, float]]) -> str:
+    return ",".join(write_number(value) for corner in corners for value in corner)
+
+
 def _escaped(label: str) -> str:
     return quote(label, safe="/ ", errors="replace")
-
-
-def _number(value: float) -> str:
-    return repr(float(value)).removesuffix(".0")
 
 
 def _rounded(value: float) -> float:
@@ -195,39 +176,6 @@ def _rounded(value: float) -> float:
 
 def _is_coordinate(value: float) -> bool:
     return math.isfinite(value) and abs(value) <= _LARGEST_COORDINATE
-
-
-def _whole(text: str, low: int, high: int) -> int:
-    # int() would also take "1_000", " 7" and digits of other scripts.
-    if not (text.isascii() and text.isdigit() and len(text) <= 10 and low <= int(text) <= high):
-        raise ValueError(f"{text[:40]!r} is not a whole number from {low} to {high}.")
-    return int(text)
-
-
-def _float(text: str) -> float:
-    try:
-        return float(text) if text.isascii() and "_" not in text else math.nan
-    except ValueError:
-        return math.nan
-
-
-def _real(text: str, low: float, high: float) -> float:
-    value = _float(text)
-    if not low <= value <= high:
-        raise ValueError(f"{text[:40]!r} is not a number from {low} to {high}.")
-    return value
-
-
-def _flag(text: str) -> bool:
-    if text not in ("0", "1"):
-        raise ValueError(f"{text[:40]!r} is neither 1 (yes) nor 0 (no).")
-    return text == "1"
-
-
-def _one_of(text: str, names: Sequence[str]) -> str:
-    if text not in names:
-        raise ValueError(f"{text[:40]!r} is none of {', '.join(names)}.")
-    return text
 
 
 def _saes(text: str, widths: Mapping[str, int] | None) -> tuple[str, ...]:
@@ -243,11 +191,11 @@ def _point(text: str, widths: Mapping[str, int] | None) -> tuple[str, int]:
     label = unquote(escaped)
     if not comma or (widths is not None and label not in widths):
         raise ValueError(f"{text[:60]!r} is not an SAE of this map and a latent.")
-    return label, _whole(index, 0, _HIGHEST if widths is None else widths[label] - 1)
+    return label, read_whole(index, 0, _HIGHEST if widths is None else widths[label] - 1)
 
 
 def _coordinates(text: str) -> list[float]:
-    values = [_float(part) for part in text.split(",")]
+    values = [read_float(part) for part in text.split(",")]
     if not all(map(_is_coordinate, values)):
         raise ValueError("it must be numbers between commas.")
     return values
@@ -266,7 +214,12 @@ def _lasso(text: str) -> tuple[tuple[float, float], ...]:
     return tuple(zip(values[::2], values[1::2], strict=True))
 
 
-def _search(text: str) -> str:
-    if len(text) > _SEARCH_LENGTH:
-        raise ValueError(f"it is longer than {_SEARCH_LENGTH} characters.")
-    return text
+LINK = _link(None)
+"""How a view is written into a link."""
+PARAMETERS = LINK.parameters
+"""Query parameters that carry a view."""
+
+
+def to_parameters(view: MapView) -> dict[str, str]:
+    """The query parameters of a link to `view`."""
+    return LINK.to_parameters(view)

@@ -1,7 +1,6 @@
 """What is in a selection of the map: its rows, typical tokens, clusters and SAEs; and downloads."""
 
 import ast
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -165,18 +164,6 @@ def token_lists(texts: Iterable[str]) -> np.ndarray:
     if len(literals):
         lists[np.arange(lists.shape[1]) < lengths[:, None]] = tokens[literals]
     return lists
-
-
-def csv_bytes(table: pd.DataFrame) -> bytes:
-    """The table as CSV in UTF-8, marked as such for spreadsheets; reads back with pandas."""
-    return table.to_csv(index=False).encode("utf-8-sig", errors="replace")
-
-
-def parquet_bytes(table: pd.DataFrame) -> bytes:
-    """The table as Parquet, column types kept."""
-    buffer = io.BytesIO()
-    table.to_parquet(buffer, index=False)
-    return buffer.getvalue()
 
 
 def _composition(

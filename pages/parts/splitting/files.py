@@ -124,8 +124,7 @@ def _upload(data: "MapData", label: str) -> None:
 
 def downloads(data: "MapData", drawing: "MapDrawing", texts: Sequence[str]) -> None:
     """The map as a page of its own, as an image, and as a table."""
-    from core.splitting.figure import figure_html
-    from core.splitting.selection import csv_bytes, parquet_bytes
+    from core.export import csv_bytes, figure_html, parquet_bytes
 
     def table() -> Any:
         return data.map.points.assign(description=list(texts), top_token_strs=data.boosted)
@@ -133,7 +132,7 @@ def downloads(data: "MapData", drawing: "MapDrawing", texts: Sequence[str]) -> N
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
         st.download_button(
             "Page (HTML)",
-            lambda: figure_html(drawing.figure),
+            lambda: figure_html(drawing.figure, title="Feature splitting"),
             "feature-splitting.html",
             "text/html",
             on_click="ignore",

@@ -7,7 +7,8 @@ import numpy as np
 import streamlit as st
 
 from core.view.markup import visible_token
-from pages.parts.splitting import search, state, work
+from pages.parts import work
+from pages.parts.splitting import search, state
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +27,8 @@ def selection(data: "MapData", rows: Sequence[int], texts: Sequence[str]) -> Non
             "have in common."
         )
         return
-    from core.splitting.selection import csv_bytes, parquet_bytes, summarise
+    from core.export import csv_bytes, parquet_bytes
+    from core.splitting.selection import summarise
 
     points = data.map.points.assign(description=list(texts), top_token_strs=data.boosted)
     found = summarise(points, rows, terms=data.tokens.boosted)

@@ -8,8 +8,8 @@ import streamlit as st
 
 from core import resources
 from core.view.markup import escape_markdown
-from pages.parts import errors
-from pages.parts.splitting import chart, state, work
+from pages.parts import errors, work
+from pages.parts.splitting import chart, state
 
 if TYPE_CHECKING:
     from core.splitting.map_view import MapView

@@ -1,20 +1,19 @@
 """The jobs behind the page: the map, what fires where, and descriptions from Neuronpedia."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
 from core import resources
 from core.device import format_bytes
-from core.jobs import Job, JobState
+from core.jobs import JobState
 from core.view import loading
 from core.view.markup import escape_markdown
 from core.view.selection import Selection
 from core.view.splitting.members import Member
-from core.view.warm_up import problem_of
-from pages.parts import jobs_panel
+from pages.parts import work
 from pages.parts.loading import plan_table
 from pages.parts.polling import rerun_when, reserve_room
 
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from core.view.splitting.evidence import Evidence
 
 ROOM = 760
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -34,21 +32,6 @@ class Found:
     """By label; empty until it is measured."""
     pending: bool
     """Whether it is being measured."""
-
-
-def libraries_ready() -> bool:
-    """Whether torch and its like are imported; says so on the page while they are not."""
-    libraries = resources.warm_up().libraries
-    if not libraries.done():
-        text = "Starting: loading the libraries that run models. This takes some seconds…"
-        rerun_when(libraries.done, draw=lambda: st.caption(text))
-        reserve_room(ROOM)
-        return False
-    problem = problem_of(libraries)
-    if problem is not None:
-        st.error(escape_markdown(problem), icon=":material/error:")
-        return False
-    return True
 
 
 def downloaded(selection: Selection, members: Sequence[Member]) -> bool:
@@ -104,16 +87,16 @@ def finished_map(request: "MapRequest", *, link: str) -> "MapData | None":
         return found
     engine, store = resources.engine(), resources.store()
 
-    def work(progress: Any) -> None:
+    def make(progress: Any) -> None:
         data = build_map(engine, store, resources.worker().run, request, progress)
         resources.recent_maps().put(request.key, data)
 
     n = sum(member.entry.width or 0 for member in request.members)
-    job = _submitted_again(request.key, f"Map of {n:,} latents", work, link=link)
+    job = work.submitted_again(request.key, f"Map of {n:,} latents", make, link=link)
     job.wait(0.5)  # a map that was made before is there by then
     found = resources.recent_maps().get(request.key)
     if found is None:
-        _shown(job)
+        work.shown(job)
         reserve_room(ROOM)
     return found
 
@@ -131,61 +114,14 @@ def found_evidence(request: "MapRequest", *, start: bool, link: str) -> Found:
         return Found({}, pending=False)
     engine, store = resources.engine(), resources.store()
 
-    def work(progress: Any) -> None:
+    def make(progress: Any) -> None:
         evidence = measure(engine, store, request.model, request.members, request.corpus, progress)
         resources.recent_evidence().put(key, evidence)
 
-    job = _submitted_again(key, "Reading a sample of text", work, link=link)
+    job = work.submitted_again(key, "Reading a sample of text", make, link=link)
     job.wait(0.3)
     found = resources.recent_evidence().get(key)
     if found is None:
-        _shown(job)
+        work.shown(job)
         return Found({}, pending=not job.state.finished)
     return Found(found, pending=False)
-
-
-def result(key: str, title: str, work: Callable[[Any], T], *, wait: float = 0.5) -> T | None:
-    """What a job returns, or None while it runs, or was stopped, which is then shown."""
-    job = _submitted(key, title, work)
-    job.wait(wait)
-    if job.state is JobState.DONE:
-        return job.result()
-    _shown(job)
-    return None
-
-
-def _submitted(
-    key: str, title: str, work: Callable[[Any], T], *, link: str | None = None
-) -> Job[T]:
-    """The job of `key`; a failed or cancelled one stays, for the reader to decide."""
-    jobs = resources.jobs()
-    job = jobs.get(key)
-    if job is not None and job.state in (JobState.FAILED, JobState.CANCELLED):
-        return job
-    return jobs.submit(key, title, work, link=link)
-
-
-def _submitted_again(key: str, title: str, work: Callable[[Any], None], *, link: str) -> Job[None]:
-    """As `_submitted`, when the result of an earlier job has made room for others since."""
-    job = resources.jobs().get(key)
-    if job is not None and job.state is JobState.DONE:
-        resources.jobs().forget(key)
-    return _submitted(key, title, work, link=link)
-
-
-def _shown(job: Job[Any]) -> None:
-    jobs = resources.jobs()
-    if not job.state.finished:
-        rerun_when(
-            lambda: job.state.finished,
-            draw=lambda: jobs_panel.draw_job(job.view(), jobs, place=f"map{job.id}"),
-        )
-        return
-    if job.state is JobState.DONE:
-        st.rerun()
-    view = job.view()
-    if view.error:
-        st.error(escape_markdown(view.error), icon=":material/error:")
-    else:
-        st.info("This was cancelled.", icon=":material/cancel:")
-    st.button("Try again", key=f"again_{view.id}", on_click=lambda: jobs.forget(job.key))

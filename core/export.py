@@ -1,0 +1,35 @@
+"""Tables and figures as files."""
+
+import html
+import io
+
+import pandas as pd
+import plotly.graph_objects as go
+
+
+def csv_bytes(table: pd.DataFrame) -> bytes:
+    """The table as CSV in UTF-8, marked as such for spreadsheets; reads back with pandas."""
+    return table.to_csv(index=False).encode("utf-8-sig", errors="replace")
+
+
+def parquet_bytes(table: pd.DataFrame) -> bytes:
+    """The table as Parquet, column types kept."""
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, index=False)
+    return buffer.getvalue()
+
+
+def figure_html(figure: go.Figure, *, title: str) -> str:
+    """A page of its own, with everything it needs inside (some 5 MB), to open without a network."""
+    background = figure.layout.paper_bgcolor or "#ffffff"
+    body = figure.to_html(
+        full_html=False,
+        include_plotlyjs=True,
+        default_height="100%",
+        config={"responsive": True, "displaylogo": False, "scrollZoom": True},
+    )
+    return (
+        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
+        f"<title>{html.escape(title)}</title></head>"
+        f'<body style="margin:0;background:{background}">{body}</body></html>'
+    )

@@ -1,0 +1,44 @@
+"""Buttons that hand out tables and figures; files are made at the click."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+
+def table(make: "Callable[[], pd.DataFrame]", name: str, *, key: str) -> None:
+    """The table as CSV and as Parquet, named `name.csv` and `name.parquet`."""
+    from core.export import csv_bytes, parquet_bytes
+
+    with st.container(horizontal=True, gap="small"):
+        _button("Table (CSV)", lambda: csv_bytes(make()), f"{name}.csv", f"{key}_csv")
+        _button(
+            "Table (Parquet)", lambda: parquet_bytes(make()), f"{name}.parquet", f"{key}_parquet"
+        )
+
+
+def figure(drawing: "go.Figure", name: str, *, title: str, key: str) -> None:
+    """The figure as a page that opens without a network; the figure's camera saves images."""
+    from core.export import figure_html
+
+    _button(
+        "Page (HTML)",
+        lambda: figure_html(drawing, title=title).encode(),
+        f"{name}.html",
+        f"{key}_html",
+    )
+
+
+def _button(label: str, make: Callable[[], bytes], file_name: str, key: str) -> None:
+    st.download_button(
+        label,
+        make,
+        file_name.replace("/", "_"),
+        on_click="ignore",
+        key=key,
+        icon=":material/download:",
+    )
