@@ -90,7 +90,7 @@ class SaeRecipe:
     """Optimiser steps of the narrowest and middle widths."""
     tuning_steps: int = 800
     """Optimiser steps of the tuning-only SAEs."""
-    wide_steps: tuple[int, ...] = (1000, 2000, 3000)
+    wide_steps: tuple[int, ...] = (1000, 1500, 2000)
     """Optimiser steps of the widest members of the family; more latents need more to settle."""
     batch: int = 2048
     """Activations a step."""
