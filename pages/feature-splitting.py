@@ -10,10 +10,10 @@ from core import resources
 from core.splitting.map_config import MapConfig
 from core.splitting.map_view import MapView
 from core.view.markup import escape_markdown
-from core.view.selection import Selection, to_parameters
+from core.view.selection import Selection
 from core.view.splitting import texts as texts_of
 from core.view.splitting.members import first_labels, members_of
-from pages.parts import errors, frame, work
+from pages.parts import errors, frame, latent_links, opening, work
 from pages.parts.splitting import chart, controls, files, groups, maps, point, search, state, tree
 from pages.parts.view_state import View
 
@@ -40,14 +40,10 @@ _PANELS = {
 
 def draw(view: View) -> None:
     """What this page has of its own."""
-    st.title("Feature splitting")
-    st.markdown(INTRO)
-    for problem in view.problems:
-        st.warning(escape_markdown(problem), icon=":material/link_off:")
-    if view.selection is None or view.entry is None:
-        st.info("Choose a model and an SAE on the left to see its family.")
+    selection = opening.heading(view, "Feature splitting", INTRO)
+    if selection is None or view.entry is None:
         return
-    members = members_of(view.choices, view.selection, view.entry)
+    members = members_of(view.choices, selection, view.entry)
     map_view = state.begin(members)
     for problem in state.problems():
         st.warning(escape_markdown(problem), icon=":material/link_off:")
@@ -59,19 +55,19 @@ def draw(view: View) -> None:
     from core.view.splitting.build import MapRequest
 
     request = MapRequest(
-        model=view.selection.model,
+        model=selection.model,
         members=tuple(member for member in members if member.label in shown),
         config=MapConfig(**{name: getattr(map_view, name) for name in MapConfig.__annotations__}),
         corpus=docs_sample(),
         hide_dead=map_view.hide_dead,
     )
-    link = f"/feature-splitting?{_query(view.selection)}"
+    link = latent_links.address("feature-splitting", selection)
     with errors.shown_plainly():
-        if not maps.downloaded(view.selection, request.members):
+        if not maps.downloaded(selection, request.members):
             return
         data = maps.finished_map(request, link=link)
         if data is not None:
-            _explore(data, request, view.selection, map_view, link)
+            _explore(data, request, selection, map_view, link)
 
 
 def _explore(
@@ -182,12 +178,6 @@ def _values(
         cosines = {name: it.cosines(direction).numpy() for name, it in data.family.items()}
         return np.array(data.per_point(cosines), dtype=np.float64)
     return None
-
-
-def _query(selection: Selection) -> str:
-    from urllib.parse import urlencode
-
-    return urlencode(to_parameters(selection))
 
 
 frame.show(draw)

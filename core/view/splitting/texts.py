@@ -65,5 +65,6 @@ def coverage(descriptions: Mapping[str, Descriptions]) -> str:
             counts[source] = counts.get(source, 0) + n
     missing = total - sum(counts.values())
     parts = [f"{n:,} {SOURCE_NAMES.get(source, source)}" for source, n in counts.items()]
-    described = ", ".join(parts) if parts else "none"
-    return f"Descriptions of {total:,} latents: {described}; {missing:,} have none."
+    if not parts:
+        return f"None of the {total:,} latents has a description yet."
+    return f"Descriptions of {total:,} latents: {', '.join(parts)}; {missing:,} have none."

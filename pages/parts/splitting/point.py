@@ -7,10 +7,10 @@ import numpy as np
 import streamlit as st
 
 from core.descriptions.table import Descriptions
-from core.view.markup import escape_markdown, visible_token
-from core.view.selection import Selection, to_parameters
+from core.view.markup import escape_markdown, exact_markdown, visible_token
+from core.view.selection import Selection
 from core.view.splitting.texts import SOURCE_NAMES
-from pages.parts import registry
+from pages.parts import latent_links
 from pages.parts.splitting import search, state
 
 if TYPE_CHECKING:
@@ -50,27 +50,22 @@ def draw(
     if "cluster" in data.map.points:
         cluster = int(data.map.points["cluster"].iloc[row])
         st.caption("In no cluster (noise)." if cluster < 0 else f"In cluster {cluster}.")
-    up, down = st.columns(2)
-    with up:
-        _tokens("Makes more likely", data, data.tokens.boosted[row])
-    with down:
-        _tokens("Makes less likely", data, data.tokens.suppressed[row])
+    _tokens("Makes more likely", data, data.tokens.boosted[row])
+    _tokens("Makes less likely", data, data.tokens.suppressed[row])
     _links(data, selection, label, latent, row)
 
 
 def _tokens(title: str, data: "MapData", ids: np.ndarray) -> None:
     st.caption(title)
     tokens = [visible_token(text) for text in data.vocabulary.texts[ids[:_N_TOKENS]]]
-    st.code("\n".join(tokens), language=None)
+    # Side by side and wrapped: in a column of their own long ones would be cut off.
+    st.markdown(" ".join(f":gray-background[{exact_markdown(token)}]" for token in tokens))
 
 
 def _links(data: "MapData", selection: Selection, label: str, latent: int, row: int) -> None:
     entry = data.members[label].entry
     chosen = Selection(selection.model, *entry.key, latent=latent)
-    for tool in registry.TOOLS:
-        if tool.url_path != "feature-splitting":
-            title = tool.link_title or tool.title
-            st.page_link(tool.file, label=title, icon=tool.icon, query_params=to_parameters(chosen))
+    latent_links.draw(chosen, here="feature-splitting")
     st.button(
         "Zoom to it", icon=":material/zoom_in:", on_click=_zoom_to, args=(data, row), key="map_zoom"
     )
@@ -82,7 +77,7 @@ def _links(data: "MapData", selection: Selection, label: str, latent: int, row: 
             dashboard_url(entry.neuronpedia_id, latent),
             icon=":material/open_in_new:",
         )
-        if st.toggle("Show Neuronpedia's page here", key="map_neuronpedia"):
+        if st.toggle("Show its page here", key="map_neuronpedia"):
             url = dashboard_url(entry.neuronpedia_id, latent, embed=True)
             st.iframe(url, height=500)
 
