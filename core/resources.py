@@ -18,6 +18,9 @@ from core.view.warm_up import WarmUp
 from core.worker import WorkerProcess
 
 if TYPE_CHECKING:
+    from core.view.gradients.compute import GradientResult
+    from core.view.latent.about_all import AboutAll
+    from core.view.latent.index import OpenIndex
     from core.view.splitting.build import MapData
     from core.view.splitting.evidence import Evidence
 
@@ -81,3 +84,21 @@ def recent_maps() -> "Recent[MapData]":
 def recent_evidence() -> "Recent[dict[str, Evidence]]":
     """What the latents of these maps do on a sample of text."""
     return Recent(4)
+
+
+@st.cache_resource(show_spinner=False)
+def recent_gradients() -> "Recent[GradientResult]":
+    """Matrices of gradients that were looked at last."""
+    return Recent(6)
+
+
+@st.cache_resource(show_spinner=False)
+def recent_indexes() -> "Recent[OpenIndex]":
+    """Indexes of activations that were looked at last, by `IndexRequest.key`."""
+    return Recent(6)
+
+
+@st.cache_resource(show_spinner=False)
+def recent_about() -> "Recent[AboutAll]":
+    """What is said of all latents of these indexes, by the digest of the index's key."""
+    return Recent(6)

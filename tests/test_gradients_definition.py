@@ -17,10 +17,17 @@ from core.gradients import (
     token_route,
     token_to_latent_gradients,
 )
+from core.gradients.ends import KeepError
 from core.gradients.route import Route
 from core.models import NO_PROCESSING, Model, load_model
+from core.saes import decode, encode
 from tests.builders import SAE_ARCHITECTURES, make_sae
-from tests.gradient_references import latent_jacobian, logit_jacobian, token_jacobian
+from tests.gradient_references import (
+    latent_jacobian,
+    logit_jacobian,
+    run_hooked,
+    token_jacobian,
+)
 
 D_MODEL = 32
 PAIRS = {
@@ -41,7 +48,7 @@ def sae_at(site: str, architecture: str = "standard", seed: int = 0, **options: 
     return make_sae(
         architecture,
         d_in=D_MODEL,
-        d_sae=options.pop("d_sae", 48),
+        d_sae=options.pop("d_sae", 32),
         hook_name=site,
         seed=seed,
         **options,
@@ -52,16 +59,16 @@ def in_double(sae: SAE) -> SAE:
     return sae.to(dtype=torch.float64)
 
 
-@pytest.fixture(scope="module", params=["bridge", "hooked"])
-def double_model(request: pytest.FixtureRequest, tiny_gpt2_dir: Path) -> Model:
-    """Each model class in float64, where finite differences are sharp."""
-    return load_model(tiny_gpt2_dir, device="cpu", backend=request.param, dtype=torch.float64)
+@pytest.fixture(scope="module")
+def double_model(tiny_gpt2_dir: Path) -> Model:
+    """A model in float64, where finite differences are sharp."""
+    return load_model(tiny_gpt2_dir, device="cpu", backend="hooked", dtype=torch.float64)
 
 
 @pytest.fixture(scope="module")
 def prompts() -> Tensor:
-    """Two prompts of six tokens."""
-    tokens = torch.randint(4, 290, (2, 6), generator=torch.Generator().manual_seed(3))
+    """Two prompts of five tokens."""
+    tokens = torch.randint(4, 290, (2, 5), generator=torch.Generator().manual_seed(3))
     tokens[:, 0] = 0
     return tokens
 
@@ -71,6 +78,37 @@ def assert_equal(ours: Tensor, reference: Tensor, tolerance: float = 1e-5) -> No
     assert ours.shape == reference.shape
     assert reference.abs().max() > 1e-3
     assert (ours - reference).abs().max() <= tolerance * reference.abs().max()
+
+
+@pytest.mark.parametrize("keep_error", ["first", "everywhere"])
+def test_error_that_is_kept(keep_error: KeepError, any_model: Model, prompts: Tensor) -> None:
+    first, second = sae_at("blocks.1.hook_resid_pre"), sae_at("blocks.2.hook_resid_pre", seed=1)
+    site = "blocks.1.hook_resid_pre"
+    clean, logits = run_hooked(any_model, prompts, {}, [site])
+    prev = encode(first, clean[site])
+    error = clean[site] - decode(first, prev)
+    if keep_error == "first":
+        error[:, 1:] = 0
+
+    def later(values: Tensor) -> Tensor:
+        base = decode(first, prev.index_put((prev > 0).nonzero(as_tuple=True), values)) + error
+        target = "blocks.2.hook_resid_pre"
+        return encode(
+            second, run_hooked(any_model, prompts, {site: lambda x: base}, [target])[0][target]
+        )
+
+    values = prev[prev > 0]
+    recon = later(values).detach()
+    reference = torch.func.jacrev(lambda it: later(it)[recon > 0])(values)
+    ours = latent_to_latent_gradients(prompts, first, second, any_model, keep_error=keep_error)
+    assert_equal(ours[0], reference)
+    torch.testing.assert_close(ours[3].dense, recon, atol=1e-5, rtol=1e-5)
+    if keep_error == "everywhere":
+        torch.testing.assert_close(ours[3].dense, ours[2].dense, atol=1e-5, rtol=1e-5)
+        one = latent_to_logit_gradients(prompts[:1], first, any_model, 3, keep_error=keep_error)
+        torch.testing.assert_close(one[2], logits[0, -1], atol=1e-4, rtol=1e-5)
+    with pytest.raises(ValueError, match="Unknown positions"):
+        latent_to_latent_gradients(prompts, first, second, any_model, keep_error="last")  # type: ignore[typeddict-item]
 
 
 def check_latents(tokens: Tensor, sae_from: SAE, sae_to: SAE, model: Model, **options: Any) -> None:
@@ -84,31 +122,43 @@ def check_latents(tokens: Tensor, sae_from: SAE, sae_to: SAE, model: Model, **op
             assert torch.equal(sparse.indices, (sparse.dense > 0).argwhere())
 
 
-@pytest.mark.parametrize("pair", PAIRS)
+ON_A_BRIDGE = ("residual", "residual, post", "attention to MLP", "embedding")
+"""A bridge has other names for some sites, and starts elsewhere."""
+
+
+@pytest.mark.parametrize(
+    ("pair", "any_model"),
+    [*((pair, "hooked") for pair in PAIRS), *((pair, "bridge") for pair in ON_A_BRIDGE)],
+    indirect=["any_model"],
+)
 def test_sites(pair: str, any_model: Model, prompts: Tensor) -> None:
     sites = PAIRS[pair]
     check_latents(prompts, sae_at(sites[0]), sae_at(sites[1], seed=1), any_model)
 
 
 @pytest.mark.parametrize("architecture", SAE_ARCHITECTURES)
-def test_architectures(architecture: str, any_model: Model, prompts: Tensor) -> None:
+def test_architectures(architecture: str, tiny_hooked: Model, prompts: Tensor) -> None:
     first = sae_at("blocks.1.hook_resid_pre", architecture)
-    check_latents(prompts, first, sae_at("blocks.2.hook_resid_pre", architecture, 1), any_model)
+    check_latents(prompts, first, sae_at("blocks.2.hook_resid_pre", architecture, 1), tiny_hooked)
 
 
 @pytest.mark.parametrize("normalisation", ["layer_norm", "constant_norm_rescale"])
 @pytest.mark.parametrize("site", ["blocks.1.hook_resid_pre", "blocks.1.attn.hook_z"])
 def test_sae_that_normalises(
-    normalisation: str, site: str, tiny_model: Model, prompts: Tensor
+    normalisation: str, site: str, tiny_hooked: Model, prompts: Tensor
 ) -> None:
     saes = [
         sae_at(it, "jumprelu", seed, normalize_activations=normalisation)
         for seed, it in enumerate([site, site.replace("1", "2")])
     ]
-    check_latents(prompts, *saes, tiny_model)
+    check_latents(prompts, *saes, tiny_hooked)
 
 
-@pytest.mark.parametrize("architecture", ["transcoder", "skip_transcoder"])
+@pytest.mark.parametrize(
+    ("architecture", "any_model"),
+    [("transcoder", "bridge"), ("skip_transcoder", "hooked")],
+    indirect=["any_model"],
+)
 def test_transcoders(architecture: str, any_model: Model, prompts: Tensor) -> None:
     sites = [
         {
@@ -130,8 +180,15 @@ def test_transcoders(architecture: str, any_model: Model, prompts: Tensor) -> No
     assert_equal(ours, reference)
 
 
-@pytest.mark.parametrize("architecture", ["llama-processed", "llama-raw", "gpt2-raw"])
-@pytest.mark.parametrize("backend", ["bridge", "hooked"])
+@pytest.mark.parametrize(
+    ("architecture", "backend"),
+    [
+        ("llama-processed", "bridge"),
+        ("llama-processed", "hooked"),
+        ("llama-raw", "hooked"),
+        ("gpt2-raw", "bridge"),
+    ],
+)
 def test_other_models(
     architecture: str, backend: str, prompts: Tensor, request: pytest.FixtureRequest
 ) -> None:
@@ -176,7 +233,11 @@ def test_frozen_parts(option: str, any_model: Model, prompts: Tensor) -> None:
     assert latent_to_latent_gradients(prompts[:, :1], first, second, any_model, **options)[0].any()
 
 
-@pytest.mark.parametrize("architecture", ["standard", "topk", "gated"])
+@pytest.mark.parametrize(
+    ("architecture", "any_model"),
+    [("standard", "bridge"), ("topk", "hooked"), ("gated", "hooked")],
+    indirect=["any_model"],
+)
 def test_tokens(architecture: str, any_model: Model, prompts: Tensor) -> None:
     sae = sae_at("blocks.2.hook_resid_pre", architecture)
     reference, acts = token_jacobian(prompts, sae, any_model)

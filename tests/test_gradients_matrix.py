@@ -175,7 +175,21 @@ def test_figure(matrix: GradientMatrix, dark: bool) -> None:
     assert told.endswith("…</i>")
     assert figure.layout.xaxis.ticktext[1] == matrix.targets["label"][1]
     assert figure.layout.xaxis.automargin
-    assert figure.layout.yaxis.autorange == "reversed"
+    assert figure.layout.yaxis.range == (5.5, -0.5)
+
+
+def test_figure_to_click_on(matrix: GradientMatrix) -> None:
+    matrix.values[2, 1] = 0
+    figure = gradient_heatmap(matrix, clickable=True, chosen=(4, 3))
+    heatmap, markers = figure.data
+    assert heatmap.hoverinfo == "skip"
+    assert len(markers.x) == matrix.values.size - 1
+    for x, y, data in zip(markers.x, markers.y, markers.customdata, strict=True):
+        assert (data[0], data[1]) == (x, y)
+        assert data[6] == pytest.approx(matrix.values[x, y])
+    (frame,) = figure.layout.shapes
+    assert (frame.x0, frame.x1, frame.y0, frame.y1) == (3.5, 4.5, 2.5, 3.5)
+    assert not gradient_heatmap(matrix, chosen=(99, 0)).layout.shapes
 
 
 def test_figure_of_many() -> None:

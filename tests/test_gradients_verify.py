@@ -25,9 +25,9 @@ def sae_at(site: str, architecture: str, seed: int = 0) -> SAE:
     )
 
 
-@pytest.fixture(scope="module", params=["bridge", "hooked"])
-def double_model(request: pytest.FixtureRequest, tiny_gpt2_dir: Path) -> Model:
-    return load_model(tiny_gpt2_dir, device="cpu", backend=request.param, dtype=torch.float64)
+@pytest.fixture(scope="module")
+def double_model(tiny_gpt2_dir: Path) -> Model:
+    return load_model(tiny_gpt2_dir, device="cpu", backend="hooked", dtype=torch.float64)
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +38,21 @@ def saes() -> tuple[SAE, SAE]:
     )
 
 
-@pytest.fixture
-def routes(double_model: Model, tiny_tokens: Tensor, saes: tuple[SAE, SAE]) -> list[Route]:
+@pytest.fixture(scope="module")
+def few_tokens() -> Tensor:
+    """Token ids [2, 6]."""
+    tokens = torch.randint(4, 290, (2, 6), generator=torch.Generator().manual_seed(1))
+    tokens[:, 0] = 0
+    return tokens
+
+
+@pytest.fixture(scope="module")
+def routes(double_model: Model, few_tokens: Tensor, saes: tuple[SAE, SAE]) -> list[Route]:
     return [
-        latent_route(tiny_tokens, *saes, double_model).route,
-        latent_route(tiny_tokens, *saes, double_model, freeze_attention=True).route,
-        token_route(tiny_tokens, saes[1], double_model).route,
-        logit_route(tiny_tokens[:1], saes[1], double_model, 6).route,
+        latent_route(few_tokens, *saes, double_model).route,
+        latent_route(few_tokens, *saes, double_model, freeze_attention=True).route,
+        token_route(few_tokens, saes[1], double_model).route,
+        logit_route(few_tokens[:1], saes[1], double_model, 6).route,
     ]
 
 
@@ -63,19 +71,19 @@ def test_tiny_steps_come_out_as_predicted(routes: list[Route]) -> None:
 
 
 def test_ablation_is_what_a_run_without_the_latent_gives(
-    double_model: Model, tiny_tokens: Tensor, saes: tuple[SAE, SAE]
+    double_model: Model, few_tokens: Tensor, saes: tuple[SAE, SAE]
 ) -> None:
     first, second = saes
-    latents = latent_route(tiny_tokens, *saes, double_model)
+    latents = latent_route(few_tokens, *saes, double_model)
     gradients = latents.route.gradients()
     cells = verify(latents.route, gradients, strongest_cells(gradients, 6)).cells
     read, target = sae_hook_name(first), sae_hook_name(second)
-    clean, _ = run_hooked(double_model, tiny_tokens, {}, [read])
+    clean, _ = run_hooked(double_model, few_tokens, {}, [read])
     acts = encode(first, clean[read])
 
     def later(acts: Tensor) -> Tensor:
         out = decode(first, acts, like=clean[read])
-        reached = run_hooked(double_model, tiny_tokens, {read: lambda x: out}, [target])[0][target]
+        reached = run_hooked(double_model, few_tokens, {read: lambda x: out}, [target])[0][target]
         return encode(second, reached)
 
     before = later(acts)
@@ -150,8 +158,8 @@ def test_what_it_refuses(routes: list[Route]) -> None:
         verify(route, gradients, [(0, 0)], step_fraction=0)
 
 
-def test_report(double_model: Model, tiny_tokens: Tensor, saes: tuple[SAE, SAE]) -> None:
-    latents = latent_route(tiny_tokens, *saes, double_model)
+def test_report(double_model: Model, few_tokens: Tensor, saes: tuple[SAE, SAE]) -> None:
+    latents = latent_route(few_tokens, *saes, double_model)
     true = {tuple(it) for it in latents.acts_next.indices.tolist()}
     recon = {tuple(it) for it in latents.acts_next_recon.indices.tolist()}
     report = latents.report

@@ -1,6 +1,7 @@
 """The two ends of a route: what an SAE's active latents write, and what they read."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -11,6 +12,11 @@ from core.gradients.jacobian import Entries
 from core.gradients.rows import decoder_rows, encoder_rows
 from core.gradients.sparse import SparseTensor
 from core.saes import decode, encode, sae_hook_name, sae_layer
+
+KeepError = Literal["nowhere", "first", "everywhere"]
+"""Positions at which the SAE's error is added to its reconstruction, which gives what the model
+itself has there: at none, at the first (an attention sink that many SAEs were not trained on), or
+at all."""
 
 _SITE_LETTERS = {"hook_z": "A", "hook_attn_out": "A", "hook_mlp_out": "M"}
 
@@ -33,11 +39,12 @@ def written_site(sae: SAE) -> str:
 
 
 def latent_name(sae: SAE) -> str:
-    """Such as "F3" for latents of the residual stream of layer 3, "A3" attention, "M3" MLP."""
+    """Such as "F3" for latents of the stream before layer 3, "F3post" after it, "A3", "M3"."""
     site = written_site(sae) if hasattr(sae.cfg, "d_out") else sae_hook_name(sae)
     letter = next((it for end, it in _SITE_LETTERS.items() if site.endswith(end)), "F")
     layer = sae_layer(sae)
-    return f"{letter}{'' if layer is None else layer}"
+    after = "post" if site.endswith("hook_resid_post") else ""
+    return f"{letter}{'' if layer is None else layer}{after}"
 
 
 @torch.no_grad()
@@ -55,6 +62,27 @@ def written_by(
     items, positions, latents = acts.sparse[1].unbind(-1)
     rows = decoder_rows(sae, latents, read[items, positions])
     return base, Entries(items, positions, rows)
+
+
+def with_error(
+    reconstruction: Float[Tensor, "batch pos ..."],
+    clean: Float[Tensor, "batch pos ..."],
+    keep_error: KeepError,
+) -> Float[Tensor, "batch pos ..."]:
+    """The reconstruction, at the positions of `keep_error` the clean activations of its site.
+
+    Raises:
+        ValueError: an unknown choice of positions.
+    """
+    if keep_error not in ("nowhere", "first", "everywhere"):
+        raise ValueError(
+            f"Unknown positions {keep_error!r} for the SAE's error; use 'nowhere', 'first' or "
+            "'everywhere'."
+        )
+    base = reconstruction.clone()
+    kept = {"nowhere": slice(0, 0), "first": slice(0, 1), "everywhere": slice(None)}[keep_error]
+    base[:, kept] = clean[:, kept].reshape(base[:, kept].shape).to(base)
+    return base
 
 
 def read_by(sae: SAE, acts: SparseTensor, read: Float[Tensor, "batch pos ..."]) -> Entries:

@@ -24,6 +24,8 @@ def gradient_heatmap(
     descriptions: Mapping[str, str] | None = None,
     boxes: Sequence[tuple[int, int]] = (),
     limit: float | None = None,
+    clickable: bool = False,
+    chosen: tuple[int, int] | None = None,
     dark: bool = False,
 ) -> go.Figure:
     """The matrix as it is ordered, as a plotly figure with symmetric colours.
@@ -32,7 +34,9 @@ def gradient_heatmap(
     title says so. Hovering names both ends and shows `descriptions` of their labels. `customdata`
     of a cell starts with its target's and source's number in the route. `boxes` are pairs of
     (source position, target position) to be framed, for matrices in order of position. `limit`
-    is the value at which colours end; by default the largest there is.
+    is the value at which colours end; by default the largest there is. With `clickable`, unseen
+    markers lie on the cells that are not zero, because heatmaps themselves cannot be selected
+    from. `chosen` are the target's and source's number of a cell to be framed.
 
     Raises:
         ValueError: a matrix without entries.
@@ -61,14 +65,25 @@ def gradient_heatmap(
         ),
     )
     figure = go.Figure(heatmap)
-    figure.update_xaxes(**_ticks(labels["to"]), tickangle=-90, title_text=_axis_title(matrix, "to"))
+    if clickable:
+        _add_markers(figure, heatmap, matrix)
+    # Given, because Plotly would leave room around the markers.
+    n_to, n_from = len(matrix.targets), len(matrix.sources)
+    figure.update_xaxes(
+        **_ticks(labels["to"]),
+        tickangle=-90,
+        title_text=_axis_title(matrix, "to"),
+        range=[-0.5, n_to - 0.5],
+    )
     figure.update_yaxes(
-        **_ticks(labels["from"]), autorange="reversed", title_text=_axis_title(matrix, "from")
+        **_ticks(labels["from"]), range=[n_from - 0.5, -0.5], title_text=_axis_title(matrix, "from")
     )
     for frame in _frames(matrix, boxes):
         figure.add_shape(
             type="rect", **frame, line={"color": "white" if dark else "black", "width": 1.5}
         )
+    for frame in _frame_of(matrix, chosen):
+        figure.add_shape(type="rect", **frame, line={"color": "#e8710a", "width": 3})
     width, height = _extent(labels["to"], labels["from"]), _extent(labels["from"], labels["to"])
     figure.update_layout(
         title={"text": "<br>".join(filter(None, [title, _cut_note(whole, matrix)]))},
@@ -78,6 +93,35 @@ def gradient_heatmap(
         margin={"l": 20, "r": 20, "t": 70, "b": 20},
     )
     return figure
+
+
+def _add_markers(figure: go.Figure, heatmap: go.Heatmap, matrix: GradientMatrix) -> None:
+    sources, targets = np.nonzero(matrix.values.T)
+    unseen = {"marker": {"opacity": 0}}
+    figure.add_trace(
+        go.Scattergl(
+            x=targets,
+            y=sources,
+            mode="markers",
+            marker={"symbol": "square", "size": _CELL, "opacity": 0},
+            selected=unseen,
+            unselected=unseen,
+            customdata=[
+                [*heatmap.customdata[source][target], float(matrix.values[target, source])]
+                for source, target in zip(sources, targets, strict=True)
+            ],
+            hovertemplate=heatmap.hovertemplate.replace("%{z:", "%{customdata[6]:"),
+            showlegend=False,
+        )
+    )
+    heatmap = figure.data[0]
+    heatmap.hoverinfo, heatmap.hovertemplate = "skip", None
+    figure.update_layout(
+        hovermode="closest",
+        clickmode="event+select",
+        dragmode="zoom",
+        hoverlabel={"bgcolor": "#3c4043", "font": {"color": "white"}},
+    )
 
 
 def _strongest(matrix: GradientMatrix) -> GradientMatrix:
@@ -106,14 +150,14 @@ def _customdata(
     def told(label: str) -> str:
         text = " ".join(descriptions.get(label, "").split())
         text = text if len(text) <= _SHORT else f"{text[: _SHORT - 1]}…"
-        return f"<br><i>{_escaped(text)}</i>" if text else ""
+        return f"<br><i>{escaped(text)}</i>" if text else ""
 
     to = [
-        (int(n), _escaped(name), told(name))
+        (int(n), escaped(name), told(name))
         for n, name in zip(matrix.targets["number"], labels["to"], strict=True)
     ]
     source = [
-        (int(n), _escaped(name), told(name))
+        (int(n), escaped(name), told(name))
         for n, name in zip(matrix.sources["number"], labels["from"], strict=True)
     ]
     return [[[t[0], s[0], s[1], t[1], s[2], t[2]] for t in to] for s in source]
@@ -125,7 +169,7 @@ def _ticks(labels: list[str]) -> dict[str, object]:
     return {
         "tickmode": "array",
         "tickvals": list(chosen),
-        "ticktext": [_escaped(labels[i]) for i in chosen],
+        "ticktext": [escaped(labels[i]) for i in chosen],
         "tickfont": {"size": 11, "family": "monospace"},
         "automargin": True,
         "showgrid": False,
@@ -162,6 +206,19 @@ def _frames(matrix: GradientMatrix, boxes: Sequence[tuple[int, int]]) -> list[di
     return frames
 
 
-def _escaped(text: str) -> str:
+def _frame_of(matrix: GradientMatrix, chosen: tuple[int, int] | None) -> list[dict[str, float]]:
+    if chosen is None:
+        return []
+    rows, columns = (
+        np.flatnonzero(part["number"].to_numpy() == number)
+        for part, number in ((matrix.targets, chosen[0]), (matrix.sources, chosen[1]))
+    )
+    if not len(rows) or not len(columns):
+        return []
+    x, y = float(rows[0]), float(columns[0])
+    return [{"x0": x - 0.5, "x1": x + 0.5, "y0": y - 0.5, "y1": y + 0.5}]
+
+
+def escaped(text: str) -> str:
     """Plotly reads a little HTML: tokens such as `<b>` are to be shown, not obeyed."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

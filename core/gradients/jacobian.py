@@ -79,6 +79,18 @@ def jacobian(
     return result
 
 
+def cheaper_mode(segment: Segment, sources: Entries, targets: Entries) -> Mode:
+    """Whether a pass a source ("forward") or a pass a target ("reverse") is less work.
+
+    For prompts that differ in this, the choice of the batch as a whole.
+    """
+    cuts = (targets.positions + 1 if segment.is_causal else targets.positions * 0 + 1).tolist()
+    if not len(sources) or not cuts:
+        return "reverse"
+    forward = len(sources) * work(segment, max(cuts))
+    return "forward" if forward < sum(work(segment, cut) for cut in cuts) else "reverse"
+
+
 class _Plan:
     """The Jacobian of one prompt of the batch, of which no other prompt knows."""
 
@@ -106,7 +118,9 @@ class _Plan:
             self._to, self._targets = self._to[reached], self._targets[reached]
             seen = self._sources.positions <= last
             self._from, self._sources = self._from[seen], self._sources[seen]
-        self._forward = mode == "forward" or (mode == "auto" and self._prefers_forward())
+        if mode == "auto":
+            mode = cheaper_mode(segment, self._sources, self._targets)
+        self._forward = mode == "forward"
         self.passes = 0
         if len(self._from) and len(self._to):
             self.passes = len(self._from) if self._forward else len(self._to)
@@ -165,14 +179,6 @@ class _Plan:
 
     def _cut(self, position: int) -> int:
         return position + 1 if self._segment.is_causal else self._pos
-
-    def _prefers_forward(self) -> bool:
-        if not len(self._from) or not len(self._to):
-            return False
-        cuts = [self._cut(int(p)) for p in self._targets.positions.tolist()]
-        return len(self._from) * work(self._segment, max(cuts)) < sum(
-            work(self._segment, cut) for cut in cuts
-        )
 
 
 def _of_item(entries: Entries, item: int) -> Int[Tensor, " m"]:

@@ -15,7 +15,15 @@ from jaxtyping import Float, Int
 from sae_lens import SAE
 from torch import Tensor
 
-from core.gradients.ends import latent_name, read_by, reader_of, written_by, written_site
+from core.gradients.ends import (
+    KeepError,
+    latent_name,
+    read_by,
+    reader_of,
+    with_error,
+    written_by,
+    written_site,
+)
 from core.gradients.report import ReconstructionReport, SaeFit, reconstruction_report, sae_fit
 from core.gradients.route import GradientOptions, Route, freezing, narrowing, pass_options
 from core.gradients.segment import checked_tokens, open_segment
@@ -81,6 +89,7 @@ def latent_to_latent_gradients(
         sae_to,
         model,
         **freezing(options),
+        keep_error=options.get("keep_error", "nowhere"),
     )
     latents = latents.restrict(**narrowing(latents.route, options))
     gradients = latents.route.gradients(**pass_options(options))
@@ -118,6 +127,7 @@ def latent_route(
     *,
     freeze_attention: bool = False,
     freeze_layer_norm: bool = False,
+    keep_error: KeepError = "nowhere",
 ) -> LatentRoute:
     """The route from one SAE's latents to another's, not yet differentiated."""
     tokens = checked_tokens(model, tokens)
@@ -136,7 +146,8 @@ def latent_route(
         read = clean[sae_hook_name(sae_from)]
         acts_prev = SparseTensor.from_dense(encode(sae_from, read))
         acts_next = SparseTensor.from_dense(encode(sae_to, clean["target"]))
-        base, sources = written_by(sae_from, acts_prev, read)
+        reconstruction, sources = written_by(sae_from, acts_prev, read)
+        base = with_error(reconstruction, clean["source"], keep_error)
         everything = torch.arange(len(tokens), device=tokens.device)
         reached = segment.run(base, everything)
         acts_next_recon = SparseTensor.from_dense(encode(sae_to, reached))
@@ -156,7 +167,7 @@ def latent_route(
     report = reconstruction_report(
         acts_next,
         acts_next_recon,
-        source=sae_fit(clean["source"], base),
+        source=sae_fit(clean["source"], reconstruction),
         target=_fit_of_reader(sae_to, clean["target"]),
     )
     return LatentRoute(route, acts_prev, acts_next, acts_next_recon, report)

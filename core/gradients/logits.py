@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from sae_lens import SAE
 from torch import Tensor
 
-from core.gradients.ends import latent_name, written_by, written_site
+from core.gradients.ends import KeepError, latent_name, with_error, written_by, written_site
 from core.gradients.jacobian import Entries
 from core.gradients.report import SaeFit, sae_fit
 from core.gradients.route import GradientOptions, Route, freezing, narrowing, pass_options
@@ -71,7 +71,15 @@ def latent_to_logit_gradients(
         ValueError: more than one prompt, a k beyond the vocabulary, a prompt the model cannot
             take, or an SAE that does not fit it.
     """
-    found = logit_route(tokens, sae, model, k, token_ids=token_ids, **freezing(options))
+    found = logit_route(
+        tokens,
+        sae,
+        model,
+        k,
+        token_ids=token_ids,
+        **freezing(options),
+        keep_error=options.get("keep_error", "nowhere"),
+    )
     kept = narrowing(found.route, options)["sources"]
     if kept is not None:
         found = replace(found, route=found.route.restrict(sources=kept), acts=found.acts.keep(kept))
@@ -89,6 +97,7 @@ def logit_route(
     token_ids: Sequence[int] | None = None,
     freeze_attention: bool = False,
     freeze_layer_norm: bool = False,
+    keep_error: KeepError = "nowhere",
 ) -> LogitRoute:
     """The route from an SAE's latents to logits, not yet differentiated."""
     tokens = checked_tokens(model, tokens)
@@ -108,12 +117,13 @@ def logit_route(
             also_cache=[sae_hook_name(sae)],
         )
         logits = run_with_replacements(model, tokens, {})[0, -1]
-        head = _Head(model)
+        head = Unembedding(model)
         head.check(clean["target"][0, -1:], logits)
         chosen = _chosen(logits, k, token_ids)
         read = clean[sae_hook_name(sae)]
         acts = SparseTensor.from_dense(encode(sae, read))
-        base, sources = written_by(sae, acts, read)
+        reconstruction, sources = written_by(sae, acts, read)
+        base = with_error(reconstruction, clean["source"], keep_error)
         reached = segment.run(base, torch.zeros(1, dtype=torch.long, device=tokens.device))
         logits_recon = head(reached[0, -1:])[0]
         ids = torch.arange(len(logits)) if chosen is None else torch.tensor(chosen)
@@ -133,10 +143,11 @@ def logit_route(
             target_name="logit",
             read=head.read,
         )
-    return LogitRoute(route, acts, logits, logits_recon, chosen, sae_fit(clean["source"], base))
+    fit = sae_fit(clean["source"], reconstruction)
+    return LogitRoute(route, acts, logits, logits_recon, chosen, fit)
 
 
-class _Head:
+class Unembedding:
     """The unembedding of a model, with the cap that some put on their logits."""
 
     def __init__(self, model: Model) -> None:

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from core.gradients.cost import DEFAULT_MEMORY_BUDGET
+from core.gradients.ends import KeepError
 from core.gradients.jacobian import Entries, Mode, jacobian
 from core.gradients.segment import Segment
 from core.jobs.progress import Progress
@@ -25,6 +26,9 @@ class GradientOptions(TypedDict, total=False):
     """Hold attention patterns at their clean values; by default gradients flow through them."""
     freeze_layer_norm: bool
     """Hold the scales of LayerNorms at their clean values; live by default."""
+    keep_error: KeepError
+    """Where the earlier SAE's error stays: "nowhere" (default), at the "first" position, or
+    "everywhere", which differentiates the model as it is."""
     positions: Sequence[int] | None
     """Keep only latents at these positions; all by default."""
     max_from: int | None

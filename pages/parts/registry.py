@@ -26,6 +26,15 @@ class Tool:
 TOOLS = (
     Tool("pages/home.py", "Home", ":material/home:", link_title="This latent at a glance"),
     Tool(
+        "pages/latent.py",
+        "Latent",
+        ":material/query_stats:",
+        "latent",
+        link_title="Its dashboard",
+        purpose="What one latent responds to and does, on dashboards of all latents that one pass "
+        "over a text makes; prompts, logits, token sets, lists with notes.",
+    ),
+    Tool(
         "pages/feature-splitting.py",
         "Feature splitting",
         ":material/scatter_plot:",
@@ -33,6 +42,33 @@ TOOLS = (
         link_title="On the map of feature splitting",
         purpose="One map of the latents of several SAEs: which latents of a wide SAE have split "
         "from one of a narrow SAE, which are new, and which form groups.",
+    ),
+    Tool(
+        "pages/patch-scoping.py",
+        "Patch scoping",
+        ":material/record_voice_over:",
+        "patch-scoping",
+        link_title="Let the model explain it",
+        purpose="The model itself says what a latent means: its direction takes the place of a "
+        "word in a question about that word, at many strengths at once.",
+    ),
+    Tool(
+        "pages/gradients.py",
+        "Latent gradients",
+        ":material/account_tree:",
+        "gradients",
+        link_title="What feeds it: gradients and circuits",
+        purpose="How the tokens of a prompt feed latents, latents later latents, and latents the "
+        "next token: heatmaps that are checked by intervention, circuits, and induction.",
+    ),
+    Tool(
+        "pages/autointerp.py",
+        "Autointerp",
+        ":material/rate_review:",
+        "autointerp",
+        link_title="Explain it in words, with a score",
+        purpose="Explanations of latents in words, offline, by a chat model or by the model "
+        "itself, and scores that stand beside what knowing nothing would score.",
     ),
 )
 

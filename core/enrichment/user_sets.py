@@ -1,0 +1,141 @@
+"""Sets of words from a user's file, and the tokens that are these words."""
+
+import csv
+import io
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from core.enrichment.token_sets import TokenSets
+from core.enrichment.vocabulary import TokenVocabulary
+
+MOST_BYTES = 5_000_000
+MOST_SETS = 200
+_GROUP = "yours"
+_EXAMPLE = 'a JSON object such as {"colours": ["red", "blue"]}, or a CSV table with a column a set'
+
+
+@dataclass(frozen=True)
+class WordList:
+    """A set as it was given."""
+
+    name: str
+    """What it is called."""
+    words: tuple[str, ...]
+    """Its words or tokens, each once."""
+
+
+@dataclass(frozen=True, eq=False)
+class MatchedWords:
+    """The tokens that were found for lists of words."""
+
+    sets: TokenSets
+    """Those with at least one token."""
+    missing: dict[str, tuple[str, ...]]
+    """By list, its words that are no single token of this model."""
+
+
+def read_word_lists(data: bytes, name: str) -> list[WordList]:
+    """Lists of words from JSON (`{"name": ["word", ...]}`) or CSV.
+
+    A CSV table has a line of names on top: a column for each list; or two columns, of which one is
+    called `set` (or `name`) and the other `word` (or `token`), with a line for each word.
+
+    Raises:
+        ValueError: what the file is instead, and what it should be.
+    """
+    if len(data) > MOST_BYTES:
+        raise ValueError(f"{name} has {len(data):,} bytes; at most {MOST_BYTES:,} are read.")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name} is not text in UTF-8; save it as UTF-8.") from error
+    given = _from_json(text, name) if name.lower().endswith(".json") else _from_csv(text, name)
+    lists = [
+        WordList(title.strip(), tuple(dict.fromkeys(word for word in words if word.strip())))
+        for title, words in given.items()
+        if title.strip()
+    ]
+    lists = [it for it in lists if it.words]
+    if not lists:
+        raise ValueError(f"{name} holds no list of words; give {_EXAMPLE}.")
+    if len(lists) > MOST_SETS:
+        raise ValueError(f"{name} holds {len(lists)} lists; at most {MOST_SETS} can be used.")
+    return lists
+
+
+def match_words(vocabulary: TokenVocabulary, lists: Sequence[WordList]) -> MatchedWords:
+    """The tokens that spell each word: in any case, with or without a space before it.
+
+    A word that itself begins with a space, or has capitals, only matches tokens written so. Words
+    that the model has no single token for are listed as missing.
+    """
+    exact: dict[str, list[int]] = defaultdict(list)
+    loose: dict[str, list[int]] = defaultdict(list)
+    for token_id, text in enumerate(vocabulary.texts):
+        if vocabulary.known[token_id] and not vocabulary.partial[token_id]:
+            exact[text].append(token_id)
+            loose[text.strip().casefold() or text].append(token_id)
+    named, missing = [], {}
+    for given in lists:
+        ids: list[int] = []
+        unknown = []
+        for word in given.words:
+            found = _tokens_of(word, exact, loose)
+            ids.extend(found)
+            if not found:
+                unknown.append(word)
+        named.append((given.name, _GROUP, np.array(ids, dtype=np.int64)))
+        missing[given.name] = tuple(unknown)
+    universe = np.flatnonzero(vocabulary.known)
+    return MatchedWords(TokenSets.from_ids(named, universe), missing)
+
+
+def _tokens_of(
+    word: str, exact: dict[str, list[int]], loose: dict[str, list[int]]
+) -> Sequence[int]:
+    if word[:1] == " " or (word in exact and not word.strip()):
+        return exact.get(word, ())
+    if word != word.casefold():
+        return [*exact.get(word, ()), *exact.get(f" {word}", ())]
+    return loose.get(word.strip(), ())
+
+
+def _from_json(text: str, name: str) -> dict[str, list[str]]:
+    try:
+        given: Any = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{name} is not JSON ({error}); give {_EXAMPLE}.") from error
+    if not isinstance(given, dict):
+        raise ValueError(f"{name} holds a {type(given).__name__}; give {_EXAMPLE}.")
+    for title, words in given.items():
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            raise ValueError(f"{title[:40]!r} in {name} is not a list of words; give {_EXAMPLE}.")
+    return given
+
+
+def _from_csv(text: str, name: str) -> dict[str, list[str]]:
+    try:
+        delimiter = "\t" if "\t" in text.split("\n", 1)[0] else ","
+        rows = list(csv.reader(io.StringIO(text), delimiter=delimiter))
+    except csv.Error as error:
+        raise ValueError(f"{name} is no table ({error}); give {_EXAMPLE}.") from error
+    if not rows:
+        return {}
+    header = [title.strip() for title in rows[0]]
+    lower = [title.lower() for title in header]
+    sets = next((lower.index(it) for it in ("set", "name") if it in lower), None)
+    words = next((lower.index(it) for it in ("word", "token") if it in lower), None)
+    given: dict[str, list[str]] = defaultdict(list)
+    for row in rows[1:]:
+        if sets is not None and words is not None:
+            if len(row) > max(sets, words):
+                given[row[sets]].append(row[words])
+            continue
+        for title, word in zip(header, row, strict=False):
+            given[title].append(word)
+    return given

@@ -1,0 +1,110 @@
+"""What does the model lose without a latent? Each removed in turn, all else kept."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from sae_lens import SAE
+from torch import Tensor
+
+from core.models.hooks import Model, cache_sites, run_with_replacements
+from core.saes import decode, encode, sae_hook_name
+
+_LOGIT_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}
+_LATENT_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class AblationEffects:
+    """How the loss on each next token changes, in nats (float32), when a latent is removed."""
+
+    latents: Int[np.ndarray, " n"]
+    """The latents removed, one at a time."""
+    increase: Float[np.ndarray, "n pos_minus_1"]
+    """Loss of each token after the first without the latent, less the loss with it: above 0
+    where the latent helped. Column j is the prediction of token j + 1."""
+    loss: Float[np.ndarray, " pos_minus_1"]
+    """Loss of each token in the undisturbed run."""
+
+    @property
+    def mean_increase(self) -> Float[np.ndarray, " n"]:
+        """Mean over the text; 0 for a text without a token to predict."""
+        if self.increase.shape[1] == 0:
+            return np.zeros(len(self.latents), dtype=np.float32)
+        return self.increase.mean(axis=1)
+
+
+@torch.no_grad()
+def ablation_effects(
+    model: Model,
+    sae: SAE,
+    tokens: Int[Tensor, "1 pos"],
+    latents: Sequence[int] | Int[np.ndarray, " n"],
+    *,
+    batch_size: int | None = None,
+) -> AblationEffects:
+    """Run the prompt once for each latent, with what it writes taken out of the SAE's site.
+
+    At every position but the first, activation times decoder row is subtracted from the site (of a
+    transcoder, from what it predicts), and the SAE's error stays. Several latents share a run, as
+    rows of a batch of `batch_size` (by default, 64 MB of logits).
+
+    Raises ValueError for several prompts, or a latent that does not exist.
+    """
+    if tokens.dim() != 2 or len(tokens) != 1:
+        raise ValueError(f"tokens are {list(tokens.shape)}; give one prompt as [1, pos].")
+    chosen = np.asarray(latents, dtype=np.int64)
+    wrong = chosen[(chosen < 0) | (chosen >= sae.cfg.d_sae)]
+    if len(wrong):
+        raise ValueError(f"There is no latent {wrong[0]}; this SAE has {sae.cfg.d_sae}.")
+    n_positions = tokens.shape[1]
+    site = sae_hook_name(sae)
+    target = getattr(sae.cfg.metadata, "hook_name_out", None) or site
+    clean = cache_sites(model, tokens, [site])[site][0]
+    activations = encode(sae, clean)
+    activations[0] = 0
+    if batch_size is None:
+        limit = _LOGIT_BYTES.get(clean.device.type, _LOGIT_BYTES["cpu"])
+        batch_size = max(1, limit // (4 * n_positions * int(model.cfg.d_vocab)))
+    loss = _losses(model(tokens, return_type="logits"), tokens)
+    increase = np.empty((len(chosen), n_positions - 1), dtype=np.float32)
+    for start in range(0, len(chosen), batch_size):
+        batch = chosen[start : start + batch_size]
+        removed = torch.stack([_written(sae, clean, activations, int(latent)) for latent in batch])
+
+        def without(there: Tensor, removed: Tensor = removed) -> Tensor:
+            return there - removed.reshape(there.shape).to(there)
+
+        copies = tokens.expand(len(batch), -1)
+        logits = run_with_replacements(model, copies, {target: without})
+        increase[start : start + len(batch)] = (_losses(logits, copies) - loss).cpu().numpy()
+    return AblationEffects(chosen, increase, loss[0].cpu().numpy())
+
+
+def _written(
+    sae: SAE, clean: Float[Tensor, "pos ..."], activations: Float[Tensor, "pos d_sae"], latent: int
+) -> Float[Tensor, "pos d_in"]:
+    """What the latent adds to the reconstruction at each position; flattened where it has heads."""
+    at = activations[:, latent].nonzero()[:, 0]
+    d_out = sae.W_dec.shape[1]
+    written = torch.zeros(len(clean), d_out, device=activations.device, dtype=activations.dtype)
+    step = max(1, _LATENT_BYTES // (4 * sae.cfg.d_sae))
+    for start in range(0, len(at), step):
+        here = at[start : start + step]
+        alone = torch.zeros(len(here), sae.cfg.d_sae, device=written.device, dtype=written.dtype)
+        nothing = decode(sae, alone, like=clean[here])
+        alone[:, latent] = activations[here, latent]
+        # Decoding is affine, so this holds for decoders that rescale, too.
+        change = decode(sae, alone, like=clean[here]) - nothing
+        written[here] = change.reshape(len(here), d_out).to(written)
+    return written
+
+
+def _losses(
+    logits: Float[Tensor, "n pos d_vocab"], tokens: Int[Tensor, "n pos"]
+) -> Float[Tensor, "n pos_minus_1"]:
+    targets = tokens[:, 1:].to(logits.device)
+    chosen = logits[:, :-1].gather(-1, targets[..., None])[..., 0].float()
+    return logits[:, :-1].float().logsumexp(dim=-1) - chosen

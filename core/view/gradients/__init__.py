@@ -1,0 +1,1 @@
+"""What the page of latent gradients shows, worked out without Streamlit."""

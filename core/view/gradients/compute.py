@@ -1,0 +1,265 @@
+"""From a prompt and SAEs to a matrix of gradients: the work of one job, a short lease at a time."""
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import pandas as pd
+import torch
+from sae_lens import SAE
+from torch import Tensor
+
+from core.catalog.entries import SaeEntry
+from core.engine import Engine
+from core.gradients import Route, latent_route, logit_route, token_route
+from core.gradients.cost import DEFAULT_MEMORY_BUDGET, passes_at_once
+from core.gradients.ends import KeepError
+from core.gradients.jacobian import cheaper_mode
+from core.gradients.matrix import GradientMatrix, gradient_matrix
+from core.gradients.report import ReconstructionReport, SaeFit, sae_fit
+from core.gradients.route import strongest
+from core.jobs.progress import Progress
+from core.models.hooks import Model, cache_sites
+from core.saes import reconstruct, sae_hook_name
+from core.store import Store
+from core.view.gradients import kept
+from core.view.gradients.prompt import prompt_ids, prompt_texts
+from core.view.gradients.texts import SaePrint, sae_prints
+from core.view.loading import HubErrorsInWords
+
+LEASE_SECONDS = 3.0
+"""How long a model is held before others get their turn."""
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class GradientRequest:
+    """Which gradients are wanted."""
+
+    tab: str
+    """"latents", "tokens" or "logits"."""
+    model: str
+    """Name of the model."""
+    prompt: str
+    """Text it reads."""
+    source: SaeEntry | None
+    """SAE whose latents are sources; None for tokens."""
+    target: SaeEntry | None
+    """SAE whose latents are targets; None for logits."""
+    k: int = 10
+    """Tokens whose logits are explained."""
+    freeze_attention: bool = False
+    """Whether attention patterns are held."""
+    freeze_layer_norm: bool = False
+    """Whether scales of LayerNorms are held."""
+    keep_error: KeepError = "first"
+    """Where the earlier SAE's error stays."""
+    most: int = 0
+    """Strongest latents of each side; 0 for all."""
+
+    @property
+    def entries(self) -> list[SaeEntry]:
+        """The SAEs needed, earlier first."""
+        return [entry for entry in (self.source, self.target) if entry is not None]
+
+    @property
+    def key(self) -> str:
+        """Key of the job: two users who want the same share it."""
+        plain = asdict(replace(self, source=None, target=None))
+        saes = [[*entry.key, entry.version] for entry in self.entries]
+        text = json.dumps([_VERSION, plain, saes])
+        return "gradients:" + hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+@dataclass(frozen=True, eq=False)
+class GradientResult:
+    """A finished matrix with what belongs to it; nothing here holds on to a model."""
+
+    request: GradientRequest
+    """What was asked."""
+    matrix: GradientMatrix
+    """All gradients that were computed, of active latents."""
+    tokens: tuple[str, ...]
+    """Texts of the prompt's tokens."""
+    report: ReconstructionReport | None
+    """Between latents: how far the reconstruction can be trusted."""
+    fit: SaeFit
+    """How well the (earlier) SAE reconstructs its site on this prompt."""
+    n_sources: int
+    """Sources there were before the strongest were chosen."""
+    n_targets: int
+    """Targets there were."""
+    prints: Mapping[str, SaePrint]
+    """What identifies the weights of each SAE, by its name in links."""
+    next_tokens: pd.DataFrame | None
+    """Of logits, likeliest first: token, token_id, logit(_recon), rank(_recon) from 0."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A route in a lease, with what is told of it."""
+
+    route: Route
+    """The route, narrowed to what is wanted."""
+    ids: Tensor
+    """Tokens of the prompt, [1, pos]."""
+    report: ReconstructionReport | None
+    """As in the result."""
+    fit: SaeFit
+    """As in the result."""
+    n_sources: int
+    """As in the result."""
+    n_targets: int
+    """As in the result."""
+    next_tokens: pd.DataFrame | None
+    """As in the result."""
+
+
+def compute(
+    engine: Engine, store: Store, request: GradientRequest, progress: Progress
+) -> GradientResult:
+    """The matrix of `request`, from the store where it has been computed before.
+
+    Raises:
+        ValueError: a prompt that cannot be used, or SAEs that do not go together.
+        JobCancelled: through `progress`.
+    """
+    names = [entry.key for entry in request.entries]
+    values: Tensor | None = None
+    done, total = 0, 1
+
+    def report(bytes_done: int, bytes_total: int | None, message: str) -> None:
+        progress.update(bytes_done, bytes_total, unit="bytes", message=message)
+
+    while done < total:
+        with HubErrorsInWords(), engine.use(request.model, names, progress=report) as (model, saes):
+            if values is None:
+                prints = sae_prints(request.entries, saes)
+                ids = prompt_ids(model, request.prompt)[0].tolist()
+                key = kept.key_of(request, model, ids, prints)
+                found = kept.load(store, key, request, prints)
+                if found is not None:
+                    return found
+            opened = open_route(request, model, saes)
+            route = opened.route
+            if values is None:
+                values = torch.zeros(len(route.targets), len(route.sources))
+                result = _unfilled(request, opened, model, prints, values)
+                mode = cheaper_mode(route.segment, route.sources, route.targets)
+                axis = route.sources if mode == "forward" else route.targets
+                order = axis.positions.argsort(descending=True, stable=True)
+                cuts = (axis.positions[order] + 1).tolist()
+                if mode == "forward":
+                    cuts = [opened.ids.shape[1]] * len(order)
+                total = len(order) if len(route.sources) and len(route.targets) else 0
+            began = time.monotonic()
+            while done < total:
+                at_once = passes_at_once(route.segment, cuts[done], DEFAULT_MEMORY_BUDGET)
+                part = order[done : done + at_once]
+                if mode == "forward":
+                    block = route.restrict(sources=part).gradients(mode=mode)
+                    values[:, part.cpu()] = block.cpu().float()
+                else:
+                    block = route.restrict(targets=part).gradients(mode=mode)
+                    values[part.cpu()] = block.cpu().float()
+                done += len(part)
+                progress.update(done, total, unit="latents", message="Gradients")
+                if time.monotonic() - began > LEASE_SECONDS:
+                    break
+    assert values is not None
+    result = replace(result, matrix=replace(result.matrix, values=values.numpy()))
+    kept.save(store, key, result)
+    return result
+
+
+def open_route(request: GradientRequest, model: Model, saes: list[SAE]) -> Opened:
+    """The route of a request; the same in every lease."""
+    ids = prompt_ids(model, request.prompt)
+    freezing: Any = {
+        "freeze_attention": request.freeze_attention,
+        "freeze_layer_norm": request.freeze_layer_norm,
+    }
+    report, next_tokens = None, None
+    if request.tab == "latents":
+        latents = latent_route(
+            ids, saes[0], saes[1], model, **freezing, keep_error=request.keep_error
+        )
+        route, report, fit = latents.route, latents.report, latents.report.source
+    elif request.tab == "tokens":
+        route = token_route(ids, saes[0], model, **freezing).route
+        site = sae_hook_name(saes[0])
+        clean = cache_sites(model, ids, [site])[site]
+        is_plain = not hasattr(saes[0].cfg, "d_out")
+        fit = sae_fit(clean, reconstruct(saes[0], clean)) if is_plain else _UNKNOWN
+    else:
+        vocabulary = int(model.cfg.d_vocab_out or model.cfg.d_vocab)
+        logits = logit_route(
+            ids,
+            saes[0],
+            model,
+            min(request.k, vocabulary),
+            **freezing,
+            keep_error=request.keep_error,
+        )
+        route, fit = logits.route, logits.fit
+        next_tokens = _next_tokens(model, logits.logits, logits.logits_recon, logits.token_ids)
+    n_sources, n_targets = len(route.sources), len(route.targets)
+    if request.most:
+        most = request.most
+        sources = strongest(route.source_indices, route.source_values, most=most)
+        targets = strongest(route.target_indices, route.target_values, most=most)
+        route = route.restrict(
+            sources=None if request.tab == "tokens" else sources,
+            targets=None if request.tab == "logits" else targets,
+        )
+    return Opened(route, ids, report, fit, n_sources, n_targets, next_tokens)
+
+
+_UNKNOWN = SaeFit(float("nan"), float("nan"))
+
+
+def _unfilled(
+    request: GradientRequest,
+    opened: Opened,
+    model: Model,
+    prints: Mapping[str, SaePrint],
+    values: Tensor,
+) -> GradientResult:
+    texts = prompt_texts(model, opened.ids)
+    vocabulary = None
+    if opened.next_tokens is not None:
+        vocabulary = dict(
+            zip(opened.next_tokens["token_id"], opened.next_tokens["token"], strict=True)
+        )
+    return GradientResult(
+        request=request,
+        matrix=gradient_matrix(opened.route, values, [list(texts)], vocabulary=vocabulary),
+        tokens=texts,
+        report=opened.report,
+        fit=opened.fit,
+        n_sources=opened.n_sources,
+        n_targets=opened.n_targets,
+        prints=prints,
+        next_tokens=opened.next_tokens,
+    )
+
+
+def _next_tokens(
+    model: Model, logits: Tensor, recon: Tensor, token_ids: list[int] | None
+) -> pd.DataFrame:
+    ids = token_ids or []
+    return pd.DataFrame(
+        {
+            "token": [
+                str(model.tokenizer.decode([it])) if model.tokenizer else str(it) for it in ids
+            ],
+            "token_id": ids,
+            "logit": logits[ids].float().tolist(),
+            "logit_recon": recon[ids].float().tolist(),
+            "rank": [int((logits > logits[it]).sum()) for it in ids],
+            "rank_recon": [int((recon > recon[it]).sum()) for it in ids],
+        }
+    )

@@ -1,0 +1,39 @@
+"""Latent gradients: what feeds latents, what they feed, and the circuits they form."""
+
+import streamlit as st
+
+from core.view.gradients import sites
+from core.view.markup import escape_markdown
+from pages.parts import errors, frame, opening, work
+from pages.parts.gradients import circuit, controls, induction, matrix, state
+from pages.parts.view_state import View
+
+INTRO = (
+    "Latents of one layer are computed from what the layers before have written. For a prompt of "
+    "yours, see which earlier latents (or tokens) feed which later ones (or the next token), "
+    "whether that holds when the model is really changed, and which circuits they form."
+)
+
+
+def draw(view: View) -> None:
+    """What this page has of its own."""
+    selection = opening.heading(view, "Latent gradients", INTRO)
+    if selection is None:
+        return
+    shown = state.begin(view.choices, selection.model)
+    for problem in state.problems():
+        st.warning(escape_markdown(problem), icon=":material/link_off:")
+    controls.tabs(shown)
+    if not work.libraries_ready(room=matrix.ROOM):
+        return
+    entries = sites.usable(view.choices, selection.model)
+    with errors.shown_plainly():
+        if shown.tab == "circuit":
+            circuit.draw(selection, entries, shown)
+        elif shown.tab == "induction":
+            induction.draw(selection, entries, shown)
+        else:
+            matrix.draw(selection, entries, shown)
+
+
+frame.show(draw)

@@ -1,0 +1,159 @@
+"""The heatmap, its check by intervention, and its files."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from core import resources
+from core.view.gradients.view import GradientView
+from pages.parts import downloads as files
+from pages.parts import work
+from pages.parts.gradients import state
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+    from core.gradients.matrix import GradientMatrix
+    from core.view.gradients.check import Check
+    from core.view.gradients.compute import GradientResult
+
+KEY = "grad_heatmap"
+N_CHECKED = 20
+
+
+def draw(
+    result: "GradientResult",
+    matrix: "GradientMatrix",
+    view: GradientView,
+    descriptions: Mapping[str, str],
+) -> None:
+    """The matrix; a click on a cell chooses it."""
+    from core.gradients.figure import gradient_heatmap
+    from core.view.gradients.shown import colour_limit, place_of
+
+    limit = colour_limit(matrix)
+    figure = gradient_heatmap(
+        matrix,
+        descriptions=descriptions,
+        clickable=True,
+        limit=limit,
+        chosen=place_of(result.matrix, view.cell),
+        dark=_is_dark(),
+    )
+    st.plotly_chart(
+        on_page(figure),
+        key=KEY,
+        theme=None,
+        width="content",
+        on_select=lambda: _clicked(result),
+        selection_mode="points",
+        config=camera("gradients"),
+    )
+    left_out = _left_out(result, matrix, view)
+    capped = abs(matrix.values).max() > limit
+    colours = f"Colours end at ±{limit:.3g}; a few cells go beyond. " if capped else ""
+    st.caption(
+        f"{left_out}{colours}Blue: more of the source means more of the target; red: less. "
+        "Click a cell to look at both of its ends and to verify it."
+    )
+
+
+def on_page(figure: "go.Figure") -> "go.Figure":
+    """The figure without a background of its own, which files need and the page does not."""
+    import plotly.graph_objects as go
+
+    clear = "rgba(0,0,0,0)"
+    return go.Figure(figure).update_layout(paper_bgcolor=clear, plot_bgcolor=clear)
+
+
+def camera(name: str) -> dict[str, Any]:
+    """Settings of a chart whose camera saves a sharp PNG."""
+    return {
+        "displaylogo": False,
+        "displayModeBar": True,
+        "modeBarButtonsToRemove": ["select2d", "lasso2d"],
+        "toImageButtonOptions": {"format": "png", "filename": name, "scale": 2},
+    }
+
+
+def check(result: "GradientResult", matrix: "GradientMatrix") -> None:
+    """The strongest cells shown: predicted against actual changes."""
+    from core.view.gradients.check import check as run
+    from core.view.gradients.check import check_key
+    from core.view.gradients.check_figure import check_figure
+    from core.view.gradients.shown import strongest_shown
+
+    cells = strongest_shown(matrix, N_CHECKED)
+    engine = resources.engine()
+    found: Check | None = work.result(
+        check_key(result, cells),
+        "Verifying the strongest cells",
+        lambda progress: run(engine, result, cells, progress),
+        wait=0.2,
+    )
+    if found is None:
+        return
+    st.markdown(found.verification.verdict)
+    st.plotly_chart(
+        on_page(check_figure(found, dark=_is_dark())),
+        key="grad_check",
+        theme=None,
+        config=camera("gradient-check"),
+    )
+    st.caption(
+        f"The {len(cells)} strongest cells shown above: each source was changed by 2 % of its "
+        "activation, and then switched off, with all else in place, and the model was run. On the "
+        "dashed line the change of the target is what its gradient predicts. Crosses are targets "
+        "that fell silent, which no gradient can foresee."
+    )
+
+
+def downloads(matrix: "GradientMatrix") -> None:
+    """The matrix as it is shown, as a page, tables and numbers."""
+    from core.gradients.figure import gradient_heatmap
+
+    with st.container(horizontal=True, gap="small"):
+        files.figure(
+            gradient_heatmap(matrix, dark=_is_dark()),
+            "gradients",
+            title="Latent gradients",
+            key="grad_page",
+        )
+        st.download_button(
+            "Numbers (npz)",
+            matrix.to_npz,
+            "gradients.npz",
+            on_click="ignore",
+            key="grad_npz",
+            icon=":material/download:",
+        )
+    files.table(matrix.frame, "gradients", key="grad_table")
+    st.caption("The camera above the heatmap saves an image. All files hold what is shown.")
+
+
+def _left_out(result: "GradientResult", matrix: "GradientMatrix", view: GradientView) -> str:
+    n_to, n_from = matrix.values.shape
+    if n_to == result.n_targets and n_from == result.n_sources:
+        return ""
+    hidden = ". " if view.first_token else "; those of the first token are hidden. "
+    return (
+        f"Shown are {n_from:,} of {result.n_sources:,} sources and {n_to:,} of "
+        f"{result.n_targets:,} targets, as the filters say{hidden}"
+    )
+
+
+def _clicked(result: "GradientResult") -> None:
+    from core.view.gradients.shown import cell_of
+
+    event: Any = st.session_state[KEY].selection
+    for point in event.get("points", ()):
+        data: Any = point.get("customdata") or ()
+        if len(data) >= 2:
+            target, source = int(data[0]), int(data[1])
+            state.change(cell=cell_of(result.matrix, target, source))
+            return
+
+
+def _is_dark() -> bool:
+    return st.context.theme.type == "dark"

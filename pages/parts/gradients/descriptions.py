@@ -1,0 +1,126 @@
+"""Descriptions of the latents on the page, and the jobs that fetch or make them."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from core import resources
+from core.catalog.entries import SaeEntry
+from core.jobs import JobState
+from core.view.markup import escape_markdown
+from pages.parts import work
+
+if TYPE_CHECKING:
+    from core.descriptions.table import Descriptions
+    from core.view.gradients.texts import SaePrint
+
+
+def known(model: str, prints: "Mapping[str, SaePrint]", entries: Sequence[SaeEntry]) -> Any:
+    """What is known now, by the SAE's name in links; nothing is started."""
+    from core.view.gradients import texts
+
+    return texts.gather(
+        prints,
+        resources.store(),
+        published=_done(_published_key(entries)),
+        offline=_offline(model, entries),
+    )
+
+
+def draw(model: str, found: "Mapping[str, Descriptions]", entries: Sequence[SaeEntry]) -> None:
+    """How many latents have descriptions, and what can be done about the others."""
+    from core.view.splitting.texts import coverage
+
+    if not found:
+        return
+    st.caption(coverage(found))
+    small = resources.catalog().model(model).source == "demo"
+    key = _evidence_key(model, entries)
+    if _offline(model, entries):
+        pass
+    elif small or st.session_state.get("grad_read_sample") == key:
+        _read_sample(model, entries, key)
+    else:
+        st.button(
+            "Describe latents from a sample of text",
+            icon=":material/menu_book:",
+            key="grad_describe",
+            on_click=lambda: st.session_state.update(grad_read_sample=key),
+        )
+    if any(entry.neuronpedia_id is not None for entry in entries):
+        _neuronpedia(found, entries)
+
+
+def _read_sample(model: str, entries: Sequence[SaeEntry], key: str) -> None:
+    from core.corpus import docs_sample
+    from core.view.gradients import texts
+    from core.view.splitting.evidence import measure
+
+    engine, store, kept = resources.engine(), resources.store(), resources.recent_evidence()
+    members = texts.members(entries)
+
+    def make(progress: Any) -> None:
+        kept.put(key, measure(engine, store, model, members, docs_sample(), progress))
+
+    job = work.submitted_again(key, "Reading a sample of text for descriptions", make)
+    job.wait(0.3)
+    if kept.get(key) is None:
+        work.shown(job)
+    else:
+        st.rerun()
+
+
+def _neuronpedia(found: "Mapping[str, Descriptions]", entries: Sequence[SaeEntry]) -> None:
+    from core.view.gradients import texts
+    from core.view.splitting.texts import fetch_published
+
+    jobs, store, key = resources.jobs(), resources.store(), _published_key(entries)
+    widths = {name: it.d_sae for name, it in found.items()}
+    members = texts.members(entries)
+
+    def fetch() -> None:
+        jobs.submit(
+            key,
+            "Descriptions from Neuronpedia",
+            lambda progress: fetch_published(store, members, widths, progress),
+        )
+
+    job = jobs.get(key)
+    if job is not None and not job.state.finished:
+        work.shown(job)
+    elif job is not None and job.state is not JobState.DONE:
+        error = job.view().error or "fetching was cancelled; what came is kept."
+        sentence = f"Neuronpedia's descriptions could not be fetched: {error}"
+        st.warning(escape_markdown(sentence), icon=":material/cloud_off:")
+        st.button("Try again", on_click=lambda: jobs.forget(key), key="grad_published_again")
+    elif job is None:
+        st.button(
+            "Fetch descriptions from Neuronpedia",
+            icon=":material/cloud_download:",
+            key="grad_published",
+            on_click=fetch,
+        )
+
+
+def _evidence_key(model: str, entries: Sequence[SaeEntry]) -> str:
+    from core.corpus import docs_sample
+    from core.view.gradients import texts
+    from core.view.splitting.evidence import evidence_key
+
+    return evidence_key(model, texts.members(entries), docs_sample())
+
+
+def _offline(model: str, entries: Sequence[SaeEntry]) -> "dict[str, Descriptions]":
+    found = resources.recent_evidence().get(_evidence_key(model, entries)) or {}
+    return {name: it.offline for name, it in found.items()}
+
+
+def _published_key(entries: Sequence[SaeEntry]) -> str:
+    names = [[*entry.key, entry.version] for entry in dict.fromkeys(entries)]
+    return f"neuronpedia:{names}"
+
+
+def _done(key: str) -> "dict[str, Descriptions]":
+    job = resources.jobs().get(key)
+    return job.result() if job is not None and job.state is JobState.DONE else {}

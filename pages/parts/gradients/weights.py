@@ -1,0 +1,58 @@
+"""Whether all SAEs of a view are on this machine; nothing is downloaded without a click."""
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from core import resources
+from core.catalog.entries import SaeEntry
+from core.device import format_bytes
+from core.jobs import JobState
+from core.view import loading
+from core.view.markup import escape_markdown
+from pages.parts.loading import plan_table
+from pages.parts.polling import rerun_when
+
+
+def ready(model: str, entries: Sequence[SaeEntry]) -> bool:
+    """Whether all weights are here, or may be fetched; else asks before it downloads."""
+    if all(entry.source != "hub" for entry in entries):
+        return True
+    names = [entry.key for entry in entries]
+    key = f"plan:{model}:{names}"
+    if st.session_state.get("grad_download") == key:
+        return True
+    engine, catalog, jobs = resources.engine(), resources.catalog(), resources.loads()
+    job = jobs.submit(
+        key,
+        f"Sizes of {len(names)} SAEs",
+        lambda progress: loading.plan_all(engine, catalog, model, names, progress),
+    )
+    job.wait(0.2)
+    if not job.state.finished:
+        text = "Asking what must be loaded…"
+        rerun_when(lambda: job.state.finished, draw=lambda: st.caption(text))
+        return False
+    if job.state is not JobState.DONE:
+        st.error(
+            escape_markdown(job.view().error or "This was cancelled."), icon=":material/error:"
+        )
+        st.button("Try again", key="grad_plan_again", on_click=lambda: jobs.forget(key))
+        return False
+    plan = job.result()
+    if plan.complete and plan.problem is None:
+        return True
+    with st.container(border=True):
+        n_bytes = format_bytes(plan.bytes_to_download)
+        st.markdown(f"**This needs weights that are not on this machine yet ({n_bytes})**")
+        plan_table(plan)
+        if plan.problem is not None:
+            st.warning(escape_markdown(plan.problem), icon=":material/warning:")
+        st.button(
+            "Download and go on",
+            type="primary",
+            icon=":material/download:",
+            disabled=plan.problem is not None,
+            on_click=lambda: st.session_state.update(grad_download=key),
+        )
+    return False

@@ -1,0 +1,166 @@
+"""The attribution tab: which source tokens and heads feed a latent of an attention SAE."""
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from core import resources
+from core.catalog.entries import SaeEntry
+from core.view.latent.example_html import STYLE, ExampleRow, rows_html
+from core.view.markup import escape_markdown, visible_token
+from core.view.selection import Selection
+from pages.parts import downloads, errors
+from pages.parts.latent import known
+from pages.parts.page_state import PageState
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from core.view.latent.attribution import AttributionView, Sources
+
+_TEXT, _EXAMPLE, _TO = "sources_text", "sources_example", "sources_to"
+
+
+def draw(selection: Selection, entry: SaeEntry) -> None:
+    """The tab; the selection must be loaded."""
+    from core.view.latent.attribution import LINK, find_sources, reason_against
+
+    state = PageState("sources", LINK)
+    view = state.begin()
+    for problem in state.problems():
+        st.warning(escape_markdown(problem), icon=":material/link_off:")
+    with errors.shown_plainly():
+        reason = reason_against(resources.engine(), selection)
+        if reason is not None:
+            st.info(escape_markdown(reason))
+            return
+        st.caption(
+            "Attention heads carry information from earlier tokens to later ones. What a head "
+            "brings to this latent from each token adds up, together with a constant, to the "
+            "latent's value before its activation function."
+        )
+        token_ids = _tokens(selection, entry, view, state)
+        if token_ids is None:
+            return
+        sources = find_sources(resources.engine(), selection, token_ids, view.destination)
+        _drawn(selection, sources, state)
+
+
+def _tokens(
+    selection: Selection,
+    entry: SaeEntry,
+    view: "AttributionView",
+    state: "PageState[AttributionView]",
+) -> tuple[int, ...] | None:
+    """The tokens that are looked at: of the typed text, or of an example."""
+    from core.view.latent.attribution import MOST_CHARACTERS, PROPOSED, tokens_of_text
+
+    examples = _examples(selection, entry)
+    if examples:
+        names = [0, *range(1, len(examples) + 1)]
+        st.session_state[_EXAMPLE] = view.example if view.example in names else 0
+        st.selectbox(
+            "Text to look at",
+            names,
+            format_func=lambda n: (
+                "A text that I type" if n == 0 else f"Strongest example {n}: {examples[n - 1][0]}"
+            ),
+            key=_EXAMPLE,
+            on_change=lambda: state.change(example=int(st.session_state[_EXAMPLE]), destination=0),
+        )
+        if 0 < view.example <= len(examples):
+            return examples[view.example - 1][1]
+    elif view.example > 1:
+        st.caption("The examples of the dashboard are not there yet; a typed text is used.")
+    st.session_state[_TEXT] = view.text or PROPOSED
+    st.text_area(
+        "Text",
+        key=_TEXT,
+        height=100,
+        max_chars=MOST_CHARACTERS,
+        on_change=lambda: state.change(text=st.session_state[_TEXT] or " ", destination=0),
+        help="Press Ctrl+Enter (⌘+Enter on a Mac), or click elsewhere, to run it.",
+    )
+    text = view.text or PROPOSED
+    if not text.strip():
+        st.caption("Type a few words above to see what feeds this latent.")
+        return None
+    return tokens_of_text(resources.engine(), selection, text)
+
+
+def _examples(selection: Selection, entry: SaeEntry) -> list[tuple[str, tuple[int, ...]]]:
+    """(a piece of text, tokens from the row's beginning) of the latent's strongest examples."""
+    opened = known.opened(selection, entry)
+    if opened is None:
+        return []
+    from core.view.latent.attribution_examples import strongest_examples
+
+    return strongest_examples(resources.store(), opened, selection.latent)
+
+
+def _drawn(selection: Selection, sources: "Sources", state: "PageState[AttributionView]") -> None:
+    from core.view.latent.attribution import sources_figure
+
+    st.html(STYLE)
+    if sources.omitted:
+        st.warning(
+            f"The last {sources.omitted:,} tokens are left out: the model reads at most "
+            f"{len(sources.tokens):,} at a time, the token in front of the text included.",
+            icon=":material/content_cut:",
+        )
+    if not sources.activations.any():
+        st.caption(
+            "The latent is not active in this text; what would feed it is shown all the same."
+        )
+    row = ExampleRow(
+        tokens=sources.tokens[1:],
+        activations=sources.activations[1:].tolist(),
+        peak=sources.destination - 1,
+    )
+    with st.container(border=True):
+        st.html(rows_html([row], strongest=float(sources.activations.max()), break_lines=True))
+    places = list(range(1, len(sources.tokens)))
+    if not places:
+        return
+    st.session_state[_TO] = sources.destination
+    st.selectbox(
+        "Token at which the latent is taken apart",
+        places,
+        format_func=lambda place: (
+            f"{place}: {visible_token(sources.tokens[place])}"
+            f"   (activation {sources.activations[place]:.3f})"
+        ),
+        key=_TO,
+        on_change=lambda: state.change(destination=int(st.session_state[_TO])),
+    )
+    total = float(sources.terms.sum())
+    st.markdown(
+        f"All heads and tokens together bring **{total:+.3f}**; with a constant of "
+        f"{sources.bias:+.3f} that makes **{sources.pre_activation:+.3f}**."
+    )
+    figure = sources_figure(sources)
+    st.plotly_chart(figure, key="sources_chart", config={"displayModeBar": False})
+    st.caption(
+        "Red feeds the latent, blue works against it. Where heads look is taken as it is; what "
+        "made them look there is not part of this. The first token stands in front of every text, "
+        "and heads rest on it when they have nothing to fetch."
+    )
+    name = f"sources-of-latent-{selection.latent}"
+    downloads.table(lambda: _table(sources), name, key="sources_table")
+    downloads.figure(figure, name, title="Sources of a latent", key="sources_figure")
+
+
+def _table(sources: "Sources") -> "pd.DataFrame":
+    import numpy as np
+    import pandas as pd
+
+    heads, places = np.indices(sources.terms.shape)
+    return pd.DataFrame(
+        {
+            "head": heads.ravel(),
+            "token_number": places.ravel(),
+            "token": [sources.tokens[it] for it in places.ravel()],
+            "brings": sources.terms.ravel(),
+            "attention": sources.pattern.ravel(),
+        }
+    )

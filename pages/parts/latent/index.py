@@ -1,0 +1,170 @@
+"""The index behind the page: opened, made unasked for the demo, else offered."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from core import resources
+from core.catalog.entries import SaeEntry
+from core.jobs import JobState
+from core.store import JSON, Key
+from core.view.latent.corpora import corpus_of, parse_corpus
+from core.view.latent.page_view import LatentPageView
+from core.view.selection import Selection
+from pages.parts import latent_links, view_state, work
+from pages.parts.latent import state
+from pages.parts.polling import reserve_room
+
+if TYPE_CHECKING:
+    from core.view.latent.about_all import AboutAll
+    from core.view.latent.index import IndexRequest, OpenIndex
+
+UNASKED_TOKENS = 300_000
+"""The demo reads up to so many tokens without being asked."""
+_ASKED = "latent_asked"
+_ROOM = 500
+
+
+def uploads() -> Path:
+    """Where texts of the users are kept."""
+    return resources.store().directory / "texts"
+
+
+def resolved(selection: Selection, entry: SaeEntry, view: LatentPageView) -> LatentPageView:
+    """The view with its text named: what the link says, else what this SAE was last read on."""
+    if view.corpus:
+        return view
+    default = state.LINK.default
+    last: Any = None
+    if (view.tokens, view.include_bos) == (default.tokens, default.include_bos):
+        last = resources.store().get(_last_key(selection, entry), JSON)
+    return replace(view, **(last or {"corpus": "docs"}))
+
+
+def request_of(
+    selection: Selection, entries: "list[SaeEntry]", view: LatentPageView
+) -> "IndexRequest":
+    """What the view asks for. Raises ValueError for a text that cannot be had."""
+    from core.view.latent.index import IndexRequest
+
+    return IndexRequest(
+        model=selection.model,
+        saes=tuple((*it.key, it.version) for it in entries),
+        corpus=corpus_of(parse_corpus(view.corpus), uploads()),
+        tokens=view.tokens,
+        include_bos=view.include_bos,
+    )
+
+
+def release_entries(selection: Selection) -> list[SaeEntry]:
+    """SAEs of the selection's release that can be used with its model."""
+    choices = view_state.current().choices
+    return list(choices.saes_for(selection.release, selection.model))
+
+
+def ask(request: "IndexRequest") -> None:
+    """Have this read from the next run on; for callbacks."""
+    st.session_state[_ASKED] = request.key
+
+
+def opened(
+    selection: Selection, entry: SaeEntry, view: LatentPageView, *, quiet: bool = False
+) -> "OpenIndex | None":
+    """The index of the selected SAE on the text of the view, or None.
+
+    None while it is being made, which is then shown, or when nobody has asked for it. With
+    `quiet`, nothing is started or shown.
+    """
+    view = resolved(selection, entry, view)
+    request = request_of(selection, [entry], view)
+    found = resources.recent_indexes().get(request.key)
+    if found is not None or quiet:
+        return found
+    wanted = _wanted(request, selection, view)
+    if wanted is None:
+        return None
+    engine, store = resources.engine(), resources.store()
+    last_key = _last_key(selection, entry)
+    last = {name: getattr(view, name) for name in ("corpus", "tokens", "include_bos")}
+
+    def make(progress: Any) -> None:
+        from core.view.latent.index import make_index
+
+        for number, index in enumerate(make_index(engine, store, wanted, progress)):
+            resources.recent_indexes().put(wanted.only(number).key, index)
+        store.put(last_key, last, JSON)
+
+    n = len(wanted.saes)
+    title = f"Reading {view.tokens:,} tokens" + (f" with {n} SAEs" if n > 1 else "")
+    link = latent_links.address("latent", selection, **state.LINK.to_parameters(view))
+    job = work.submitted_again(wanted.key, title, make, link=link)
+    job.wait(0.5)  # an index that was made before is open by then
+    found = resources.recent_indexes().get(request.key)
+    if found is None:
+        work.shown(job)
+        reserve_room(_ROOM)
+    return found
+
+
+def pending(selection: Selection, entry: SaeEntry, view: LatentPageView) -> bool:
+    """Whether the index that the view asks for is wanted: running, failed, or about to start."""
+    view = resolved(selection, entry, view)
+    return _wanted(request_of(selection, [entry], view), selection, view) is not None
+
+
+def known_about(index: "OpenIndex") -> "AboutAll | None":
+    """What is said of all latents of an index, if that is at hand."""
+    return resources.recent_about().get(_about_key(index))
+
+
+def about(selection: Selection, index: "OpenIndex") -> "AboutAll | None":
+    """Descriptions of all latents of an index; made in the background, which is then shown."""
+    key, found = _about_key(index), known_about(index)
+    if found is not None:
+        return found
+    engine, store = resources.engine(), resources.store()
+
+    def make(progress: Any) -> None:
+        from core.view.latent.about_all import about_all
+
+        texts = about_all(engine, store, selection.model, selection.sae, index, progress)
+        resources.recent_about().put(key, texts)
+
+    link = latent_links.address("latent", selection)
+    job = work.submitted_again(key, "Describing all latents", make, link=link)
+    job.wait(0.3)
+    found = resources.recent_about().get(key)
+    if found is None:
+        work.shown(job)
+    return found
+
+
+def _wanted(
+    request: "IndexRequest", selection: Selection, view: LatentPageView
+) -> "IndexRequest | None":
+    """What is read to get this index: all SAEs of the release, this one, or nothing."""
+    from core.view.latent.index import was_made
+
+    everything = request_of(selection, release_entries(selection), view)
+    job = resources.jobs().get(everything.key)
+    running = job is not None and job.state is not JobState.DONE
+    asked = st.session_state.get(_ASKED)
+    if running or asked == everything.key:
+        return everything
+    small = resources.catalog().model(selection.model).source == "demo"
+    unasked = small and view.tokens <= UNASKED_TOKENS
+    started = resources.jobs().get(request.key) is not None
+    if unasked or started or asked == request.key or was_made(resources.store(), request):
+        return request
+    return None
+
+
+def _about_key(index: "OpenIndex") -> str:
+    return "latent-about:" + index.key.digest
+
+
+def _last_key(selection: Selection, entry: SaeEntry) -> Key:
+    parameters = {"model": selection.model, "sae": [*entry.key, entry.version]}
+    return Key("latent-index-last", 1, parameters)

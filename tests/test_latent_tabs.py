@@ -1,0 +1,227 @@
+"""The tabs of the latent page that analyse: prompt, logit lens, token enrichment, attribution."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import streamlit as st
+from scipy import stats
+from streamlit.testing.v1 import AppTest
+
+from core import resources
+from core.enrichment import WordList
+from core.jobs.progress import Progress
+from core.prompt_latents import ablation_effects, active_latents
+from core.saes import load_sae_from_disk
+from core.settings import Settings
+from core.view.latent import enrichment, prompt
+from core.view.selection import Selection
+from tests.builders import make_sae, write_sae
+from tests.demo_bundle import D_MODEL, write_demo
+
+ROOT = Path(__file__).resolve().parent.parent
+RESIDUAL = {"release": "docs-small-res", "sae": "blocks.1.hook_resid_pre", "latent": "7"}
+HEADS = {"release": "docs-small-hook-z", "sae": "blocks.1.hook_z", "latent": "5"}
+NASTY = "<b>bold</b> $x$ **a** 😀 שלום \x07 [link](http://example.org) </div>"
+Open = Callable[..., AppTest]
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    folder = tmp_path_factory.mktemp("latent-tabs")
+    sae = make_sae(
+        "topk", d_in=D_MODEL, d_sae=40, hook_name="blocks.2.hook_resid_pre", model_name="docs-small"
+    )
+    sae.W_dec.data[3] = 0.0  # pushes no token at all
+    write_sae(sae, folder / "mine" / "topk")
+    return Settings(
+        cache_dir=folder / "cache",
+        demo_dir=write_demo(folder / "demo"),
+        device="cpu",
+        user_sae_dirs=(folder / "mine",),
+    )
+
+
+@pytest.fixture(scope="module")
+def open_tab(settings: Settings) -> Iterator[Open]:
+    """Opens links to the page in sessions of one server."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(resources, "settings", lambda: settings)
+    patch.setattr(enrichment, "N_CONTROLS", 60)
+    st.cache_resource.clear()
+    resources.warm_up().start()
+    resources.warm_up().libraries.result(timeout=300)
+
+    def open_link(tab: str, **parameters: str) -> AppTest:
+        app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120)
+        for name, value in ({"tab": tab, "tokens": "3000"} | parameters).items():
+            app.query_params[name] = value
+        app.switch_page("pages/latent.py")
+        return settle(app)
+
+    yield open_link
+    st.cache_resource.clear()
+    patch.undo()
+
+
+def settle(app: AppTest) -> AppTest:
+    """Run until no job is running any more."""
+    deadline = time.monotonic() + 240
+    app.run()
+    for _ in range(20):
+        if all(view.state.finished for view in _jobs()):
+            break
+        while any(not view.state.finished for view in _jobs()):
+            assert time.monotonic() < deadline, resources.jobs().jobs()
+            time.sleep(0.05)
+        app.run()
+    return app.run()
+
+
+def _jobs():
+    return [*resources.jobs().jobs(), *resources.loads().jobs()]
+
+
+def texts(app: AppTest) -> str:
+    kinds = (app.markdown, app.caption, app.error, app.warning, app.info)
+    return "\n".join(str(element.value) for kind in kinds for element in kind)
+
+
+def fine(app: AppTest) -> AppTest:
+    assert not app.exception, app.exception
+    assert not app.error, texts(app)
+    return app
+
+
+def table(app: AppTest, column: str):
+    return next(it.value for it in app.dataframe if column in it.value)
+
+
+def test_lens_shows_the_moments_of_the_weights(open_tab: Open, settings: Settings) -> None:
+    app = fine(open_tab("lens", **RESIDUAL))
+    assert len(app.get("plotly_chart")) == 2
+    sae = load_sae_from_disk(settings.demo_dir / "saes" / "docs-small-res" / RESIDUAL["sae"])
+    with resources.engine().use("docs-small") as (model, _):
+        logits = (sae.W_dec[7] @ model.W_U).numpy()
+    shown = {it.label: float(it.value) for it in app.metric}
+    assert shown["Standard deviation"] == pytest.approx(logits.std(), abs=6e-4)
+    assert shown["Skewness"] == pytest.approx(stats.skew(logits), abs=6e-4)
+    assert shown["Excess kurtosis"] == pytest.approx(stats.kurtosis(logits), abs=6e-4)
+    assert table(app, "effect")["effect"].max() == pytest.approx(logits.max())
+    app = fine(open_tab("lens", lens="density", **RESIDUAL))
+    assert app.query_params["lens"] in ("density", ["density"])
+
+
+def test_flat_latent_and_sae_of_heads(open_tab: Open) -> None:
+    flat = {"release": "mine", "sae": "topk", "latent": "3"}
+    app = fine(open_tab("lens", **flat))
+    assert "pushes all tokens alike" in texts(app)
+    app = fine(open_tab("enrichment", **flat))
+    assert "pushes all tokens alike" in texts(app)
+    fine(open_tab("lens", **HEADS))
+
+
+def test_enrichment_of_all_latents(open_tab: Open) -> None:
+    app = fine(open_tab("enrichment", beyond="0", **RESIDUAL))
+    assert len(app.get("plotly_chart")) == 2
+    assert "All 64 latents" in texts(app)
+    pairs = table(app, "latent")
+    assert pairs["log10_p"].is_monotonic_decreasing
+    own = table(app, "score")
+    assert "latent" not in own
+    app = fine(open_tab("enrichment", set="all digits", weighted="1", **RESIDUAL))
+    assert "all digits" in texts(app)
+
+
+def test_sets_of_the_user_travel_by_link(open_tab: Open) -> None:
+    lists = [WordList("mine <b>", ("the", "nosuchword")), WordList("none", ("zzzz",))]
+    fine(open_tab("enrichment", **RESIDUAL))
+    name = enrichment.keep_lists(resources.store(), lists)
+    app = fine(open_tab("enrichment", sets=name, set="mine <b>", **RESIDUAL))
+    said = texts(app)
+    assert "nosuchword" in said
+    assert "No token of this model is in none" in said
+    assert "mine <b>" in table(app, "score")["set"].tolist()
+    assert "mine \\<b\\>" in said
+    gone = open_tab("enrichment", sets="f" * 24, **RESIDUAL)
+    assert not gone.exception
+    assert "not on this server" in texts(gone)
+
+
+@pytest.mark.parametrize("rank", ["activation", "quantile", "effect"])
+def test_prompt_ranks_latents(open_tab: Open, rank: str) -> None:
+    app = fine(open_tab("prompt", prompt="the river runs", rank=rank, remove="5", **RESIDUAL))
+    assert "latents are active in the text" in texts(app)
+    listed = table(app, "activation")
+    assert listed[rank].notna().any()
+    assert app.query_params["prompt"] in ("the river runs", ["the river runs"])
+    per_token = table(app, "active")
+    assert "".join(per_token["token"]).replace("␣", " ") == "the river runs"
+
+
+def test_one_token_of_a_prompt_and_a_click_through(open_tab: Open) -> None:
+    app = fine(open_tab("prompt", prompt="the river runs", at="2", **RESIDUAL))
+    assert "are active at token 2" in texts(app)
+    app.button(key="prompt_dashboard").click()
+    settle(app)
+    assert app.query_params.get("tab") in (None, [], "dashboard")
+
+
+@pytest.mark.parametrize("tab", ["prompt", "sources"])
+def test_any_text_displays(open_tab: Open, tab: str) -> None:
+    which = {"prompt": RESIDUAL, "sources": HEADS}[tab]
+    name = {"prompt": "prompt", "sources": "source"}[tab]
+    for text in (NASTY, " ", "a", "word " * 300):
+        app = fine(open_tab(tab, example="0", **{name: text}, **which))
+        if text.startswith("word"):
+            assert any("left out" in it.value for it in app.warning)
+        for frame in app.get("html"):
+            assert "<b>bold" not in str(frame.proto.body if hasattr(frame, "proto") else frame)
+
+
+def test_attribution_on_heads_and_a_sentence_elsewhere(open_tab: Open) -> None:
+    app = fine(open_tab("sources", example="0", source="the river runs", to="2", **HEADS))
+    assert "All heads and tokens together" in texts(app)
+    assert len(app.get("plotly_chart")) == 1
+    elsewhere = fine(open_tab("sources", **RESIDUAL))
+    assert any("attention heads" in it.value for it in elsewhere.info)
+
+
+def test_examples_of_the_index_feed_attribution(open_tab: Open) -> None:
+    fine(open_tab("dashboard", **HEADS))
+    app = fine(open_tab("sources", example="2", **HEADS))
+    assert app.selectbox(key="sources_example").value == 2
+    assert "All heads and tokens together" in texts(app)
+
+
+def test_ablation_in_leases_is_that_in_one_go(open_tab: Open, settings: Settings) -> None:
+    fine(open_tab("prompt", **RESIDUAL))
+    selection = Selection("docs-small", RESIDUAL["release"], RESIDUAL["sae"], 7)
+    engine = resources.engine()
+    read = prompt.read_prompt(engine, selection, "the river runs under the bridges")
+    found = prompt.ablate(engine, selection, read, 12, Progress())
+    with engine.use("docs-small", [selection.sae]) as (model, (sae,)):
+        tokens = model.to_tokens("the river runs under the bridges")
+        whole = ablation_effects(model, sae, tokens, found.latents)
+        again = active_latents(model, sae, tokens)
+    np.testing.assert_allclose(found.increase, whole.increase, atol=1e-5)
+    assert found.latents.tolist() == again.per_latent()["latent"].tolist()[:12]
+    listed = prompt.ranked(prompt.latents_table(read, position=3, effects=found), "effect")
+    measured = listed["effect"].dropna().abs()
+    assert measured.is_monotonic_decreasing
+    row = listed.iloc[0]
+    column = found.latents.tolist().index(row["latent"])
+    assert row["effect"] == pytest.approx(found.increase[column, 3])
+    per_token = prompt.strongest_per_token(read, k=2)
+    here = again.at(3)
+    assert per_token["latents"][2][0].startswith(f"{here['latent'][0]} (")
+    json.dumps(per_token["latents"].tolist())
+
+
+def test_bad_links_cost_a_sentence(open_tab: Open) -> None:
+    app = open_tab("prompt", rank="taste", at="-3", **RESIDUAL)
+    assert not app.exception
+    assert sum("cannot be used" in it.value for it in app.warning) == 2
