@@ -34,6 +34,8 @@ class Fault:
     """The connection is closed without an answer."""
     body: bytes | None = None
     """This body with status 200."""
+    delay_seconds: float = 0.0
+    """Further time before the answer, to outlast a time-out."""
 
 
 class LoopbackOpenAI:
@@ -84,7 +86,7 @@ class LoopbackOpenAI:
 
     def _chat(self, body: dict[str, Any]) -> dict[str, Any]:
         reply = self.reply(body)
-        given = {"content": reply} if isinstance(reply, str) else dict(reply)
+        given: dict[str, Any] = {"content": reply} if isinstance(reply, str) else dict(reply)
         choice = {"finish_reason": given.pop("finish_reason", "stop")}
         choice["logprobs"] = given.pop("logprobs", None)
         usage = given.pop("usage", {"prompt_tokens": 100, "completion_tokens": 10})
@@ -152,6 +154,8 @@ class _Handler(BaseHTTPRequestHandler):
         if service.delay_seconds:
             service.closing.wait(service.delay_seconds)
         fault = service.next_fault()
+        if fault.delay_seconds:
+            service.closing.wait(fault.delay_seconds)
         with service.lock:
             service.running -= 1
         self._respond(service, fault, path, key, body)

@@ -6,7 +6,8 @@ import torch
 from sae_lens import SAE
 
 from core.autointerp import AutoInterp, AutoInterpConfig, Example, LexicalExplainer, LexicalJudge
-from core.autointerp.lexical import lexical_explanations, matches, words_of
+from core.autointerp.lexical import lexical_explanations
+from core.autointerp.rules import matches, words_of
 from core.corpus import TokenSet
 from core.descriptions.patterns import Pattern
 from core.models import Model
@@ -98,6 +99,7 @@ def test_a_whole_run_needs_no_service(
     results = offline.run(data=data)
     assert {result["status"] for result in results.values()} == {"scored"}
     assert offline.session.spending.calls == 0
-    failed = offline.run(data=data, explanations={0: "my words"})[0]
-    assert failed["status"] == "failed"
-    assert "offline" in failed["error"]
+    own = offline.run(data=data, explanations={0: 'the word "of"', 1: "some words"})
+    assert own[0]["status"] == "scored"
+    assert own[1]["status"] == "failed"
+    assert "names no word" in own[1]["error"]

@@ -28,7 +28,7 @@ from core.autointerp import (
     detection_table,
 )
 from core.corpus import TokenSet
-from core.llm import Budget, ChatEndpoint
+from core.llm import Budget, ChatEndpoint, Price
 from core.models import Model
 from core.store import Store
 from tests.loopback_openai import GOOD_KEY, Fault, LoopbackOpenAI, loopback_openai
@@ -84,6 +84,7 @@ def make(
     cfg = AutoInterpConfig(latents, buffer=4, total_tokens=48 * 33, scoring=True)
     fields = {"backoff_seconds": 0.02, "timeout_seconds": 10.0, **options.pop("fields", {})}
     endpoint = ChatEndpoint("gpt-4o-mini", service.url, GOOD_KEY, **fields)
+    options.setdefault("prices", {"gpt-4o-mini": Price(1.0, 2.0)})
     return AutoInterp(cfg, model, sae, token_set, endpoint=endpoint, **options)
 
 

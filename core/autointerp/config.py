@@ -30,6 +30,9 @@ class AutoInterpConfig:
     """Other strong examples, to be told from random ones."""
     n_random_ex_for_scoring: int = 8
     """Random examples; one in which the latent happens to be active counts as active."""
+    across_quantiles: bool = False
+    """Whether the explainer sees examples from all quantiles of the activations, from strong to
+    weak, instead of the strongest alone."""
     seed: int = 0
     """Of the random examples, the split, and the order of the scoring examples."""
 

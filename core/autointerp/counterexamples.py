@@ -5,6 +5,7 @@ Strong examples show "stop" only inside "don't stop", and random ones hardly eve
 """
 
 from collections import Counter
+from collections.abc import Collection
 
 import numpy as np
 from sae_lens import SAE
@@ -12,8 +13,8 @@ from sae_lens import SAE
 from core.activations import row_activations
 from core.autointerp.config import AutoInterpConfig
 from core.autointerp.example import Example
-from core.autointerp.gather import LatentWindows, Windows
 from core.autointerp.split import to_examples
+from core.autointerp.windows import LatentWindows, Windows
 from core.corpus.token_set import TokenSet
 from core.models.hooks import Model
 
@@ -30,6 +31,7 @@ def same_token_inactive(
     cfg: AutoInterpConfig,
     *,
     n: int = 5,
+    avoid_rows: Collection[int] = (),
 ) -> list[Example]:
     """Up to `n` windows around the tokens of the latent's peaks in which it is nowhere active.
 
@@ -41,6 +43,7 @@ def same_token_inactive(
         latent: which.
         gathered: its windows, which tell its peaks' tokens.
         cfg: as they were gathered with.
+        avoid_rows: further rows that are used elsewhere.
         n: at most so many; fewer where the token seldom stands without the latent firing.
     """
     peaks = gathered.top.tokens[: cfg.n_top_ex, cfg.buffer].tolist()
@@ -48,6 +51,7 @@ def same_token_inactive(
     used = np.unique(np.concatenate([gathered.top.rows, gathered.random.rows]))
     here = np.isin(token_set.tokens, tokens) & token_set.mask
     here[used] = False
+    here[np.array(list(avoid_rows), dtype=np.int64)] = False
     here[:, : cfg.buffer] = here[:, token_set.context - cfg.buffer :] = False
     rows, positions = np.nonzero(here)
     rng = np.random.default_rng([cfg.seed, latent])

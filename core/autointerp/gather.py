@@ -6,7 +6,6 @@ same tokens only one is kept, so that text which a corpus repeats cannot be both
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -15,15 +14,17 @@ from jaxtyping import Float, Int
 from sae_lens import SAE
 from torch import Tensor
 
+from core.autointerp.collect import WindowCollector
 from core.autointerp.config import AutoInterpConfig
+from core.autointerp.windows import LatentWindows, Windows
 from core.corpus.token_set import TokenSet
 from core.jobs.progress import Progress
 from core.models.hooks import Model, cache_sites, context_length
-from core.saes import encode, sae_hook_name, sae_layer
+from core.saes import encode, sae_hook_name
+
+__all__ = ["LatentWindows", "TokenSource", "Windows", "gather_windows"]
 
 _ENCODE_BYTES = 32 << 20
-_SPARE_TOP = 8
-_SPARE_RANDOM = 4
 _BATCH_ROWS = 16
 
 
@@ -35,54 +36,6 @@ class TokenSource(Protocol):
 
     def get_batch_tokens(self) -> Int[Tensor, "batch seq"]:
         """The next rows."""
-
-
-@dataclass(frozen=True, eq=False)
-class Windows:
-    """Stretches of text around some places, with one latent's activations."""
-
-    tokens: Int[np.ndarray, "n width"]
-    """Token ids; -1 in padding."""
-    acts: Float[np.ndarray, "n width"]
-    """float32 activations; 0 at BOS and in padding."""
-    rows: Int[np.ndarray, " n"]
-    """Row of the corpus, counted from the first one that was read."""
-    positions: Int[np.ndarray, " n"]
-    """Position of the middle in its row."""
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def take(self, index: np.ndarray) -> "Windows":
-        """Some of them, in that order."""
-        return Windows(
-            self.tokens[index], self.acts[index], self.rows[index], self.positions[index]
-        )
-
-    def join(self, other: "Windows") -> "Windows":
-        """These and others."""
-        return Windows(
-            np.concatenate([self.tokens, other.tokens]),
-            np.concatenate([self.acts, other.acts]),
-            np.concatenate([self.rows, other.rows]),
-            np.concatenate([self.positions, other.positions]),
-        )
-
-    @classmethod
-    def empty(cls, width: int) -> "Windows":
-        """None at all."""
-        none = np.zeros(0, np.int64)
-        return cls(np.zeros((0, width), np.int64), np.zeros((0, width), np.float32), none, none)
-
-
-@dataclass(frozen=True, eq=False)
-class LatentWindows:
-    """What one latent is explained and scored with."""
-
-    top: Windows
-    """Its strongest places, best first, and a few more than asked for."""
-    random: Windows
-    """Random places, and a few more than asked for."""
 
 
 def gather_windows(
@@ -108,156 +61,91 @@ def gather_windows(
         JobCancelled: through `progress`.
     """
     batch_size, context = _sizes(source)
-    _check(model, sae, cfg, context)
-    n_batches = max(1, cfg.total_tokens // context // batch_size)
+    check_gathering(model, sae, cfg, cfg.latents, context)
     if isinstance(source, TokenSet):
-        n_batches = min(n_batches, -(-source.n_rows // batch_size))
-    rng = np.random.default_rng(cfg.seed)
-    shape = (cfg.n_latents, cfg.n_random_ex_for_scoring + _SPARE_RANDOM)
-    random_rows = rng.integers(0, n_batches * batch_size, shape)
-    random_positions = rng.integers(cfg.buffer, context - cfg.buffer, shape)
-    width = 2 * cfg.buffer + 1
-    kept = {lat: LatentWindows(Windows.empty(width), Windows.empty(width)) for lat in cfg.latents}
-    bos = getattr(model.tokenizer, "bos_token_id", None)
-    first_row = 0
-    for tokens in _batches(source, n_batches, batch_size):
+        lengths = lengths_for(source, cfg)
+        batches = token_set_batches(source, cfg)
+    else:
+        n_batches = max(1, cfg.total_tokens // context // batch_size)
+        lengths = np.full(n_batches * batch_size, context)
+        batches = _store_batches(source, n_batches)
+    collector = WindowCollector(cfg.latents, cfg, lengths)
+    done, total = 0, int(lengths.sum())
+    for rows, tokens in batches:
         if progress is not None:
-            done, total = first_row * context, n_batches * batch_size * context
             progress.update(min(done, total), total, unit="tokens", message="gathering examples")
-        acts = _activations(model, sae, tokens, cfg.latents, progress)
-        acts[(tokens < 0) | (tokens == (-2 if bos is None else bos))] = 0
-        batch = _Batch(tokens, acts, first_row, cfg)
-        strongest = batch.strongest({latent: _floor(w.top, cfg) for latent, w in kept.items()})
-        for i, latent in enumerate(cfg.latents):
-            here = (random_rows[i] >= first_row) & (random_rows[i] < first_row + len(tokens))
-            drawn = batch.windows(i, random_rows[i][here] - first_row, random_positions[i][here])
-            # A middle in padding is no place of the text.
-            drawn = drawn.take(np.flatnonzero(drawn.tokens[:, cfg.buffer] >= 0))
-            top = kept[latent].top
-            if latent in strongest:
-                top = _best(top.join(strongest[latent]), cfg)
-            kept[latent] = LatentWindows(top, kept[latent].random.join(drawn))
-        first_row += len(tokens)
-    return kept
+        [acts] = latent_activations(model, [(sae, cfg.latents)], tokens, progress=progress)
+        collector.add(rows, tokens, acts)
+        done += int(lengths[rows[rows < len(lengths)]].sum())
+    return collector.result()
 
 
-class _Batch:
-    """Activations of the wanted latents on some rows."""
-
-    def __init__(
-        self,
-        tokens: Int[np.ndarray, "batch seq"],
-        acts: Float[np.ndarray, "batch seq n_latents"],
-        first_row: int,
-        cfg: AutoInterpConfig,
-    ) -> None:
-        self._tokens, self._acts, self._first_row, self._cfg = tokens, acts, first_row, cfg
-
-    def windows(self, i: int, rows: np.ndarray, positions: np.ndarray) -> Windows:
-        columns = positions[:, None] + np.arange(-self._cfg.buffer, self._cfg.buffer + 1)
-        return Windows(
-            self._tokens[rows[:, None], columns],
-            self._acts[rows[:, None], columns, i],
-            rows + self._first_row,
-            positions,
-        )
-
-    def strongest(self, floors: dict[int, float]) -> dict[int, Windows]:
-        """For latents that fire above their floor, the strongest places."""
-        cfg = self._cfg
-        last = self._tokens.shape[1] - cfg.buffer
-        middle = self._acts[:, cfg.buffer : last].transpose(2, 0, 1)
-        floor = np.array([floors[latent] for latent in cfg.latents], dtype=np.float32)
-        latent, row, position = np.nonzero(middle > floor[:, None, None])
-        value = middle[latent, row, position]
-        begin = np.searchsorted(latent, np.arange(cfg.n_latents + 1))
-        found = {}
-        for i in np.unique(latent).tolist():
-            mine = slice(begin[i], begin[i + 1])
-            order = np.argsort(-value[mine], kind="stable")
-            rows, positions = row[mine][order], position[mine][order] + cfg.buffer
-            chosen = _apart(rows, positions, cfg) if cfg.no_overlap else slice(_n_kept(cfg))
-            found[cfg.latents[i]] = self.windows(i, rows[chosen], positions[chosen])
-        return found
+def lengths_for(token_set: TokenSet, cfg: AutoInterpConfig) -> Int[np.ndarray, " n_rows"]:
+    """Tokens of each row that `cfg.total_tokens` covers: the first rows, whole."""
+    before = token_set.lengths.astype(np.int64).cumsum() - token_set.lengths
+    return token_set.lengths[: max(1, int((before < cfg.total_tokens).sum()))]
 
 
-def _n_kept(cfg: AutoInterpConfig) -> int:
-    return cfg.n_top_ex + _SPARE_TOP
+def token_set_batches(
+    token_set: TokenSet, cfg: AutoInterpConfig
+) -> Iterator[tuple[Int[np.ndarray, " batch"], Int[np.ndarray, "batch seq"]]]:
+    """(row numbers, token ids with -1 in padding) of the rows that `cfg.total_tokens` covers.
 
-
-def _floor(top: Windows, cfg: AutoInterpConfig) -> float:
-    """What a place has to exceed to be kept."""
-    return float(top.acts[-1, cfg.buffer]) if len(top) >= _n_kept(cfg) else 0.0
-
-
-def _best(windows: Windows, cfg: AutoInterpConfig) -> Windows:
-    """The strongest, each text once."""
-    windows = windows.take(np.argsort(-windows.acts[:, cfg.buffer], kind="stable"))
-    _, first = np.unique(windows.tokens, axis=0, return_index=True)
-    return windows.take(np.sort(first)[: _n_kept(cfg)])
-
-
-def _apart(rows: np.ndarray, positions: np.ndarray, cfg: AutoInterpConfig) -> np.ndarray:
-    """Indices of places, strongest first, that are more than `buffer` from stronger ones."""
-    free = np.ones(len(rows), dtype=bool)
-    chosen = []
-    for index in range(len(rows)):
-        if free[index]:
-            chosen.append(index)
-            near = np.abs(positions - positions[index]) <= cfg.buffer
-            free &= ~((rows == rows[index]) & near)
-            if len(chosen) == _n_kept(cfg):
-                break
-    return np.array(chosen, dtype=np.int64)
-
-
-def _sizes(source: TokenSource | TokenSet) -> tuple[int, int]:
-    if isinstance(source, TokenSet):
-        return min(_BATCH_ROWS, source.n_rows), source.context
-    return int(source.store_batch_size_prompts), int(source.context_size)
-
-
-def _batches(
-    source: TokenSource | TokenSet, n_batches: int, batch_size: int
-) -> Iterator[Int[np.ndarray, "batch seq"]]:
-    """Rows of token ids; -1 in padding."""
-    for batch in range(n_batches):
-        if isinstance(source, TokenSet):
-            rows = slice(batch * batch_size, (batch + 1) * batch_size)
-            inside = np.arange(source.context) < source.lengths[rows, None]
-            yield np.where(inside, source.tokens[rows], -1).astype(np.int64)
-        else:
-            yield source.get_batch_tokens().detach().cpu().numpy().astype(np.int64)
+    Rows of like length share a batch, cut to the longest, so that little padding is run.
+    """
+    lengths = lengths_for(token_set, cfg)
+    order = np.argsort(-lengths, kind="stable")
+    for start in range(0, len(order), _BATCH_ROWS):
+        rows = order[start : start + _BATCH_ROWS]
+        # At least one window wide; what is too short for one is padded.
+        width = min(token_set.context, max(int(lengths[rows].max()), 2 * cfg.buffer + 1))
+        inside = np.arange(width) < lengths[rows, None]
+        tokens = np.where(inside, token_set.tokens[rows, :width], -1)
+        yield rows, tokens.astype(np.int64)
 
 
 @torch.no_grad()
-def _activations(
+def latent_activations(
     model: Model,
-    sae: SAE,
+    wanted: Sequence[tuple[SAE, Sequence[int]]],
     tokens: Int[np.ndarray, "batch seq"],
-    latents: Sequence[int],
-    progress: Progress | None,
-) -> Float[np.ndarray, "batch seq n_latents"]:
-    hook_name, layer = sae_hook_name(sae), sae_layer(sae)
+    *,
+    progress: Progress | None = None,
+) -> list[Float[np.ndarray, "batch seq n_latents"]]:
+    """float32 activations of some latents of each SAE: one run of the model for all SAEs.
+
+    `tokens` has -1 in padding. Activations are 0 at BOS, in padding, and where a latent does not
+    fire.
+    """
     ids = torch.from_numpy(np.maximum(tokens, 0)).to(next(model.parameters()).device)
-    stop = None if layer is None else layer + 1
-    site = cache_sites(model, ids, [hook_name], stop_at_layer=stop)[hook_name].flatten(0, 1)
-    chosen = torch.tensor(list(latents), device=sae.W_dec.device)
-    out = []
-    for part in site.split(max(64, _ENCODE_BYTES // (4 * sae.cfg.d_sae))):
-        if progress is not None:
-            progress.check()
-        # Firing is being above 0, whatever an architecture gives below.
-        out.append(encode(sae, part)[:, chosen].float().clamp(min=0).cpu())
-    return torch.cat(out).reshape(*tokens.shape, len(latents)).numpy()
+    names = [sae_hook_name(sae) for sae, _ in wanted]
+    sites = cache_sites(model, ids, names)
+    bos = getattr(model.tokenizer, "bos_token_id", None)
+    ignored = (tokens < 0) | (tokens == (-2 if bos is None else bos))
+    found = []
+    for (sae, latents), name in zip(wanted, names, strict=True):
+        chosen = torch.tensor(list(latents), device=sae.W_dec.device)
+        out = []
+        flat = sites[name].flatten(0, 1)
+        for part in flat.split(max(64, _ENCODE_BYTES // (4 * sae.cfg.d_sae))):
+            if progress is not None:
+                progress.check()
+            # Firing is being above 0, whatever an architecture gives below.
+            out.append(encode(sae, part)[:, chosen].float().clamp(min=0).cpu())
+        acts = torch.cat(out).reshape(*tokens.shape, len(chosen)).numpy()
+        acts[ignored] = 0
+        found.append(acts)
+    return found
 
 
-def _check(model: Model, sae: SAE, cfg: AutoInterpConfig, context: int) -> None:
+def check_gathering(
+    model: Model, sae: SAE, cfg: AutoInterpConfig, latents: Sequence[int], context: int
+) -> None:
+    """Raises ValueError unless the SAE has the latents and the rows hold windows of `cfg`."""
     d_sae = sae.cfg.d_sae
-    if max(cfg.latents) >= d_sae:
+    if max(latents) >= d_sae:
         raise ValueError(
-            f"There is no latent {max(cfg.latents)}; this SAE has {d_sae}, so choose 0 to "
-            f"{d_sae - 1}."
+            f"There is no latent {max(latents)}; this SAE has {d_sae}, so choose 0 to {d_sae - 1}."
         )
     if context <= 2 * cfg.buffer:
         raise ValueError(
@@ -268,3 +156,19 @@ def _check(model: Model, sae: SAE, cfg: AutoInterpConfig, context: int) -> None:
         raise ValueError(
             f"Rows are {context} tokens long; this model takes at most {context_length(model)}."
         )
+
+
+def _sizes(source: TokenSource | TokenSet) -> tuple[int, int]:
+    if isinstance(source, TokenSet):
+        return min(_BATCH_ROWS, source.n_rows), source.context
+    return int(source.store_batch_size_prompts), int(source.context_size)
+
+
+def _store_batches(
+    source: TokenSource, n_batches: int
+) -> Iterator[tuple[Int[np.ndarray, " batch"], Int[np.ndarray, "batch seq"]]]:
+    first = 0
+    for _ in range(n_batches):
+        tokens = source.get_batch_tokens().detach().cpu().numpy().astype(np.int64)
+        yield np.arange(first, first + len(tokens)), tokens
+        first += len(tokens)

@@ -1,8 +1,8 @@
 """Explaining and judging without a language model: the words of the peaks, matched literally.
 
 The explainer is the offline describer (`core.descriptions`) on the generation examples alone; the
-judge predicts an example to be active when it holds a word that fits the rule. It needs no key, and
-is the baseline that a chat model has to beat.
+judge predicts an example to be active when it holds a word that fits the rule (`rules`). Neither
+needs a key, and they are the baseline that a chat model has to beat.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,11 +11,18 @@ import numpy as np
 
 from core.autointerp.example import Example
 from core.autointerp.roles import Evidence, Explained, FailedAnswer, Judged
+from core.autointerp.rules import Rule, marks_fit, matches, rule_from_text
 from core.descriptions.offline import describe_latents
 from core.descriptions.patterns import Pattern
-from core.descriptions.token_text import folded, is_wordy, kind_of, starts_word
 
-_PREFIX = "fires on "
+_BEGINNINGS = {
+    "fires on ": "",
+    "fires after ": "text after ",
+    "fires before ": "text before ",
+    "near ": "text near ",
+    "mixed: ": "nothing in common; such as ",
+}
+"""How the describer begins, and what follows "activates on" instead."""
 
 
 def lexical_explanations(
@@ -43,89 +50,71 @@ def lexical_explanations(
             values[i, j] = example.acts[example.peak]
     found = describe_latents(windows, values, list(numbers), n_before=n_before, max_chars=max_chars)
     return {
-        latent: Explained(text.removeprefix(_PREFIX), rule=pattern)
+        latent: Explained(_after_activates_on(text), rule=pattern)
         for latent, text, pattern in zip(latents, found.texts, found.patterns, strict=True)
+        if text
     }
 
 
-def matches(pattern: Pattern, example: Example) -> bool:
-    """Whether a text holds a word that fits the pattern; what has no pattern fits no text."""
-    words = words_of(example.str_toks)
-    token = folded(pattern.token)
-    match pattern.kind:
-        case "word" | "words":
-            wanted = {folded(word) for word in pattern.words}
-            fits = [folded(word) in wanted for word in words]
-        case "beginning":
-            fits = [folded(word).startswith(token) for word in words]
-        case "ending":
-            fits = [folded(word).endswith(token) for word in words]
-        case "inside":
-            fits = [token in folded(word) for word in words]
-        case "class":
-            fits = [kind_of(word) == pattern.token for word in words]
-        case "after" | "before":
-            return _holds_phrase(words, pattern.token)
-        case "topic":
-            wanted = {folded(word) for word in pattern.topic}
-            fits = [folded(word) in wanted for word in words]
-        case _:
-            return False
-    return any(fits)
+def _after_activates_on(text: str) -> str:
+    for beginning, instead in _BEGINNINGS.items():
+        if text.startswith(beginning):
+            return instead + text.removeprefix(beginning)
+    return text
 
 
-def words_of(str_toks: Sequence[str]) -> list[str]:
-    """The words that tokens make up; what is no word stays a token."""
-    words: list[str] = []
-    for i, token in enumerate(str_toks):
-        if i and not starts_word(token) and is_wordy(str_toks[i - 1]):
-            words[-1] += token
-        else:
-            words.append(token)
-    return [word.strip(" ") or word for word in words]
+class PreparedExplainer:
+    """Hands out explanations that were made for all latents beforehand."""
 
-
-class LexicalExplainer:
-    """Explains from what was found for all latents beforehand."""
-
-    def __init__(self, examples: Mapping[int, Sequence[Example]]) -> None:
-        """`examples` are those for generation, of every latent that will be asked about."""
-        self._found = lexical_explanations(examples)
+    def __init__(self, found: Mapping[int, Explained]) -> None:
+        """`found`: by latent."""
+        self._found = dict(found)
 
     async def explain(self, evidence: Evidence) -> Explained:
-        """Raises FailedAnswer for a latent that was not given, or has no examples."""
+        """Raises FailedAnswer for a latent that has none."""
         if evidence.latent not in self._found:
-            raise FailedAnswer("The latent has no examples.", messages=[], raw=[])
+            raise FailedAnswer("There is no explanation of this latent.", messages=[], raw=[])
         return self._found[evidence.latent]
 
 
+class LexicalExplainer(PreparedExplainer):
+    """Explains by the words of the peaks, compared between all latents."""
+
+    def __init__(self, examples: Mapping[int, Sequence[Example]]) -> None:
+        """`examples` are those for generation, of every latent that will be asked about."""
+        super().__init__(lexical_explanations(examples))
+
+
 class LexicalJudge:
-    """Predicts by matching words."""
+    """Predicts by matching words, with the rule of the explanation or read from its text."""
 
     async def judge(self, explained: Explained, examples: Sequence[Example]) -> Judged:
-        """Raises FailedAnswer for an explanation that no rule came with."""
-        if not isinstance(explained.rule, Pattern):
-            raise FailedAnswer(
-                "Only explanations of the offline explainer can be matched by words.",
-                messages=[],
-                raw=[],
-            )
-        fits = [matches(explained.rule, example) for example in examples]
+        """Raises FailedAnswer for an explanation that names nothing to look for."""
+        rule = rule_of(explained)
+        fits = [matches(rule, example) for example in examples]
+        return Judged([number for number, fit in enumerate(fits, start=1) if fit])
+
+    async def judge_marks(
+        self, explained: Explained, examples: Sequence[Example], marks: Sequence[Sequence[bool]]
+    ) -> Judged:
+        """Numbers of the examples with a marked word that fits. Raises as `judge`."""
+        rule = rule_of(explained)
+        fits = [marks_fit(rule, *pair) for pair in zip(examples, marks, strict=True)]
         return Judged([number for number, fit in enumerate(fits, start=1) if fit])
 
 
-def _holds_phrase(words: Sequence[str], phrase: str) -> bool:
-    text = "\0".join(folded(word) for word in words)
-    parts = "\0".join(folded(word) for word in words_of(_pieces(phrase)))
-    return f"\0{parts}\0" in f"\0{text}\0"
+def rule_of(explained: Explained) -> Rule:
+    """The rule that came with an explanation, else what its text says.
 
-
-def _pieces(phrase: str) -> list[str]:
-    """A phrase cut where words begin: "np." is "np" and "."."""
-    pieces: list[str] = []
-    for character in phrase:
-        if pieces and is_wordy(character) and is_wordy(pieces[-1][-1:]):
-            pieces[-1] += character
-        else:
-            pieces.append(character)
-    return [piece for piece in pieces if piece.strip()] or pieces
+    Raises FailedAnswer where that names nothing to look for.
+    """
+    if isinstance(explained.rule, Pattern):
+        return explained.rule
+    rule = rule_from_text(explained.text)
+    if rule.is_empty:
+        raise FailedAnswer(
+            "The explanation names no word to look for, so words cannot be matched with it.",
+            messages=[],
+            raw=[],
+        )
+    return rule

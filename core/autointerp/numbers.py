@@ -5,7 +5,7 @@ So an accuracy is never shown without that baseline, and balanced accuracy, for 
 answer scores 0.5, is the figure to compare latents by.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +47,15 @@ class DetectionNumbers:
     """Lower end of that of the balanced accuracy, active and inactive resampled apart."""
     balanced_high: float
     """Upper end."""
+    f1_low: float
+    """Lower end of that of F1, resampled likewise; draws without a positive are left out."""
+    f1_high: float
+    """Upper end."""
+
+
+def without_nan(numbers: Mapping[str, float]) -> dict[str, float | None]:
+    """The same with None for NaN, which JSON does not have."""
+    return {name: None if value != value else value for name, value in numbers.items()}
 
 
 def detection_numbers(
@@ -72,6 +81,7 @@ def detection_numbers(
     rng = np.random.default_rng(seed)
     accuracies = _resampled_means(right, rng)
     balanced = (_resampled_means(right[truth], rng) + _resampled_means(right[~truth], rng)) / 2
+    f1_low, f1_high = _f1_interval(truth, guess, rng)
     low, high = np.quantile(accuracies, [0.025, 0.975])
     balanced_low, balanced_high = np.quantile(balanced, [0.025, 0.975])
     return DetectionNumbers(
@@ -88,6 +98,8 @@ def detection_numbers(
         accuracy_high=float(high),
         balanced_low=float(balanced_low),
         balanced_high=float(balanced_high),
+        f1_low=f1_low,
+        f1_high=f1_high,
     )
 
 
@@ -115,6 +127,20 @@ def detection_table(examples: Sequence[Example], predictions: Collection[int]) -
 
 def _mean(values: Bool[np.ndarray, " n"]) -> float:
     return float(values.mean()) if len(values) else float("nan")
+
+
+def _f1_interval(
+    truth: Bool[np.ndarray, " n"], guess: Bool[np.ndarray, " n"], rng: np.random.Generator
+) -> tuple[float, float]:
+    n_active, n_inactive = int(truth.sum()), int((~truth).sum())
+    hits = rng.binomial(n_active, guess[truth].mean() if n_active else 0.0, N_RESAMPLES)
+    false = rng.binomial(n_inactive, guess[~truth].mean() if n_inactive else 0.0, N_RESAMPLES)
+    below = n_active + hits + false
+    if not below.any():
+        return float("nan"), float("nan")
+    f1 = 2 * hits[below > 0] / below[below > 0]
+    low, high = np.quantile(f1, [0.025, 0.975])
+    return float(low), float(high)
 
 
 def _resampled_means(

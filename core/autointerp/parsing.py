@@ -5,6 +5,7 @@ import unicodedata
 
 _LABEL = re.compile(r"^(?:answer|numbers|examples|texts)\s*:\s*", re.IGNORECASE)
 _LIST = re.compile(r"[0-9]+(?:\s*(?:,\s*and\b|,|;|\n|\band\b|&)\s*[0-9]+)*")
+_TEXT_LINE = re.compile(r"^[\s\d.)*_\-]*(YES|NO)[*_]*\s*:[*_]*\s*(.+?)\s*$", re.IGNORECASE)
 _REFUSAL = re.compile(
     r"^(?:i['’]m sorry|i am sorry|sorry,|i can(?:no|['’])t\b|i am unable|i['’]m unable|as an ai\b)",
     re.IGNORECASE,
@@ -65,3 +66,20 @@ def parse_predictions(answer: str, *, n_examples: int | None = None) -> list[int
     if wrong:
         raise UnreadableAnswer(f"{answer!r} names example {wrong[0]}, which there is not.")
     return numbers
+
+
+def parse_texts(answer: str) -> tuple[list[str], list[str]]:
+    """(texts after "YES:", texts after "NO:"), each once; a text is at most 500 characters.
+
+    Raises:
+        UnreadableAnswer: none of one of the two kinds.
+    """
+    found: dict[str, list[str]] = {"YES": [], "NO": []}
+    for line in answer.splitlines():
+        match = _TEXT_LINE.match(line)
+        if match and any(character.isalnum() for character in match[2]):
+            found[match[1].upper()].append(match[2][:500].strip().strip('"'))
+    yes, no = (list(dict.fromkeys(found[kind])) for kind in ("YES", "NO"))
+    if not yes or not no:
+        raise UnreadableAnswer(f"The answer {answer!r} does not hold texts of both kinds.")
+    return yes, no

@@ -2,37 +2,39 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeAlias
 
 from sae_lens import SAE
 
 from core.autointerp.chat_roles import ChatExplainer, ChatJudge
 from core.autointerp.config import AutoInterpConfig
+from core.autointerp.estimate import first_requests
 from core.autointerp.example import Example
 from core.autointerp.gather import TokenSource, gather_windows
-from core.autointerp.numbers import detection_numbers
+from core.autointerp.generation import Reviser
 from core.autointerp.parsing import parse_explanation, parse_predictions
 from core.autointerp.prompts import ExplainerOptions, generation_prompts, scoring_prompts
-from core.autointerp.roles import Evidence, Explained, Explainer, FailedAnswer, Judge
+from core.autointerp.roles import Evidence, Explainer, Judge, Material, Scorer
+from core.autointerp.run import Result, Roles, explain_and_score, score_predictions
 from core.autointerp.split import ExamplesByLatent, split_windows
 from core.corpus.token_set import TokenSet
 from core.jobs.progress import Progress
 from core.llm import (
     PRICES,
     Budget,
-    BudgetSpent,
     ChatEndpoint,
-    ChatError,
     ChatSession,
     Estimate,
     Messages,
     Price,
     estimate_requests,
-    run_each,
 )
 from core.llm.endpoint import DEFAULT_MODEL
 from core.store import Store
+
+Data: TypeAlias = tuple[Mapping[int, Sequence[Example]], Mapping[int, Sequence[Example]]]
+"""(generation, scoring) examples by latent."""
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +63,8 @@ class AutoInterp:
         options: ExplainerOptions | None = None,
         explainer: Explainer | None = None,
         judge: Judge | None = None,
+        scorers: Sequence[Scorer] = (),
+        reviser: Reviser | None = None,
     ) -> None:
         """
         Args:
@@ -78,6 +82,8 @@ class AutoInterp:
             options: what the chat model is told besides the marked texts.
             explainer: instead of a chat model; one that asks should use a session of its own.
             judge: instead of a chat model.
+            scorers: further scores, with `cfg.scoring`.
+            reviser: revises explanations after the `generation` scorer.
         """
         self.cfg, self.model, self.sae, self.act_store = cfg, model, sae, act_store
         self.endpoint = endpoint or ChatEndpoint(chat_model, base_url, api_key)
@@ -85,7 +91,8 @@ class AutoInterp:
         """Asks the service; `session.spending` says what it took so far."""
         self.explainer: Explainer = explainer or ChatExplainer(self.session, cfg, options=options)
         self.judge: Judge = judge or ChatJudge(self.session)
-        self.results: dict[int, dict[str, Any]] = {}
+        self.scorers, self.reviser = tuple(scorers), reviser
+        self.results: dict[int, Result] = {}
         """What is done, also of a run that was cancelled."""
 
     def gather_data(
@@ -97,39 +104,32 @@ class AutoInterp:
 
     def estimate(
         self,
-        data: tuple[Mapping[int, Sequence[Example]], Mapping[int, Sequence[Example]]],
+        data: Data,
         *,
         negatives: Mapping[int, Sequence[Example]] | None = None,
         boosted: Mapping[int, Sequence[str]] | None = None,
     ) -> Estimate:
         """What a `run` with the same arguments asks of the service, if nothing is stored."""
-        generation, scoring = data
-        without, pushed = negatives or {}, boosted or {}
-        requests = []
-        for latent in self.cfg.latents:
-            if not generation[latent]:
-                continue
-            if isinstance(self.explainer, ChatExplainer):
-                evidence = Evidence(
-                    latent, generation[latent], without.get(latent, ()), pushed.get(latent, ())
-                )
-                requests.append(self.explainer.request(evidence))
-            if self.cfg.scoring and scoring[latent] and isinstance(self.judge, ChatJudge):
-                longest = "word " * self.cfg.max_tokens_in_explanation
-                requests.append(self.judge.request(longest, scoring[latent]))
+        roles = Roles(self.explainer, self.judge if self.cfg.scoring else None, self.scorers)
+        requests = first_requests(
+            self._materials(data, negatives, boosted),
+            roles,
+            explanation_tokens=self.cfg.max_tokens_in_explanation,
+        )
         return estimate_requests(requests, self.session.spending.price)
 
     def run(
         self,
         debug: bool = False,
         *,
-        data: tuple[Mapping[int, Sequence[Example]], Mapping[int, Sequence[Example]]] | None = None,
+        data: Data | None = None,
         explanations: Mapping[int, str] | None = None,
         negatives: Mapping[int, Sequence[Example]] | None = None,
         boosted: Mapping[int, Sequence[str]] | None = None,
-        on_result: Callable[[int, dict[str, Any]], None] | None = None,
+        neighbours: Mapping[int, Sequence[Example]] | None = None,
+        on_result: Callable[[int, Result], None] | None = None,
         progress: Progress | None = None,
-    ) -> dict[int, dict[str, Any]]:
+    ) -> dict[int, Result]:
         """Explain and score every latent; each ends `scored`, `explained`, `failed` or `stopped`.
 
         Args:
@@ -138,6 +138,7 @@ class AutoInterp:
             explanations: for some latents, texts to score instead of asking for one.
             negatives: for some latents, texts without it that the explainer is shown.
             boosted: for some latents, tokens it makes likelier, that the explainer is told.
+            neighbours: for some latents, examples of their neighbours, to score with.
             on_result: called with each latent's result as it comes.
             progress: tokens, then latents; cancelling keeps `results` and stored answers.
 
@@ -145,86 +146,60 @@ class AutoInterp:
             For each latent `explanation`, `status`, `error` ("" unless failed or stopped) and
             `explanation messages`, `explanation raw`; with `cfg.scoring` also `predictions`
             (numbers from 1), `correct seqs`, `score` (accuracy), `numbers` (those of
-            `DetectionNumbers`, None for NaN), `prediction messages` and `prediction raw`. What
-            there is not is None.
+            `DetectionNumbers`, None for NaN), `prediction messages` and `prediction raw`; with
+            scorers `scores` (by name: `status`, `error`, `score`, `chance`, `numbers`, `rows`),
+            with a reviser `revision`. What there is not is None.
 
         Raises:
             ValueError: as `gather_data`.
             JobCancelled: through `progress`.
         """
-        generation, scoring = data or self.gather_data(progress=progress)
+        materials = self._materials(data or self.gather_data(progress=progress), negatives, boosted)
+        materials = {
+            latent: replace(material, neighbours=(neighbours or {}).get(latent, ()))
+            for latent, material in materials.items()
+        }
         self.results = {}
-        given, without, pushed = explanations or {}, negatives or {}, boosted or {}
 
-        async def work(latent: int) -> dict[str, Any]:
-            evidence = Evidence(
-                latent, generation[latent], without.get(latent, ()), pushed.get(latent, ())
-            )
-            return await self._latent(evidence, scoring[latent], given.get(latent))
-
-        def keep(latent: int, result: dict[str, Any]) -> None:
+        def keep(latent: int, result: Result) -> None:
             self.results[latent] = result
             if debug and latent == self.cfg.latents[0]:
                 log.info("Latent %d: %s", latent, result)
             if on_result is not None:
                 on_result(latent, result)
 
-        return run_each(
-            self.cfg.latents, work, session=self.session, on_result=keep, progress=progress
+        roles = Roles(
+            self.explainer,
+            self.judge if self.cfg.scoring else None,
+            self.scorers if self.cfg.scoring else (),
+            self.reviser,
+            self.cfg.seed,
+        )
+        return explain_and_score(
+            materials,
+            roles,
+            session=self.session,
+            given=explanations,
+            on_result=keep,
+            progress=progress,
         )
 
-    async def _latent(
+    def _materials(
         self,
-        evidence: Evidence,
-        scoring: Sequence[Example],
-        given: str | None,
-    ) -> dict[str, Any]:
-        result: dict[str, Any] = {"explanation": given, "status": "explained", "error": ""}
-        result |= {"explanation messages": None, "explanation raw": None}
-        stage = "explanation"
-        if self.cfg.scoring:
-            result |= {"predictions": None, "correct seqs": None, "score": None, "numbers": None}
-            result |= {"prediction messages": None, "prediction raw": None}
-            result["correct seqs"] = [n for n, ex in enumerate(scoring, 1) if ex.is_active]
-        try:
-            if not evidence.examples:
-                raise FailedAnswer("The latent never fired on this text.", messages=[], raw=[])
-            if given is None:
-                explained = await self.explainer.explain(evidence)
-                result["explanation"] = explained.text
-                result["explanation messages"] = explained.messages
-                result["explanation raw"] = list(explained.raw)
-            else:
-                explained = Explained(given)
-            if not self.cfg.scoring:
-                return result
-            stage = "prediction"
-            if not scoring:
-                raise FailedAnswer("There is nothing to score with.", messages=[], raw=[])
-            judged = await self.judge.judge(explained, scoring)
-            result |= self._scores(judged.predictions, scoring)
-            result["prediction messages"] = judged.messages
-            result["prediction raw"] = list(judged.raw)
-            result["status"] = "scored"
-        except BudgetSpent as error:
-            result |= {"status": "stopped", "error": str(error)}
-        except FailedAnswer as error:
-            result |= {"status": "failed", "error": str(error)}
-            result[f"{stage} messages"] = error.messages
-            result[f"{stage} raw"] = list(error.raw)
-        except ChatError as error:
-            result |= {"status": "failed", "error": str(error)}
-        return result
-
-    def _scores(self, predictions: list[int], scoring: Sequence[Example]) -> dict[str, Any]:
-        active = [example.is_active for example in scoring]
-        predicted = [number in predictions for number in range(1, len(scoring) + 1)]
-        numbers = asdict(detection_numbers(active, predicted, seed=self.cfg.seed))
+        data: Data,
+        negatives: Mapping[int, Sequence[Example]] | None,
+        boosted: Mapping[int, Sequence[str]] | None,
+    ) -> dict[int, Material]:
+        generation, scoring = data
+        without, pushed = negatives or {}, boosted or {}
         return {
-            "predictions": predictions,
-            "score": self.score_predictions(predictions, scoring),
-            # JSON has no NaN.
-            "numbers": {name: None if value != value else value for name, value in numbers.items()},
+            latent: Material(
+                Evidence(
+                    latent, generation[latent], without.get(latent, ()), pushed.get(latent, ())
+                ),
+                scoring[latent],
+            )
+            for latent in self.cfg.latents
         }
 
     def get_generation_prompts(self, generation_examples: Sequence[Example]) -> Messages:
@@ -250,6 +225,4 @@ class AutoInterp:
         self, predictions: Sequence[int], scoring_examples: Sequence[Example]
     ) -> float:
         """Share of the examples, numbered from 1, that are told right."""
-        active = [example.is_active for example in scoring_examples]
-        right = [(n in predictions) == truth for n, truth in enumerate(active, start=1)]
-        return sum(right) / len(right)
+        return score_predictions(predictions, scoring_examples)

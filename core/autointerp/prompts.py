@@ -40,6 +40,38 @@ _REMIND_SENTENCE = (
     "That could not be read. Answer again with one sentence of at most 20 words that begins with "
     '"This neuron activates on".'
 )
+_FUZZ = (
+    "A unit inside a neural network responds to some word, part of a word, or concept in a text. "
+    "You will get a short explanation of what it responds to, and {n} numbered texts in which some "
+    "tokens stand between << and >>. Decide in which texts the marked tokens are those that the "
+    "unit should respond to. Answer with their numbers, separated by commas, for example "
+    '"2, 3, 9", or with the one word "None" if there are none. Write nothing else: the answer is '
+    "read by a program."
+)
+_SIMULATE = (
+    "A unit inside a neural network responds to some word, part of a word, or concept in a text. "
+    "You will get a short explanation of what it responds to, and the {n} tokens of a text in "
+    "order, numbered. Say how strongly the unit responds at each token, from 0 (not at all; most "
+    "tokens) to 10 (as strongly as it can). Answer with one line for each token, its number, a "
+    'space and its value, such as "1 0", and write nothing else: the answer is read by a program.'
+)
+_WRITE = (
+    "A unit inside a neural network responds to some word, part of a word, or concept in a text. "
+    "You will get a short explanation of what it responds to. Write {n} different short texts, of "
+    "one or two sentences, in which it should respond, and {n} in which it should not although "
+    "they resemble the others. Every text stands on a line of its own that begins with YES or NO "
+    'and a colon, such as "YES: ..." or "NO: ...". Write nothing else: the answer is read by a '
+    "program."
+)
+_REMIND_TEXTS = (
+    'That could not be read. Answer again with lines that begin with "YES:" or "NO:" and nothing '
+    "else, {n} of each."
+)
+_REVISE = (
+    "This explanation was tried out with new texts. In these, which fit it, the unit did not "
+    "respond:\n\n{silent}\n\n{others}Write a better explanation, in one sentence of at most 20 "
+    'words that begins with "This neuron activates on".'
+)
 
 
 _KINDS = (
@@ -129,6 +161,57 @@ def scoring_prompts(explanation: str, examples: Sequence[Example]) -> Messages:
         {"role": "system", "content": _DETECT.format(n=len(examples))},
         {"role": "user", "content": user},
     ]
+
+
+def fuzzing_prompts(explanation: str, marked: Sequence[str]) -> Messages:
+    """Ask in which texts the right tokens are marked."""
+    texts = numbered(marked)
+    user = f"The explanation: the unit responds to {explanation}.\n\nThe texts:\n\n{texts}"
+    return [
+        {"role": "system", "content": _FUZZ.format(n=len(marked))},
+        {"role": "user", "content": user},
+    ]
+
+
+def simulation_prompts(explanation: str, tokens: Sequence[str]) -> Messages:
+    """Ask for a number from 0 to 10 at each token."""
+    lines = numbered([repr(token) for token in tokens])
+    user = f"The explanation: the unit responds to {explanation}.\n\nThe tokens:\n\n{lines}"
+    return [
+        {"role": "system", "content": _SIMULATE.format(n=len(tokens))},
+        {"role": "user", "content": user},
+    ]
+
+
+def writing_prompts(explanation: str, n: int) -> Messages:
+    """Ask for `n` texts that fit an explanation, and `n` that nearly do."""
+    user = f"The explanation: the unit responds to {explanation}."
+    return [
+        {"role": "system", "content": _WRITE.format(n=n)},
+        {"role": "user", "content": user},
+    ]
+
+
+def revision_prompts(
+    asked: Messages, explanation: str, silent: Sequence[str], responding: Sequence[str]
+) -> Messages:
+    """Ask for a better explanation, after the question that led to the first one.
+
+    `silent` are texts that fit it and in which the latent does not fire, `responding` (with marks)
+    texts that should not fit it and in which it does.
+    """
+    others = ""
+    if responding:
+        texts = numbered(responding)
+        others = f"In these, which should not fit it, it did respond:\n\n{texts}\n\n"
+    said = {"role": "assistant", "content": f"This neuron activates on {explanation}"}
+    demand = _REVISE.format(silent=numbered(silent) or "(none)", others=others)
+    return [*asked, said, {"role": "user", "content": demand}]
+
+
+def reminder_for_texts(messages: Messages, answer: str, n: int) -> Messages:
+    """The same conversation, with a stricter demand for lines of texts."""
+    return _reminded(messages, answer, _REMIND_TEXTS.format(n=n))
 
 
 def reminder_for_list(messages: Messages, answer: str, n: int) -> Messages:

@@ -1,6 +1,6 @@
 """Who explains and who judges: interfaces that chat models and offline rules both fit."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -20,6 +20,19 @@ class Evidence:
     """Texts in which it does not fire, such as its peaks' tokens in other contexts."""
     boosted: Sequence[str] = ()
     """Tokens that it makes likelier, the strongest first."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """All that one latent is explained and scored with."""
+
+    evidence: Evidence
+    """For the explainer."""
+    scoring: Sequence[Example] = ()
+    """For detection: strong and random examples, shuffled; the explainer saw none of them."""
+    neighbours: Sequence[Example] = ()
+    """Strong examples of latents with similar directions, with this latent's own activations;
+    the explainer saw none of them."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +61,24 @@ class Judged:
     """Every answer as it came; the last one was read."""
 
 
+@dataclass(frozen=True)
+class Scored:
+    """What one further scorer found."""
+
+    score: float | None
+    """From 0 to 1 (simulation: a correlation, from -1); None where it cannot be told."""
+    chance: float
+    """The score of knowing nothing."""
+    numbers: Mapping[str, float | None] = field(default_factory=dict)
+    """Further figures by name; None where there is nothing to divide by."""
+    rows: Sequence[Mapping[str, Any]] = ()
+    """What was judged: `text`, `truth` and `predicted`, one entry each."""
+    messages: Messages = field(default_factory=list)
+    """The conversation, without the last answer."""
+    raw: tuple[str, ...] = ()
+    """Every answer as it came."""
+
+
 class FailedAnswer(ValueError):
     """No answer could be read, also after a reminder."""
 
@@ -70,4 +101,14 @@ class Judge(Protocol):
     """Says which examples fit an explanation, without seeing any activation."""
 
     async def judge(self, explained: Explained, examples: Sequence[Example]) -> Judged:
+        """Raises FailedAnswer, or ChatError."""
+
+
+class Scorer(Protocol):
+    """Tests an explanation in another way than detection does."""
+
+    name: str
+    """Its name in results."""
+
+    async def score(self, explained: Explained, material: Material) -> Scored:
         """Raises FailedAnswer, or ChatError."""

@@ -6,7 +6,7 @@ import numpy as np
 
 from core.autointerp.config import AutoInterpConfig
 from core.autointerp.example import Example
-from core.autointerp.gather import LatentWindows, Windows
+from core.autointerp.windows import LatentWindows, Windows
 from core.models.hooks import Model
 
 ExamplesByLatent: TypeAlias = dict[int, list[Example]]
@@ -29,6 +29,8 @@ def split_windows(
         explain, score = _split_top(windows.top, cfg, rng)
         threshold = cfg.act_threshold_frac * float(windows.top.acts.max(initial=0))
         shown, scored = windows.top.take(explain), windows.top.take(score)
+        if cfg.across_quantiles:
+            shown = _spread(windows.firing, shown, scored, threshold, cfg)
         random = _unseen(windows.random, shown.join(scored), cfg.buffer)
         random = random.take(np.arange(min(len(random), cfg.n_random_ex_for_scoring)))
         generation[latent] = to_examples(shown, threshold, model, source="top")
@@ -61,8 +63,8 @@ def _split_top(
     wanted = n * cfg.n_top_ex_for_scoring // cfg.n_top_ex
     if n > 1:
         wanted = max(1, wanted)
-    near = _near(top, top, cfg.buffer)
-    component = _components(near[:n, :n])
+    close = near(top, top, cfg.buffer)
+    component = _components(close[:n, :n])
     score: list[int] = []
     for number in rng.permutation(component.max(initial=-1) + 1):
         members = np.flatnonzero(component == number).tolist()
@@ -71,12 +73,32 @@ def _split_top(
     explain = [i for i in range(n) if i not in score][: cfg.n_top_ex_for_generation]
     # Where windows hang together, some of the next strongest may still be free to score.
     for i in range(n, len(top)):
-        if len(score) < wanted and not near[i, explain].any():
+        if len(score) < wanted and not close[i, explain].any():
             score.append(i)
     return np.array(explain, dtype=np.int64), np.array(score, dtype=np.int64)
 
 
-def _near(a: Windows, b: Windows, buffer: int) -> np.ndarray:
+def _spread(
+    firing: Windows, top: Windows, scored: Windows, threshold: float, cfg: AutoInterpConfig
+) -> Windows:
+    """Windows to explain with, at equal steps of rank among all firings, the strongest first.
+
+    Windows that hold no token above the threshold, or share text with what scores, are left out.
+    """
+    middle = firing.acts[:, cfg.buffer]
+    usable = (middle > threshold) & ~near(firing, scored, cfg.buffer).any(axis=1)
+    order = np.argsort(-middle, kind="stable")
+    order = order[usable[order]]
+    ranked = firing.take(order)
+    again = np.triu(near(ranked, ranked, cfg.buffer), k=1).any(axis=0)
+    ranked = ranked.take(np.flatnonzero(~again))
+    n = min(len(ranked), cfg.n_top_ex_for_generation)
+    if n == 0:
+        return top
+    return ranked.take(np.linspace(0, len(ranked) - 1, n).round().astype(np.int64))
+
+
+def near(a: Windows, b: Windows, buffer: int) -> np.ndarray:
     """Whether windows share tokens of the corpus, or have the same ones."""
     same_row = a.rows[:, None] == b.rows[None]
     close = np.abs(a.positions[:, None] - b.positions[None]) <= 2 * buffer
@@ -94,6 +116,6 @@ def _components(near: np.ndarray) -> np.ndarray:
 
 def _unseen(random: Windows, used: Windows, buffer: int) -> Windows:
     """Random windows that share nothing with the used ones or with an earlier random one."""
-    free = ~_near(random, used, buffer).any(axis=1)
-    again = np.triu(_near(random, random, buffer), k=1).any(axis=0)
+    free = ~near(random, used, buffer).any(axis=1)
+    again = np.triu(near(random, random, buffer), k=1).any(axis=0)
     return random.take(np.flatnonzero(free & ~again))

@@ -91,6 +91,8 @@ class ChatAnswer:
     """As billed."""
     logprobs: tuple[Mapping[str, float], ...] = ()
     """For each token of the answer, the reported alternatives and their log-probabilities."""
+    tokens: tuple[str, ...] = ()
+    """The answer's tokens, where log-probabilities were asked for and reported."""
 
     @classmethod
     def from_completion(cls, completion: Any) -> "ChatAnswer":
@@ -110,16 +112,19 @@ class ChatAnswer:
                 {cleaned(top.token): float(top.logprob) for top in token.top_logprobs}
                 for token in tokens
             ),
+            tokens=tuple(cleaned(token.token) for token in tokens),
         )
 
     def to_json(self) -> dict[str, Any]:
         """For the store; `ChatAnswer.from_json` reads it."""
-        return {**self.__dict__, "logprobs": [dict(token) for token in self.logprobs]}
+        logprobs = [dict(token) for token in self.logprobs]
+        return {**self.__dict__, "logprobs": logprobs, "tokens": list(self.tokens)}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "ChatAnswer":
         """The answer that `to_json` gave."""
-        return cls(**{**stored, "logprobs": tuple(stored["logprobs"])})
+        lists = {name: tuple(stored.get(name, ())) for name in ("logprobs", "tokens")}
+        return cls(**{**stored, **lists})
 
 
 def cleaned(text: str) -> str:

@@ -11,8 +11,8 @@ from core.view.gradients import sites
 from core.view.gradients.view import GradientView
 from core.view.markup import exact_markdown, visible_token
 from core.view.selection import Selection
-from pages.parts import downloads, latent_links, work
-from pages.parts.gradients import cell, chart, controls, descriptions, state, weights
+from pages.parts import downloads, latent_links, weights, work
+from pages.parts.gradients import cell, chart, controls, descriptions, state
 from pages.parts.polling import reserve_room
 
 if TYPE_CHECKING:

@@ -4,18 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import streamlit as st
-
 from core import resources
-from core.device import format_bytes
-from core.jobs import JobState
-from core.view import loading
-from core.view.markup import escape_markdown
 from core.view.selection import Selection
 from core.view.splitting.members import Member
-from pages.parts import work
-from pages.parts.loading import plan_table
-from pages.parts.polling import rerun_when, reserve_room
+from pages.parts import weights, work
+from pages.parts.polling import reserve_room
 
 if TYPE_CHECKING:
     from core.view.splitting.build import MapData, MapRequest
@@ -36,46 +29,8 @@ class Found:
 
 def downloaded(selection: Selection, members: Sequence[Member]) -> bool:
     """Whether all weights are on this machine, or may be fetched; asks before it downloads."""
-    if all(member.entry.source != "hub" for member in members):
-        return True
-    names = [member.entry.key for member in members]
-    key = f"plan:{selection.model}:{names}"
-    if st.session_state.get("map_download") == key:
-        return True
-    engine, catalog, jobs = resources.engine(), resources.catalog(), resources.loads()
-    job = jobs.submit(
-        key,
-        f"Sizes of {len(names)} SAEs",
-        lambda progress: loading.plan_all(engine, catalog, selection.model, names, progress),
-    )
-    job.wait(0.2)
-    if not job.state.finished:
-        text = "Asking what must be loaded…"
-        rerun_when(lambda: job.state.finished, draw=lambda: st.caption(text))
-        return False
-    if job.state is not JobState.DONE:
-        st.error(
-            escape_markdown(job.view().error or "This was cancelled."), icon=":material/error:"
-        )
-        st.button("Try again", key="map_plan_again", on_click=lambda: jobs.forget(key))
-        return False
-    plan = job.result()
-    if plan.complete and plan.problem is None:
-        return True
-    with st.container(border=True):
-        n_bytes = format_bytes(plan.bytes_to_download)
-        st.markdown(f"**The map needs weights that are not on this machine yet ({n_bytes})**")
-        plan_table(plan)
-        if plan.problem is not None:
-            st.warning(escape_markdown(plan.problem), icon=":material/warning:")
-        st.button(
-            "Download and draw the map",
-            type="primary",
-            icon=":material/download:",
-            disabled=plan.problem is not None,
-            on_click=lambda: st.session_state.update(map_download=key),
-        )
-    return False
+    entries = [member.entry for member in members]
+    return weights.ready(selection.model, entries, then="Download and draw the map")
 
 
 def finished_map(request: "MapRequest", *, link: str) -> "MapData | None":

@@ -1,4 +1,4 @@
-"""Whether all SAEs of a view are on this machine; nothing is downloaded without a click."""
+"""Whether the model and all SAEs of a view are on this machine; downloads wait for a click."""
 
 from collections.abc import Sequence
 
@@ -13,14 +13,19 @@ from core.view.markup import escape_markdown
 from pages.parts.loading import plan_table
 from pages.parts.polling import rerun_when
 
+_AGREED = "weights_download"
 
-def ready(model: str, entries: Sequence[SaeEntry]) -> bool:
-    """Whether all weights are here, or may be fetched; else asks before it downloads."""
+
+def ready(model: str, entries: Sequence[SaeEntry], *, then: str = "Download and go on") -> bool:
+    """Whether all weights are here, or may be fetched; else asks before it downloads.
+
+    `then` is what the button says.
+    """
     if all(entry.source != "hub" for entry in entries):
         return True
     names = [entry.key for entry in entries]
     key = f"plan:{model}:{names}"
-    if st.session_state.get("grad_download") == key:
+    if st.session_state.get(_AGREED) == key:
         return True
     engine, catalog, jobs = resources.engine(), resources.catalog(), resources.loads()
     job = jobs.submit(
@@ -37,7 +42,7 @@ def ready(model: str, entries: Sequence[SaeEntry]) -> bool:
         st.error(
             escape_markdown(job.view().error or "This was cancelled."), icon=":material/error:"
         )
-        st.button("Try again", key="grad_plan_again", on_click=lambda: jobs.forget(key))
+        st.button("Try again", key="weights_plan_again", on_click=lambda: jobs.forget(key))
         return False
     plan = job.result()
     if plan.complete and plan.problem is None:
@@ -49,10 +54,10 @@ def ready(model: str, entries: Sequence[SaeEntry]) -> bool:
         if plan.problem is not None:
             st.warning(escape_markdown(plan.problem), icon=":material/warning:")
         st.button(
-            "Download and go on",
+            then,
             type="primary",
             icon=":material/download:",
             disabled=plan.problem is not None,
-            on_click=lambda: st.session_state.update(grad_download=key),
+            on_click=lambda: st.session_state.update({_AGREED: key}),
         )
     return False

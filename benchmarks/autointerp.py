@@ -1,0 +1,135 @@
+"""Autointerp against the course's serial loop: questions to a slow service, and gathering."""
+
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from openai import OpenAI
+from sae_lens import SAE, HookedSAETransformer
+
+from core.autointerp import AutoInterpConfig, gather_windows
+from core.autointerp.chat_roles import ChatExplainer, ChatJudge
+from core.autointerp.run import Roles, explain_and_score
+from core.corpus import TokenSet, default_packing, docs_sample, load_token_set
+from core.llm import ChatEndpoint, ChatSession
+from core.models import Model, load_model
+from core.saes import load_sae_from_disk, sae_hook_name
+from core.settings import REPOSITORY
+from tests.loopback_openai import GOOD_KEY, LoopbackOpenAI, loopback_openai
+from tests.stub_examples import stub_materials
+
+DEMO = REPOSITORY / "demo"
+_ANSWER_SECONDS = 1.0
+_LATENTS = 100
+_SERIAL_LATENTS = 5
+_TOKENS = 16_384
+_BATCH_ROWS = 16
+_REPEATS = 2
+
+
+def print_autointerp() -> None:
+    """The table of questions and of gathering."""
+    write = sys.stdout.write
+    write("| what | plain | ours | ratio |\n|---|---|---|---|\n")
+    with loopback_openai() as service:
+        service.delay_seconds = _ANSWER_SECONDS
+        service.reply = lambda body: (
+            "1, 2" if "numbered texts" in body["messages"][0]["content"] else "activates on words"
+        )
+        serial = _seconds(lambda: _serially(service, _SERIAL_LATENTS)) * _LATENTS / _SERIAL_LATENTS
+        at_once = _seconds(lambda: _at_once(service))
+    _row(
+        f"{_LATENTS} latents explained and scored by a service that answers after "
+        f"{_ANSWER_SECONDS:g} s: one question after the other ({_SERIAL_LATENTS} latents measured, "
+        f"times {_LATENTS // _SERIAL_LATENTS}) / 32 at a time",
+        serial,
+        at_once,
+    )
+    # Two of one class: hooks of the one fire twice once an SAE has been attached to it.
+    hooked, model = (load_model(DEMO / "models/docs-small", backend="hooked") for _ in range(2))
+    sae = load_sae_from_disk(DEMO / "saes/docs-small-res/blocks.2.hook_resid_pre")
+    packing = default_packing(model, sae, layout="windows", max_tokens=_TOKENS)
+    token_set = load_token_set(docs_sample(["networkx"]), model.tokenizer, packing)
+    for n in (4, 100, 1000):
+        cfg = AutoInterpConfig(list(range(n)), total_tokens=_TOKENS)
+        plain, ours = zip(
+            *(
+                (
+                    _seconds(lambda: _course_loop(hooked, sae, token_set, cfg)),  # noqa: B023
+                    _seconds(lambda: gather_windows(model, sae, token_set, cfg)),  # noqa: B023
+                )
+                for _ in range(_REPEATS)
+            ),
+            strict=True,
+        )
+        _row(
+            f"Examples of {n:,} latents in {_TOKENS:,} tokens: the course's loop / one pass",
+            min(plain),
+            min(ours),
+        )
+
+
+def _serially(service: LoopbackOpenAI, n: int) -> None:
+    """A question after the other, as the course asks them."""
+    client = OpenAI(api_key=GOOD_KEY, base_url=service.url)
+    session = ChatSession(ChatEndpoint("toy", service.url, GOOD_KEY))
+    explainer = ChatExplainer(session, AutoInterpConfig(list(range(n)), scoring=True))
+    judge = ChatJudge(session)
+    for material in stub_materials(n).values():
+        first = explainer.request(material.evidence)
+        said = client.chat.completions.create(model="toy", messages=first.messages)  # type: ignore[arg-type]
+        text = (said.choices[0].message.content or "").split("activates on")[-1]
+        second = judge.request(text, material.scoring)
+        client.chat.completions.create(model="toy", messages=second.messages)  # type: ignore[arg-type]
+
+
+def _at_once(service: LoopbackOpenAI) -> None:
+    session = ChatSession(ChatEndpoint("toy", service.url, GOOD_KEY, concurrency=32))
+    cfg = AutoInterpConfig(list(range(_LATENTS)), scoring=True)
+    roles = Roles(ChatExplainer(session, cfg), ChatJudge(session))
+    found = explain_and_score(stub_materials(_LATENTS), roles, session=session)
+    if {result["status"] for result in found.values()} != {"scored"}:
+        raise RuntimeError("A latent was not scored; the comparison would be unfair.")
+
+
+@torch.no_grad()
+def _course_loop(
+    model: Model, sae: SAE, token_set: TokenSet, cfg: AutoInterpConfig
+) -> dict[int, tuple[torch.Tensor, torch.Tensor]]:
+    """Run with the SAE attached; for each latent of each batch, the highest places and windows."""
+    if not isinstance(model, HookedSAETransformer):
+        raise TypeError("The course's loop needs a HookedSAETransformer.")
+    name = f"{sae_hook_name(sae)}.hook_sae_acts_post"
+    kept: dict[int, list[tuple[torch.Tensor, torch.Tensor]]] = {it: [] for it in cfg.latents}
+    width = torch.arange(-cfg.buffer, cfg.buffer + 1)
+    tokens = torch.from_numpy(token_set.tokens.astype(np.int64))
+    for rows in tokens.split(_BATCH_ROWS):
+        _, cache = model.run_with_cache_with_saes(
+            rows, saes=[sae], stop_at_layer=3, names_filter=[name]
+        )
+        acts = cache[name][..., cfg.latents]
+        for i, latent in enumerate(cfg.latents):
+            inner = acts[:, cfg.buffer : -cfg.buffer, i]
+            best = inner.flatten().topk(cfg.n_top_ex).indices
+            row, column = best // inner.shape[1], best % inner.shape[1] + cfg.buffer
+            places = row[:, None], column[:, None] + width
+            kept[latent].append((rows[places], acts[..., i][places]))
+    found = {}
+    for latent, parts in kept.items():
+        windows, values = (torch.cat(some) for some in zip(*parts, strict=True))
+        order = values[:, cfg.buffer].topk(cfg.n_top_ex).indices
+        found[latent] = windows[order], values[order]
+    return found
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
+
+
+def _row(claim: str, plain: float, ours: float) -> None:
+    sys.stdout.write(f"| {claim} | {plain:.2f} s | {ours:.2f} s | {plain / ours:.1f}× |\n")
+    sys.stdout.flush()

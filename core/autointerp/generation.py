@@ -1,0 +1,145 @@
+"""Generation: write texts from the explanation, and let the local model tell whether it fires.
+
+The writer sees nothing but the explanation, so an explanation that is too broad is found out: texts
+that fit it leave the latent silent. Those texts can be shown to the explainer, which then revises
+its explanation.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from sae_lens import SAE
+
+from core.autointerp.chat_roles import ask_and_read
+from core.autointerp.example import Example
+from core.autointerp.gather import latent_activations
+from core.autointerp.numbers import detection_numbers, without_nan
+from core.autointerp.parsing import parse_explanation, parse_texts
+from core.autointerp.prompts import (
+    reminder_for_sentence,
+    reminder_for_texts,
+    revision_prompts,
+    writing_prompts,
+)
+from core.autointerp.roles import Explained, Material, Scored
+from core.llm import ChatRequest, ChatSession
+from core.models.hooks import Model, context_length
+
+Prober = Callable[[int, Sequence[str]], list[Example]]
+"""Runs the model: (latent, texts) to examples with real activations. Called in a thread."""
+
+_TOKENS_A_TEXT = 45
+_MOST_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class ModelProber:
+    """Runs texts through a model that nobody else uses meanwhile."""
+
+    model: Model
+    """Either model class."""
+    sae: SAE
+    """The latents' SAE."""
+    thresholds: Mapping[int, float]
+    """Above which a latent counts as active."""
+
+    def __call__(self, latent: int, texts: Sequence[str]) -> list[Example]:
+        """One example for each text, BOS left out, cut to the model's context."""
+        examples = []
+        for text in texts:
+            found = self.model.to_tokens(text, prepend_bos=True, truncate=False)
+            found = found[:, : context_length(self.model)]
+            ids = found.cpu().numpy().astype(np.int64)
+            [acts] = latent_activations(self.model, [(self.sae, [latent])], ids)
+            bos = getattr(self.model.tokenizer, "bos_token_id", None)
+            first = int(bool(len(ids[0])) and ids[0, 0] == (-1 if bos is None else bos))
+            threshold = self.thresholds[latent]
+            examples.append(
+                Example(
+                    ids[0, first:].tolist(),
+                    acts[0, first:, 0].tolist(),
+                    threshold,
+                    self.model,
+                    source="written",
+                )
+            )
+        return examples
+
+
+class Generation:
+    """Balanced accuracy of an explanation as a recipe for texts."""
+
+    name = "generation"
+
+    def __init__(self, session: ChatSession, prober: Prober, *, n_texts: int = 5) -> None:
+        """`n_texts` that should fire and as many that should not. Raises ValueError below 1."""
+        if n_texts < 1:
+            raise ValueError(f"n_texts is {n_texts}; write at least one.")
+        self._session, self._prober, self._n = session, prober, n_texts
+
+    def request(self, explanation: str) -> ChatRequest:
+        """The first question."""
+        return ChatRequest(writing_prompts(explanation, self._n), 2 * _TOKENS_A_TEXT * self._n)
+
+    async def score(self, explained: Explained, material: Material) -> Scored:
+        """Balanced accuracy; 0.5 is chance."""
+        request = self.request(explained.text)
+        (yes, no), messages, raw = await ask_and_read(
+            self._session,
+            request.messages,
+            request.max_tokens,
+            parse_texts,
+            lambda asked, answer: reminder_for_texts(asked, answer, self._n),
+        )
+        yes, no = yes[: self._n], no[: self._n]
+        loop, latent = asyncio.get_running_loop(), material.evidence.latent
+        # The model is used by others as well: waiting for it must not hold up the questions.
+        examples = await loop.run_in_executor(None, self._prober, latent, [*yes, *no])
+        fires = [example.is_active for example in examples]
+        should = [True] * len(yes) + [False] * len(no)
+        numbers = without_nan(asdict(detection_numbers(fires, should)))
+        # What is predicted here is the latent, from the texts: told right among those that should
+        # fire and among those that should not.
+        right = np.equal(fires, should)
+        score = (right[: len(yes)].mean() + right[len(yes) :].mean()) / 2
+        rows = [
+            {
+                "text": example.to_str(mark_toks=True),
+                "source": "should fire" if wanted else "should not fire",
+                "truth": fired,
+                "predicted": wanted,
+            }
+            for example, wanted, fired in zip(examples, should, fires, strict=True)
+        ]
+        numbers |= {
+            "fired_of_wanted": float(right[: len(yes)].mean()),
+            "silent_of_unwanted": float(right[len(yes) :].mean()),
+        }
+        return Scored(float(score), 0.5, numbers, rows, messages, raw)
+
+
+class Reviser:
+    """Asks the explainer for a better explanation, given texts on which the first one was wrong."""
+
+    def __init__(self, session: ChatSession, *, max_tokens: int) -> None:
+        self._session, self._max_tokens = session, max_tokens
+
+    async def revise(self, explained: Explained, generated: Scored) -> Explained | None:
+        """A revised explanation; None where no text was told wrong. Raises as explainers do."""
+        wrong = [row for row in generated.rows if row["truth"] != row["predicted"]]
+        silent = [_text(row) for row in wrong if row["predicted"]][:_MOST_SHOWN]
+        responding = [_text(row) for row in wrong if not row["predicted"]][:_MOST_SHOWN]
+        if not wrong:
+            return None
+        messages = revision_prompts(explained.messages, explained.text, silent, responding)
+        text, messages, raw = await ask_and_read(
+            self._session, messages, self._max_tokens, parse_explanation, reminder_for_sentence
+        )
+        return Explained(text, messages, raw)
+
+
+def _text(row: Mapping[str, Any]) -> str:
+    return str(row["text"])

@@ -1,0 +1,132 @@
+"""Simulation: predict the activation at every token, and correlate.
+
+After Bills et al. 2023, "Language models can explain neurons in language models": a model that
+knows only the explanation gives each token a number from 0 to 10. The prediction is the expected
+value under the probabilities that the service reports for that number, so the endpoint must report
+log-probabilities. The score is the correlation with the true activations over all tokens of the
+scoring examples: 0 is chance, 1 is perfect.
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from core.autointerp.example import Example
+from core.autointerp.parsing import UnreadableAnswer
+from core.autointerp.prompts import simulation_prompts
+from core.autointerp.roles import Explained, FailedAnswer, Material, Scored
+from core.llm import ChatAnswer, ChatRequest, ChatSession
+
+_HIGHEST = 10
+_ALTERNATIVES = 20
+_LINE = re.compile(r"^[ \t]*([0-9]+)[ \t:.)]+([0-9]+)[ \t]*$", re.MULTILINE)
+_TOKENS_A_LINE = 6
+
+
+class Simulation:
+    """Correlation of simulated with true activations."""
+
+    name = "simulation"
+
+    def __init__(self, session: ChatSession, *, n_examples: int = 6) -> None:
+        """`n_examples` of the scoring examples are simulated, half of them active: a question each.
+
+        Raises ValueError for less than one.
+        """
+        if n_examples < 1:
+            raise ValueError(f"n_examples is {n_examples}; simulate at least one.")
+        self._session, self._n = session, n_examples
+
+    def request(self, explanation: str, example: Example) -> ChatRequest:
+        """One question: an answer of a line for each token, with log-probabilities."""
+        return ChatRequest(
+            simulation_prompts(explanation, example.str_toks),
+            _TOKENS_A_LINE * len(example.toks) + 10,
+            temperature=0.0,
+            top_logprobs=_ALTERNATIVES,
+        )
+
+    def chosen(self, scoring: Sequence[Example]) -> list[Example]:
+        """Active and other examples in turn."""
+        active = [example for example in scoring if example.is_active]
+        others = [example for example in scoring if not example.is_active]
+        half = self._n - self._n // 2
+        return [*active[:half], *others[: self._n - len(active[:half])]]
+
+    async def score(self, explained: Explained, material: Material) -> Scored:
+        """The correlation; None where the truth or the prediction never varies."""
+        examples = self.chosen(material.scoring)
+        if not examples:
+            raise FailedAnswer("There is nothing to simulate.", messages=[], raw=[])
+        predicted: list[float] = []
+        true: list[float] = []
+        raw: list[str] = []
+        messages = self.request(explained.text, examples[0]).messages
+        rows = []
+        for example in examples:
+            request = self.request(explained.text, example)
+            answer = await self._session.ask(request)
+            raw.append(answer.text or answer.refusal)
+            try:
+                simulated = simulated_activations(answer, len(example.toks))
+            except UnreadableAnswer as error:
+                raise FailedAnswer(str(error), messages=request.messages, raw=raw) from None
+            predicted += simulated
+            true += example.acts
+            rows.append(
+                {
+                    "text": example.to_str(mark_toks=True),
+                    "source": example.source,
+                    "truth": max(example.acts),
+                    "predicted": max(simulated),
+                }
+            )
+        score = correlation(predicted, true)
+        numbers = {"correlation": score, "tokens": float(len(true))}
+        return Scored(score, 0.0, numbers, rows, messages, tuple(raw))
+
+
+def simulated_activations(answer: ChatAnswer, n: int) -> list[float]:
+    """The expected number from 0 to 10 for each of `n` tokens.
+
+    Raises:
+        UnreadableAnswer: a refusal, no log-probabilities, or not a line for each token.
+    """
+    if answer.refusal:
+        raise UnreadableAnswer(f"The model declined: {answer.refusal!r}.")
+    if not answer.logprobs or len(answer.tokens) != len(answer.logprobs):
+        raise UnreadableAnswer(
+            "The service reports no log-probabilities, which simulation needs; use another model."
+        )
+    text = "".join(answer.tokens)
+    starts = np.cumsum([0, *(len(token) for token in answer.tokens)])
+    values: dict[int, float] = {}
+    for match in _LINE.finditer(text):
+        token = int(np.searchsorted(starts, match.start(2), side="right")) - 1
+        values[int(match.group(1))] = _expected(answer.logprobs[token], int(match.group(2)))
+    if values.keys() != set(range(1, n + 1)):
+        raise UnreadableAnswer(
+            f"The answer has {len(values)} lines of a number and a value for {n} tokens."
+        )
+    return [values[number] for number in range(1, n + 1)]
+
+
+def correlation(a: Sequence[float], b: Sequence[float]) -> float | None:
+    """Pearson's; None where one of the two does not vary."""
+    x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if x.std() == 0 or y.std() == 0:
+        return None
+    return float(np.corrcoef(x, y)[0, 1])
+
+
+def _expected(alternatives: Mapping[str, float], said: int) -> float:
+    """Mean of the whole numbers from 0 to 10 among the alternatives, weighted by probability."""
+    total = weight = 0.0
+    for text, log_probability in alternatives.items():
+        core = text.strip()
+        if core.isascii() and core.isdigit() and int(core) <= _HIGHEST:
+            p = math.exp(log_probability)
+            total, weight = total + p * int(core), weight + p
+    return total / weight if weight > 0 else float(min(said, _HIGHEST))

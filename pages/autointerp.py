@@ -1,0 +1,82 @@
+"""Autointerp: explanations of latents in words, with scores that say how far to trust them."""
+
+import streamlit as st
+
+from core import resources
+from core.view.autointerp.view import AutointerpView
+from core.view.markup import escape_markdown
+from core.view.selection import Selection
+from pages.parts import errors, frame, opening
+from pages.parts.autointerp import controls, detail, files, results, service, state, work
+from pages.parts.view_state import View
+
+INTRO = (
+    "What does a latent respond to, in words, and how good are the words? An explainer sees some "
+    "of the latent's strongest examples and writes an explanation. A judge gets the explanation "
+    "alone and says in which other texts the latent should be active. The score is how often the "
+    "judge is right, and it stands beside what knowing nothing would score."
+)
+_PANELS = {"histogram": "Beside controls", "compare": "Compare runs", "files": "Use and download"}
+
+
+def draw(view: View) -> None:
+    """What this page has of its own."""
+    selection = opening.heading(view, "Autointerp", INTRO)
+    if selection is None:
+        return
+    page = state.begin()
+    for problem in state.problems():
+        st.warning(escape_markdown(problem), icon=":material/link_off:")
+    controls.draw(page, selection)
+    if not opening.loaded(view):
+        return
+    with errors.shown_plainly():
+        asks = "chat" in (page.explainer, page.judge)
+        chosen = service.draw(page) if asks else None
+        work.draw(work.request_of(view, page, chosen), chosen, selection)
+    if page.run:
+        with errors.shown_plainly():
+            _run(view, page, selection)
+
+
+def _run(view: View, page: AutointerpView, selection: Selection) -> None:
+    """The run of the link: its progress while it runs, and what is done of it."""
+    from core.view.autointerp.record import load_record
+
+    job = work.running_job(page.run)
+    if job is not None:
+        work.shown(job)
+    record = load_record(resources.store(), page.run)
+    if record is None:
+        if job is None or job.state.finished:
+            st.info(
+                "The run of this link is not kept on this server. Its settings are above: run it "
+                "again to see the same."
+            )
+        return
+    if record["model"] != selection.model or (record["release"], record["sae"]) != selection.sae:
+        st.info("The run of this link is of another SAE; run this one to see its latents.")
+        return
+    results.heading(record)
+    results.table(record, selection)
+    asks = "chat" in (record["settings"]["explainer"], record["settings"]["judge"])
+    chosen = service.current(record) if asks else None
+    detail.draw(record, selection, chosen)
+    panel = st.segmented_control(
+        "More about the run",
+        list(_PANELS),
+        format_func=_PANELS.__getitem__,
+        default="histogram",
+        key="ai_panel",
+        label_visibility="collapsed",
+    )
+    dark = st.context.theme.type == "dark"
+    if panel == "compare":
+        results.comparison(record)
+    elif panel == "files" and view.entry is not None:
+        files.draw(record, view.entry, dark=dark)
+    else:
+        results.distribution(record, dark=dark)
+
+
+frame.show(draw)

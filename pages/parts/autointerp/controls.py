@@ -1,0 +1,217 @@
+"""Which latents, who explains, who judges, and with which settings."""
+
+import streamlit as st
+
+from core.view.autointerp.view import (
+    DEFAULT,
+    EXPLAINERS,
+    JUDGES,
+    LIMITS,
+    SCORES,
+    SWITCHES,
+    AutointerpView,
+    read_latents,
+    write_latents,
+)
+from core.view.markup import escape_markdown
+from core.view.selection import Selection
+from pages.parts.autointerp import state
+
+_CHOICES = {"random": "Random latents that fire", "list": "A list", "this": "This latent"}
+_EXPLAINERS = {
+    "words": "Words of the examples (offline)",
+    "chat": "A chat model",
+    "scope": "The model itself (patch scoping)",
+}
+_JUDGES = {"words": "Matching words (offline)", "chat": "A chat model"}
+_SWITCHES = {
+    "quantiles": ("Weak examples as well", "Show examples of all strengths, not the strongest."),
+    "boosted": ("Boosted tokens", "Tell which next tokens the latent makes likelier."),
+    "strengths": ("Strengths", "Give each marked token its activation, from 1 to 10."),
+    "kinds": (
+        "Kinds of latents",
+        "Tell what latents of tokens, word parts and concepts look like.",
+    ),
+    "thoughts": ("Let it think first", "Ask for thoughts before the explanation; costs more."),
+    "same-token": ("Same token, silent", "Show texts with the same tokens but no activation."),
+    "neighbours": ("Neighbours' examples", "Show texts on which only similar latents fire."),
+}
+_SCORES = {
+    "fuzzing": ("Right tokens (fuzzing)", "Tell right marks in a text from wrong ones."),
+    "neighbours": ("Neighbours", "Tell the latent's examples from those of similar latents."),
+    "generation": ("New texts", "A chat model writes texts that should fire; the model is run."),
+    "revision": ("Revise", "Show the explainer the new texts that failed, and score again."),
+    "simulation": ("Simulation", "Predict every token's activation; needs log-probabilities."),
+}
+_NUMBERS = {
+    "n_top_ex_for_generation": ("Examples to explain with", "The latent's strongest ones."),
+    "n_top_ex_for_scoring": ("Strong examples to score with", "Others than those shown."),
+    "n_random_ex_for_scoring": ("Random examples to score with", "Labelled by real activations."),
+    "buffer": ("Tokens on either side", "Of the middle of each example."),
+    "total_tokens": ("Tokens of text", "How much text is searched for examples."),
+    "max_tokens_in_explanation": ("Tokens of an explanation", "At most; for chat models."),
+    "seed": ("Seed", "Of random examples, the split into two sets, and controls."),
+}
+
+
+def draw(view: AutointerpView, selection: Selection) -> None:
+    """The controls above the run."""
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        _menu("choose", "Latents", _CHOICES, view.choose, width=240)
+        _latents(view, selection)
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        _menu(
+            "explainer", "Explained by", {it: _EXPLAINERS[it] for it in EXPLAINERS}, view.explainer
+        )
+        _menu("judge", "Judged by", {it: _JUDGES[it] for it in JUDGES}, view.judge, width=240)
+        st.session_state["ai_controls"] = view.controls
+        st.toggle(
+            "Controls",
+            key="ai_controls",
+            on_change=lambda: state.change(controls=st.session_state["ai_controls"]),
+            help="Do the same to neurons, random directions and an SAE with random weights. A "
+            "score says something only beside theirs.",
+        )
+        with st.popover("Settings", icon=":material/tune:"):
+            _settings(view)
+    _switches(view)
+
+
+def _menu(name: str, label: str, options: dict[str, str], value: str, width: int = 300) -> None:
+    key = f"ai_{name}"
+    st.session_state[key] = value
+    st.selectbox(
+        label,
+        list(options),
+        format_func=options.__getitem__,
+        key=key,
+        on_change=lambda: state.change(**{name: st.session_state[key]}),
+        width=width,
+    )
+
+
+def _latents(view: AutointerpView, selection: Selection) -> None:
+    if view.choose == "random":
+        for name, label in (("n_random", "How many"), ("draw", "Draw number")):
+            low, high = LIMITS[name]
+            st.session_state[f"ai_{name}"] = getattr(view, name)
+            st.number_input(
+                label,
+                low,
+                high,
+                key=f"ai_{name}",
+                on_change=_number_changed,
+                args=(name,),
+                width=130,
+            )
+    elif view.choose == "list":
+        st.session_state["ai_latents"] = write_latents(view.latents).replace(",", ", ")
+        st.text_input(
+            "Latents",
+            key="ai_latents",
+            placeholder="3, 7, 10-14",
+            on_change=_list_changed,
+            width=420,
+            help="Numbers and ranges, with commas between them.",
+        )
+        problem = st.session_state.pop("ai_list_problem", None)
+        if problem:
+            st.warning(escape_markdown(problem))
+    else:
+        st.caption(f"Latent {selection.latent}, as chosen on the left.")
+
+
+def _number_changed(name: str) -> None:
+    state.change(**{name: int(st.session_state[f"ai_{name}"])})
+
+
+def _list_changed() -> None:
+    try:
+        state.change(latents=read_latents(st.session_state["ai_latents"]))
+    except ValueError as error:
+        st.session_state["ai_list_problem"] = f"The list cannot be used: {error}"
+
+
+def _switches(view: AutointerpView) -> None:
+    """What can be switched on, as far as it makes a difference with these two."""
+    asks = "chat" in (view.explainer, view.judge)
+    switches = SWITCHES if view.explainer == "chat" else ("quantiles",)
+    scores = [name for name in SCORES if asks or name in ("fuzzing", "neighbours")]
+    if view.explainer != "chat":
+        scores = [name for name in scores if name != "revision"]
+    # Seven pills fill a row of their own.
+    with st.container(horizontal=view.explainer != "chat", gap="medium"):
+        if view.explainer != "scope":
+            _pills("switches", "Also show the explainer", switches, _SWITCHES, view.switches)
+        _pills("scores", "Also score by", scores, _SCORES, view.scores)
+
+
+def _pills(
+    name: str, label: str, offered: object, titles: dict[str, tuple[str, str]], on: tuple[str, ...]
+) -> None:
+    key = f"ai_{name}"
+    options = list(offered)  # type: ignore[call-overload]
+    st.session_state[key] = [it for it in on if it in options]
+    notes = "  \n".join(f"**{titles[it][0]}**: {titles[it][1]}" for it in options)
+    st.pills(
+        label,
+        options,
+        format_func=lambda it: titles[it][0],
+        selection_mode="multi",
+        key=key,
+        on_change=_pills_changed,
+        args=(name, tuple(options), on),
+        help=notes,
+    )
+
+
+def _pills_changed(name: str, offered: tuple[str, ...], before: tuple[str, ...]) -> None:
+    chosen = {*st.session_state[f"ai_{name}"]} | ({*before} - {*offered})
+    if name == "scores" and "revision" in chosen:
+        chosen.add("generation")
+    order = SWITCHES if name == "switches" else SCORES
+    state.change(**{name: tuple(it for it in order if it in chosen)})
+
+
+def _settings(view: AutointerpView) -> None:
+    for name in (*_NUMBERS, "act_threshold_frac", "no_overlap", *_FLAGS):
+        st.session_state[f"ai_{name}"] = getattr(view, name)
+    with st.form("ai_settings", border=False):
+        left, right = st.columns(2)
+        for number, (name, (label, note)) in enumerate(_NUMBERS.items()):
+            low, high = LIMITS[name]
+            step = 10_000 if name == "total_tokens" else 1
+            column = right if number % 2 else left
+            column.number_input(label, low, high, step=step, key=f"ai_{name}", help=note)
+        right.number_input(
+            "Active above",
+            0.0,
+            0.99,
+            step=0.01,
+            key="ai_act_threshold_frac",
+            help="Share of the latent's strongest activation above which a token counts as active.",
+        )
+        st.toggle(
+            "Strongest examples must lie apart",
+            key="ai_no_overlap",
+            help="By more than the tokens on either side, in one text.",
+        )
+        st.toggle(
+            "Quote three explanations in the prompt",
+            key="ai_use_examples_in_explanation_prompt",
+            help="For chat models.",
+        )
+        st.form_submit_button("Apply", type="primary", on_click=_settings_applied)
+    st.button("Back to the defaults", on_click=_defaults, key="ai_defaults")
+
+
+_FLAGS = ("use_examples_in_explanation_prompt",)
+_APPLIED = (*_NUMBERS, "act_threshold_frac", "no_overlap", *_FLAGS)
+
+
+def _settings_applied() -> None:
+    state.change(**{name: st.session_state[f"ai_{name}"] for name in _APPLIED})
+
+
+def _defaults() -> None:
+    state.change(**{name: getattr(DEFAULT, name) for name in _APPLIED})

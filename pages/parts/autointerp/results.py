@@ -1,0 +1,230 @@
+"""What a run found: the table, the distribution beside its controls, and a comparison."""
+
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from core import resources
+from core.view.markup import escape_markdown
+from core.view.selection import Selection
+from pages.parts import view_state
+from pages.parts.autointerp import state
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from core.view.autointerp.record import Record
+
+_TABLE = "ai_table"
+_USUAL = {"status": "scored", "error": ""}
+_PERCENT = {
+    "accuracy": ("Accuracy", "Share of the scoring examples that were told right."),
+    "all_none": (
+        "“None” scores",
+        "The accuracy of answering “None” every time, without reading anything.",
+    ),
+    "balanced_accuracy": (
+        "Balanced accuracy",
+        "Mean of the shares told right among active and among inactive examples; knowing nothing "
+        "scores 0.5.",
+    ),
+    "f1": ("F1", "Harmonic mean of precision and recall."),
+    "precision": ("Precision", "Share of the examples predicted active that are."),
+    "recall": ("Recall", "Share of the active examples that were predicted."),
+}
+
+
+def heading(record: "Record") -> None:
+    """What was run, how it ended, and the figures of the whole."""
+    from core.view.autointerp.tables import distribution_table
+
+    st.subheader(escape_markdown(record["title"]), divider="gray")
+    done = len(record["results"])
+    statuses = [it["status"] for it in record["results"].values()]
+    failed, stopped = statuses.count("failed"), statuses.count("stopped")
+    table = distribution_table(record)
+    with st.container(horizontal=True, gap="large"):
+        st.metric("Latents done", f"{done} of {len(record['latents'])}", width="content")
+        st.metric("Failed", failed, width="content", help="Why is said in the table.")
+        if stopped:
+            st.metric("Stopped by the budget", stopped, width="content")
+        for row in table.to_dict("records")[:1]:
+            _figure("Mean accuracy", row["accuracy"], "Share of the examples told right.")
+            _figure("“None” would score", row["all_none"], "The same without reading anything.")
+            _figure(
+                "Mean balanced accuracy",
+                row["balanced_accuracy"],
+                f"95% interval {row['low']:.2f} to {row['high']:.2f}; knowing nothing scores 0.5.",
+            )
+        spent = record["spending"]
+        if spent:
+            cost = "price unknown" if spent["dollars"] is None else f"${spent['dollars']:.4f}"
+            st.metric("Questions paid", f"{spent['calls']:,}", cost, "off", width="content")
+    st.caption(escape_markdown(_origin(record)))
+    for note in record["notes"]:
+        st.caption(escape_markdown(note))
+
+
+def table(record: "Record", selection: Selection) -> None:
+    """A row for each latent; a click opens it."""
+    from core.view.autointerp.tables import results_table
+
+    found = results_table(record)
+    if found.empty:
+        st.caption("No latent is done yet.")
+        return
+    shown = found.copy()
+    shown["interval"] = [
+        "" if low != low else f"{low:.2f} to {high:.2f}"
+        for low, high in zip(shown["f1_low"], shown["f1_high"], strict=True)
+    ]
+    first = ["latent", "explanation", "balanced_accuracy", "accuracy", "all_none", "f1"]
+    first += ["interval", "predicted", "active"]
+    last = ("precision", "recall", "status", "error")
+    names = first + [it for it in found if it not in (*first, *last, "f1_low", "f1_high")]
+    names += ["precision", "recall"]
+    names += [name for name in last[2:] if (shown[name] != _USUAL[name]).any()]
+    st.dataframe(
+        shown[names],
+        hide_index=True,
+        height=min(460, 38 + 35 * len(shown)),
+        key=_TABLE,
+        on_select=lambda: _opened(found, selection),
+        selection_mode="single-row",
+        column_config=_columns(found),
+    )
+    st.caption("A click on the left of a row opens the latent below; a click on a title sorts.")
+
+
+def distribution(record: "Record", *, dark: bool) -> None:
+    """Histograms of the latents and of the controls, and the means."""
+    from core.view.autointerp.figure import score_figure
+    from core.view.autointerp.tables import distribution_table, distributions
+
+    figure = score_figure(distributions(record), dark=dark)
+    st.plotly_chart(figure, key="ai_histogram", theme=None, config={"displaylogo": False})
+    if not record["controls"]:
+        st.caption("Switch the controls on to see what the same run gives for other things.")
+    st.dataframe(
+        distribution_table(record),
+        hide_index=True,
+        column_config={
+            "units": "What was explained",
+            "number": "How many",
+            "scored": "Scored",
+            **{name: _number(name) for name in ("accuracy", "all_none", "balanced_accuracy")},
+            "low": st.column_config.NumberColumn("95% from", format="%.2f"),
+            "high": st.column_config.NumberColumn("to", format="%.2f"),
+        },
+    )
+    st.caption(
+        "Units that never fired on the text, or whose examples have nothing in common, cannot be "
+        "scored and are left out of the means; their number tells as well."
+    )
+
+
+def comparison(record: "Record") -> None:
+    """This run beside another one of the same SAE."""
+    from core.view.autointerp.record import listed_runs, load_record
+    from core.view.autointerp.tables import comparison_table, paired_difference
+
+    store = resources.store()
+    known = [it for it in listed_runs(store, record["fingerprint"]) if it["id"] != record["id"]]
+    if not known:
+        st.caption(
+            "There is no other run on this SAE yet. Run the same latents with another explainer, "
+            "judge or model, and compare them here."
+        )
+        return
+    titles = {it["id"]: f"{it['title']} ({it['id'][:6]})" for it in known}
+    current = state.current().other
+    if current and current not in titles:
+        titles[current] = f"Run {current[:6]}"
+    st.session_state["ai_other"] = current or None
+    st.selectbox(
+        "Compare with",
+        list(titles),
+        format_func=titles.__getitem__,
+        key="ai_other",
+        placeholder="Choose another run of this SAE",
+        on_change=lambda: state.change(other=st.session_state["ai_other"] or ""),
+    )
+    other = load_record(store, current) if current else None
+    if other is None:
+        if current:
+            st.caption("That run is not kept here any more.")
+        return
+    both = comparison_table(record, other)
+    mean, low, high, n = paired_difference(both)
+    if n == 0:
+        st.info("The two runs have scored no latent in common.")
+    else:
+        st.markdown(
+            f"On the {n} latents that both scored, this run's balanced accuracy is "
+            f"**{abs(mean):.3f} {'higher' if mean >= 0 else 'lower'}** on average (95% interval "
+            f"{low:+.3f} to {high:+.3f})."
+        )
+    st.dataframe(
+        both,
+        hide_index=True,
+        column_config={
+            "latent": "Latent",
+            "explanation": st.column_config.TextColumn("This run", width="medium"),
+            "other_explanation": st.column_config.TextColumn("The other", width="medium"),
+            "balanced_accuracy": st.column_config.NumberColumn("This score", format="%.2f"),
+            "other_balanced_accuracy": st.column_config.NumberColumn("Its score", format="%.2f"),
+            "difference": st.column_config.NumberColumn("Difference", format="%+.2f"),
+        },
+    )
+
+
+def _origin(record: "Record") -> str:
+    controls = ", ".join(record["controls"])
+    parts = [
+        f"Examples from {record['tokens']:,} tokens of text: {record['corpus']}.",
+        f"{record['n_silent']} drawn latents never fired on it and were passed over."
+        if record["n_silent"]
+        else "",
+        f"Controls: {controls}." if controls else "",
+        f"Asked: {record['service']}, model {record['chat_model']}." if record["service"] else "",
+    ]
+    return " ".join(part for part in parts if part)
+
+
+def _figure(label: str, value: float, note: str) -> None:
+    st.metric(label, "–" if value != value else f"{value:.2f}", width="content", help=note)
+
+
+def _number(name: str) -> Any:
+    label, note = _PERCENT[name]
+    return st.column_config.NumberColumn(label, format="%.2f", help=note)
+
+
+def _columns(found: "pd.DataFrame") -> dict[str, Any]:
+    columns: dict[str, Any] = {
+        "latent": st.column_config.NumberColumn("Latent", format="%d", pinned=True),
+        "explanation": st.column_config.TextColumn("Explanation: activates on …", width=290),
+        "status": "Status",
+        "interval": st.column_config.TextColumn(
+            "F1, 95%", help="What drawing the scoring examples again would give in 95% of cases."
+        ),
+        "predicted": st.column_config.TextColumn(
+            "Predicted", help="Numbers of the examples that were predicted to be active."
+        ),
+        "active": st.column_config.TextColumn(
+            "Truly active", help="Numbers of the examples in which the latent is active."
+        ),
+        "error": "What went wrong",
+    }
+    columns |= {name: _number(name) for name in _PERCENT}
+    for name in found:
+        if name not in columns and name not in ("f1_low", "f1_high"):
+            columns[name] = st.column_config.NumberColumn(str(name).capitalize(), format="%.2f")
+    return columns
+
+
+def _opened(found: "pd.DataFrame", selection: Selection) -> None:
+    event: Any = st.session_state[_TABLE].selection
+    if event.rows:
+        latent = int(found["latent"].iloc[event.rows[0]])
+        view_state.choose(Selection(selection.model, *selection.sae, latent=latent))

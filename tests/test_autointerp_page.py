@@ -1,0 +1,255 @@
+"""The autointerp page on a tiny bundle, without a browser, offline and with a loopback service."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from core import resources
+from core.settings import Settings
+from core.view.autointerp.record import load_record
+from core.view.autointerp.tables import jsonl_bytes, neuronpedia_bytes, results_table
+from tests.demo_bundle import write_demo
+from tests.loopback_openai import GOOD_KEY, LoopbackOpenAI, loopback_openai
+
+ROOT = Path(__file__).resolve().parent.parent
+HERE = {"release": "docs-small-res", "sae": "blocks.1.hook_resid_pre", "latent": "7"}
+SMALL = {"tokens": "3000", "n": "4", "buffer": "4"}
+Open = Callable[..., AppTest]
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    folder = tmp_path_factory.mktemp("autointerp-page")
+    return Settings(
+        cache_dir=folder / "cache",
+        demo_dir=write_demo(folder / "demo"),
+        device="cpu",
+        user_sae_dirs=(),
+    )
+
+
+@pytest.fixture(scope="module")
+def open_page(settings: Settings) -> Iterator[Open]:
+    """Opens links to the page in sessions of one server."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(resources, "settings", lambda: settings)
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        patch.delenv(name, raising=False)
+    st.cache_resource.clear()
+    resources.warm_up().start()
+    resources.warm_up().libraries.result(timeout=300)
+
+    def open_link(**parameters: str) -> AppTest:
+        app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120)
+        for name, value in parameters.items():
+            app.query_params[name] = value
+        app.switch_page("pages/autointerp.py")
+        return settle(app)
+
+    yield open_link
+    st.cache_resource.clear()
+    patch.undo()
+
+
+@pytest.fixture
+def service() -> Iterator[LoopbackOpenAI]:
+    with loopback_openai() as running:
+        running.reply = lambda body: (
+            "1, 2"
+            if "numbered texts" in body["messages"][0]["content"]
+            else "It activates on rivers."
+        )
+        yield running
+
+
+def settle(app: AppTest) -> AppTest:
+    """Run until no job is running any more."""
+    deadline = time.monotonic() + 240
+    app.run()
+    while any(not view.state.finished for view in _jobs()):
+        assert time.monotonic() < deadline, _jobs()
+        time.sleep(0.05)
+    app.run()
+    return app.run() if any(not view.state.finished for view in _jobs()) else app
+
+
+def _jobs() -> list[Any]:
+    return [*resources.jobs().jobs(), *resources.loads().jobs()]
+
+
+def texts(app: AppTest) -> str:
+    kinds = (app.markdown, app.caption, app.error, app.warning, app.info, app.subheader)
+    return "\n".join(str(element.value) for kind in kinds for element in kind)
+
+
+def run_id(app: AppTest) -> str:
+    value = app.query_params["run"]
+    return value[0] if isinstance(value, list) else value
+
+
+def click(app: AppTest, key: str) -> AppTest:
+    app.button(key=key).click()
+    return settle(settle(app))
+
+
+def record(app: AppTest) -> dict[str, Any]:
+    found = load_record(resources.store(), run_id(app))
+    assert found is not None
+    return found
+
+
+@pytest.fixture(scope="module")
+def offline(open_page: Open) -> AppTest:
+    """A finished offline run with controls."""
+    app = open_page(**HERE, **SMALL, scores="fuzzing,neighbours")
+    assert not app.exception
+    assert not app.error, texts(app)
+    return click(app, "ai_run")
+
+
+def test_an_offline_run_with_controls(offline: AppTest, open_page: Open) -> None:
+    assert not offline.exception
+    assert not offline.error, texts(offline)
+    found = record(offline)
+    assert found["status"] == "done"
+    assert len(found["results"]) == 4
+    assert found["service"] == ""
+    assert set(found["controls"]) == {"neurons", "random directions", "random weights"}
+    table = next(it.value for it in offline.dataframe if "all_none" in it.value)
+    assert table["latent"].tolist() == found["latents"]
+    assert {"accuracy", "balanced_accuracy", "f1", "interval", "fuzzing"} <= set(table)
+    assert len(offline.get("plotly_chart")) == 1
+    assert "knowing nothing" in texts(offline)
+    # The link alone shows the same in another session, without computing.
+    again = open_page(**HERE, run=run_id(offline))
+    other = next(it.value for it in again.dataframe if "all_none" in it.value)
+    assert other.equals(table)
+
+
+def test_every_part_and_panel_draws(offline: AppTest) -> None:
+    for part in ("shown", "scores", "prompts", "edit", "scoring"):
+        offline.segmented_control(key="ai_part").set_value(part)
+        settle(offline)
+        assert not offline.exception
+        assert not offline.error, (part, texts(offline))
+    for panel in ("compare", "files", "histogram"):
+        offline.segmented_control(key="ai_panel").set_value(panel)
+        settle(offline)
+        assert not offline.exception
+        assert not offline.error, (panel, texts(offline))
+
+
+def test_an_edited_explanation_is_a_run_of_its_own(open_page: Open, offline: AppTest) -> None:
+    parent = record(offline)
+    latent = parent["latents"][0]
+    app = open_page(**{**HERE, "latent": str(latent)}, **SMALL, run=parent["id"])
+    app.segmented_control(key="ai_part").set_value("edit")
+    settle(app)
+    app.text_area(key=f"ai_edit_{parent['id']}_{latent}").set_value('the word "numpy"')
+    click(app, "ai_rescore")
+    assert not app.error, texts(app)
+    mine = record(app)
+    assert mine["id"] != parent["id"]
+    assert mine["results"][str(latent)]["explanation"] == 'the word "numpy"'
+    others = [str(it) for it in parent["latents"][1:]]
+    assert all(mine["results"][it] == parent["results"][it] for it in others)
+    assert load_record(resources.store(), parent["id"]) == parent
+    app.segmented_control(key="ai_panel").set_value("compare")
+    settle(app)
+    app.selectbox(key="ai_other").set_value(parent["id"])
+    settle(app)
+    assert "on average" in texts(app)
+
+
+def test_explanations_become_descriptions_and_files(offline: AppTest) -> None:
+    from core.descriptions.saved import forget_user_descriptions, load_user_descriptions
+
+    found = record(offline)
+    offline.segmented_control(key="ai_panel").set_value("files")
+    settle(offline)
+    click(offline, "ai_use")
+    saved = load_user_descriptions(resources.store(), found["fingerprint"], found["d_sae"])
+    assert saved is not None
+    for latent in found["latents"]:
+        assert saved.texts[latent] == (found["results"][str(latent)]["explanation"] or "")
+    forget_user_descriptions(resources.store(), found["fingerprint"])
+    lines = jsonl_bytes(found).decode().splitlines()
+    assert [json.loads(line)["latent"] for line in lines] == found["latents"]
+    rows = [json.loads(line) for line in neuronpedia_bytes(found, "docs/1-res").splitlines()]
+    assert {(row["modelId"], row["layer"]) for row in rows} == {("docs", "1-res")}
+    assert [int(row["index"]) for row in rows] == [
+        row["latent"] for row in results_table(found).to_dict("records") if row["explanation"]
+    ]
+
+
+def test_lists_of_latents_come_by_link_and_bad_links_cost_a_sentence(open_page: Open) -> None:
+    app = open_page(**HERE, latents="3,7,10-12")
+    assert app.selectbox(key="ai_choose").value == "list"
+    assert app.text_input(key="ai_latents").value == "3, 7, 10-12"
+    bad = open_page(**HERE, latents="3-", run="../../etc", explainer="magic", tokens="-5")
+    assert not bad.exception
+    assert len(bad.warning) == 4
+    gone = open_page(**HERE, run="0123456789abcdef")
+    assert "not kept" in texts(gone)
+    much = open_page(**HERE, **SMALL, latents="63-70")
+    click(much, "ai_run")
+    assert "There is no latent 70" in texts(much)
+
+
+def test_a_chat_run_asks_after_the_estimate_and_hides_the_key(
+    open_page: Open, service: LoopbackOpenAI, settings: Settings, caplog: Any
+) -> None:
+    app = open_page(
+        **HERE,
+        latents="3,7",
+        explainer="chat",
+        judge="chat",
+        tokens="3000",
+        buffer="4",
+        controls="0",
+    )
+    assert "Set up the chat service" in texts(app)
+    app.text_input(key="ai_service_url").set_value(service.url)
+    app.text_input(key="ai_service_key").set_value(GOOD_KEY)
+    app.number_input(key="ai_service_prompt_price").set_value(1.0)
+    settle(app)
+    click(app, "ai_prepare")
+    assert not app.error, texts(app)
+    assert service.questions() == []
+    labels = {metric.label: metric.value for metric in app.metric}
+    assert labels["Questions"] == "4"
+    assert labels["Cost, at most"].startswith("$0.0")
+    click(app, "ai_run")
+    assert not app.error, texts(app)
+    assert len(service.questions()) == 4
+    found = record(app)
+    assert [found["results"][it]["explanation"] for it in ("3", "7")] == ["rivers"] * 2
+    assert found["spending"]["calls"] == 4
+    assert found["service"] == service.url
+    secret = GOOD_KEY.encode()
+    for file in settings.cache_dir.rglob("*"):
+        assert not file.is_file() or secret not in file.read_bytes(), file
+    assert GOOD_KEY not in str(dict(app.query_params)) + texts(app) + caplog.text
+    assert GOOD_KEY not in json.dumps(found)
+
+
+def test_the_servers_key_never_goes_to_a_typed_address(
+    open_page: Open, service: LoopbackOpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-the-server")
+    app = open_page(
+        **HERE, latents="5", explainer="chat", judge="chat", tokens="3000", buffer="4", controls="0"
+    )
+    app.text_input(key="ai_service_url").set_value(service.url)
+    settle(app)
+    click(app, "ai_prepare")
+    click(app, "ai_run")
+    assert service.keys
+    assert set(service.keys) == {"none"}
+    assert "refused the key" in record(app)["results"]["5"]["error"]
