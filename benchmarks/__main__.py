@@ -14,7 +14,10 @@ from sae_lens.saes.topk_sae import TopKTrainingSAE, TopKTrainingSAEConfig
 from transformers import GPT2LMHeadModel
 
 from benchmarks.activations import print_activations
+from benchmarks.autointerp import print_autointerp
 from benchmarks.gradients import print_gradients
+from benchmarks.latents import print_latents
+from benchmarks.patch_scoping import print_patch_scoping
 from benchmarks.splitting import print_splitting
 from benchmarks.table import Row, print_table
 from core.logit_lens import top_tokens
@@ -136,7 +139,10 @@ def main() -> None:
         "core": print_core,
         "splitting": print_splitting,
         "activations": print_activations,
+        "latents": print_latents,
         "gradients": print_gradients,
+        "autointerp": print_autointerp,
+        "patch_scoping": print_patch_scoping,
     }
     unknown = sorted(set(sys.argv[1:]) - set(tables))
     if unknown:

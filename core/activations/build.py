@@ -108,11 +108,11 @@ def build_states(
     total, done = int(token_set.mask[first:last].sum()), int(token_set.mask[first:begin].sum())
     written = time.monotonic()
     batch_rows = max(1, batch_tokens // token_set.context)
-    stretch = _stretch_rows(token_set, batch_tokens)
+    stretch = stretch_rows(token_set, batch_tokens)
     for start in range(begin, last, stretch):
         stop = min(start + stretch, last)
         order = start + np.argsort(-token_set.lengths[start:stop], kind="stable")
-        pending = _Pending(saes, states, token_set, latent_chunk)
+        pending = Pending(states, token_set, latent_chunk)
         for batch in range(0, len(order), batch_rows):
             if progress is not None:
                 progress.update(done, total, unit="tokens", message="Reading the corpus")
@@ -139,31 +139,33 @@ def shard_rows(
     """
     if n_shards < 1:
         raise ValueError(f"n_shards is {n_shards}; use 1 or more.")
-    step = _stretch_rows(token_set, batch_tokens)
+    step = stretch_rows(token_set, batch_tokens)
     starts = np.arange(0, token_set.n_rows, step)
     firsts = [int(part[0]) for part in np.array_split(starts, n_shards) if len(part)]
     return list(zip(firsts, [*firsts[1:], token_set.n_rows], strict=True))
 
 
-def _stretch_rows(token_set: TokenSet, batch_tokens: int) -> int:
+def stretch_rows(token_set: TokenSet, batch_tokens: int) -> int:
+    """Rows of a stretch: what is sorted by length together."""
     return max(1, batch_tokens // token_set.context) * _STRETCH_BATCHES
 
 
-class _Pending:
+class Pending:
     """Firings of whole rows that are not in the states yet."""
 
     def __init__(
         self,
-        saes: Sequence[SAE],
         states: Sequence[IndexState],
         token_set: TokenSet,
-        latent_chunk: int | None,
+        latent_chunk: int | None = None,
     ) -> None:
+        """One state for each SAE, in the order in which their pieces will be added."""
         self._states, self._token_set, self._latent_chunk = states, token_set, latent_chunk
-        self._parts: list[list[Piece]] = [[] for _ in saes]
+        self._parts: list[list[Piece]] = [[] for _ in states]
         self._rows: list[np.ndarray] = []
 
     def add(self, rows: np.ndarray, parts: Sequence[list[Piece]]) -> None:
+        """Firings of rows (ascending), as `run_rows` gives them."""
         self._rows.append(rows)
         for mine, new in zip(self._parts, parts, strict=True):
             mine.extend(new)
@@ -172,6 +174,7 @@ class _Pending:
             self.flush()
 
     def flush(self) -> None:
+        """Put them into the states."""
         if not self._rows:
             return
         rows = np.sort(np.concatenate(self._rows))
@@ -220,7 +223,7 @@ def _run(
     saes: Sequence[SAE],
     token_set: TokenSet,
     rows: np.ndarray,
-    pending: _Pending,
+    pending: Pending,
     progress: Progress | None,
 ) -> None:
     pending.add(rows, run_rows(model, saes, token_set, rows, progress=progress))

@@ -43,6 +43,8 @@ class TextActivations:
     """The latent's activation at each of them."""
     omitted: int
     """Tokens at the end of the text that the model has no room for."""
+    token_ids: tuple[int, ...] = ()
+    """Numbers of the tokens in the vocabulary."""
 
 
 def read_card(engine: Engine, selection: Selection) -> SaeCard:
@@ -89,6 +91,7 @@ def text_activations(engine: Engine, selection: Selection, text: str) -> TextAct
             tokens=tuple(_text_of(model, token_id) for token_id in ids),
             activations=tuple(acts.tolist()),
             omitted=max(0, tokens.shape[1] - room),
+            token_ids=tuple(ids),
         )
 
 

@@ -10,6 +10,7 @@ from core.view.selection import Selection
 from pages.parts.polling import reserve_room
 
 if TYPE_CHECKING:
+    from core.view.latent.dashboard import LogitEffects
     from core.view.latent_view import LatentTokens, TokenEffect
 
 TABLE_HEIGHT = 388
@@ -20,7 +21,11 @@ def draw(selection: Selection) -> None:
     """Both tables; the selection must be loaded."""
     from core.view.latent_view import latent_tokens  # brings torch, so not before it is there
 
-    found = latent_tokens(resources.engine(), selection)
+    tables(latent_tokens(resources.engine(), selection), selection)
+
+
+def tables(found: "LatentTokens | LogitEffects", selection: Selection) -> None:
+    """Tokens made more and less likely, next to each other, and as a file."""
     boosted, suppressed = st.columns(2)
     with boosted:
         _table(found.boosted, "Makes more likely", "pushed up by", sign="+")
@@ -69,7 +74,7 @@ def _table(effects: "tuple[TokenEffect, ...]", title: str, column: str, *, sign:
     )
 
 
-def _csv(found: "LatentTokens") -> str:
+def _csv(found: "LatentTokens | LogitEffects") -> str:
     import pandas as pd
 
     rows = [(it.token, it.token_id, it.effect) for it in found.boosted + found.suppressed]
