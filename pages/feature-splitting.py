@@ -126,7 +126,7 @@ def _explore(
         elif panel == "hits":
             search.listed(data, texts, hits, view.search)
         elif panel == "clusters":
-            groups.clusters(data, table, texts)
+            groups.clusters(data, table, texts, row)
         elif panel == "new":
             groups.new_latents(data, evidence, texts)
         elif panel == "descriptions":

@@ -8,7 +8,7 @@ import streamlit as st
 
 from core.view.markup import visible_token
 from pages.parts import work
-from pages.parts.splitting import search, state
+from pages.parts.splitting import explain, search, state
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,6 +44,7 @@ def selection(data: "MapData", rows: Sequence[int], texts: Sequence[str]) -> Non
         st.download_button(
             "Parquet", lambda: parquet_bytes(found.rows), "selection.parquet", on_click="ignore"
         )
+    explain.links(data, rows, what="selected latents")
     left, right = st.columns(2)
     with left:
         st.caption("Tokens that they make more likely unusually often")
@@ -67,8 +68,10 @@ def selection(data: "MapData", rows: Sequence[int], texts: Sequence[str]) -> Non
     search.latent_table(data, texts, list(rows)[:_MOST_LISTED], key="map_selection")
 
 
-def clusters(data: "MapData", table: "pd.DataFrame | None", texts: Sequence[str]) -> None:
-    """The clusters with what names them."""
+def clusters(
+    data: "MapData", table: "pd.DataFrame | None", texts: Sequence[str], row: int | None
+) -> None:
+    """The clusters with what names them; `row` is the chosen latent's, whose cluster is offered."""
     if table is None:
         st.caption("Switch clusters on above the map to see which latents form groups.")
         return
@@ -95,6 +98,10 @@ def clusters(data: "MapData", table: "pd.DataFrame | None", texts: Sequence[str]
         },
         height=480,
     )
+    cluster = -1 if row is None else int(data.map.points["cluster"].iloc[row])
+    if cluster >= 0:
+        inside = (data.map.points["cluster"] == cluster).to_numpy().nonzero()[0].tolist()
+        explain.links(data, inside, what=f"latents of cluster {cluster}")
 
 
 def new_latents(data: "MapData", evidence: "Mapping[str, Evidence]", texts: Sequence[str]) -> None:

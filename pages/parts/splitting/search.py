@@ -9,7 +9,7 @@ import streamlit as st
 from core import resources
 from core.view.markup import escape_markdown
 from pages.parts import errors, work
-from pages.parts.splitting import chart, state
+from pages.parts.splitting import chart, explain, state
 
 if TYPE_CHECKING:
     from core.splitting.map_view import MapView
@@ -104,6 +104,7 @@ def listed(data: "MapData", descriptions: Sequence[str], found: Sequence[int], q
     shown = list(found)[:_MOST_LISTED]
     more = f", the first {_MOST_LISTED} of them below" if len(found) > len(shown) else ""
     st.caption(f"{len(found):,} of {len(data.map.points):,} latents match{more}.")
+    explain.links(data, shown, what="hits")
     latent_table(data, descriptions, shown, key="map_hits")
 
 

@@ -1,0 +1,42 @@
+"""From a group of latents on the map to explanations of all of them."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from core.view.autointerp.view import write_latents
+from core.view.selection import Selection, to_parameters
+from pages.parts import view_state
+
+if TYPE_CHECKING:
+    from core.view.splitting.build import MapData
+
+_MOST = 300
+"""Latents that a link can carry; more would make an address that browsers cut."""
+
+
+def links(data: "MapData", rows: Sequence[int], *, what: str) -> None:
+    """One link an SAE to the autointerp page with its latents among `rows`.
+
+    `what` says which latents these are, e.g. "of this cluster".
+    """
+    selection = view_state.current().selection
+    if selection is None or not len(rows):
+        return
+    latents: dict[str, list[int]] = {}
+    for row in rows:
+        label, latent = data.latent(row)
+        latents.setdefault(label, []).append(latent)
+    with st.container(horizontal=True, gap="small"):
+        for label, found in latents.items():
+            chosen = sorted(found)[:_MOST]
+            entry = data.members[label].entry
+            first = Selection(selection.model, *entry.key, latent=chosen[0])
+            width = data.family[label].width
+            st.page_link(
+                "pages/autointerp.py",
+                label=f"Explain the {len(chosen):,} {what} among {width:,}",
+                icon=":material/rate_review:",
+                query_params=to_parameters(first) | {"latents": write_latents(chosen)},
+            )
