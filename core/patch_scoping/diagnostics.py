@@ -6,7 +6,7 @@ token (entropy), and how far its next token is from what it says of an average w
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -113,10 +113,30 @@ def diagnose(
     )
 
 
+def join_diagnostics(parts: Sequence[Diagnostics]) -> Diagnostics:
+    """Measures of several groups of directions at the same scales, as one.
+
+    Raises ValueError for other scales, or for nothing to join.
+    """
+    if not parts or any(not np.array_equal(it.scales, parts[0].scales) for it in parts):
+        raise ValueError("Only measures at the same scales can be joined; measure them alike.")
+
+    def joined(name: str) -> Any:
+        values = [getattr(it, name) for it in parts]
+        return None if any(it is None for it in values) else np.concatenate(values)
+
+    names = [it.name for it in fields(Diagnostics) if it.name != "scales"]
+    return Diagnostics(scales=parts[0].scales, **{name: joined(name) for name in names})
+
+
 def default_diagnostic_layer(model: Model, replacement_layer: int) -> int:
-    """Five sixths of the way up (layer 15 of Gemma 2B's 18), but after the replacement."""
+    """Five sixths of the way up (layer 15 of Gemma 2B's 18), but two layers after the replacement.
+
+    One layer is not enough: its attention reads the replaced position through a layer norm, so
+    that what reaches the last position does not depend on the scale.
+    """
     n_layers = int(model.cfg.n_layers)
-    return min(n_layers, max(replacement_layer + 1, round(n_layers * 5 / 6)))
+    return min(n_layers, max(replacement_layer + 2, round(n_layers * 5 / 6)))
 
 
 def check_layers(model: Model, replacement_layer: int, diagnostic_layer: int) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from jaxtyping import Float
+from plotly.subplots import make_subplots
 
 MEASURES = {
     "self_similarity": "Self-similarity",
@@ -17,7 +18,9 @@ MEASURES = {
 }
 """Columns of a sweep that can be drawn, with their titles."""
 
+_SHORT = {"entropy": "Entropy", "cross_entropy": "Cross-entropy", "score": "Score"}
 _POINTS_A_SEGMENT = 9
+_HEIGHT = 400
 
 
 def taylor_segments(
@@ -87,6 +90,40 @@ def scale_tuning_figure(
         xaxis_title="Scale (norm of the injected vector)",
         yaxis_title=MEASURES["self_similarity"],
         template="plotly_dark" if dark else "plotly_white",
+        height=_HEIGHT,
+        margin={"t": 50 if title else 30, "r": 10, "b": 10},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+    )
+    return figure
+
+
+def reactions_figure(table: pd.DataFrame, *, dark: bool = False) -> go.Figure:
+    """Entropy, cross-entropy and combined score over the scale, below one another.
+
+    `table` is that of `scale_tuning`, ranked by `rank_scales`.
+    """
+    if table.empty or "score" not in table:
+        raise ValueError("There is nothing to draw: give a table of scales with their scores.")
+    names = ("entropy", "cross_entropy", "score")
+    ordered = table.sort_values("scale")
+    figure = make_subplots(rows=len(names), shared_xaxes=True, vertical_spacing=0.06)
+    for row, name in enumerate(names, start=1):
+        figure.add_scatter(
+            x=ordered["scale"],
+            y=ordered[name],
+            mode="lines+markers",
+            name=MEASURES[name],
+            hovertemplate="scale %{x:.4g}<br>%{y:.3f}<extra>" + MEASURES[name] + "</extra>",
+            row=row,
+            col=1,
+        )
+        figure.update_yaxes(title_text=_SHORT[name], row=row, col=1)
+    figure.update_xaxes(title_text="Scale (norm of the injected vector)", row=len(names), col=1)
+    figure.update_layout(
+        template="plotly_dark" if dark else "plotly_white",
+        showlegend=False,
+        height=_HEIGHT,
+        margin={"t": 30, "r": 10, "b": 10},
     )
     return figure
 
@@ -124,6 +161,8 @@ def grid_figure(table: pd.DataFrame, measure: str = "score", *, dark: bool = Fal
         xaxis={"title": "Scale, in multiples of the typical norm", "type": "category"},
         yaxis={"title": "Replacement layer", "type": "category"},
         template="plotly_dark" if dark else "plotly_white",
+        height=max(260, min(700, 140 + 40 * len(values))),
+        margin={"t": 30, "r": 10, "b": 10},
     )
     return figure
 

@@ -16,6 +16,8 @@ from core.patch_scoping.prompt import scope_prompt
 SIMILARITY_WEIGHT = 0.4
 """Weight of the self-similarity, after min-max over the sweep; the rest goes to cross-entropy."""
 
+_ROUNDING = 1e-5
+
 
 def scale_tuning(
     model: Model,
@@ -128,5 +130,7 @@ def rank_scales(
 
 def _min_max(values: Float[np.ndarray, "... m"]) -> Float[np.ndarray, "... m"]:
     low, high = values.min(-1, keepdims=True), values.max(-1, keepdims=True)
-    span = np.where(high > low, high - low, 1.0)
+    # What differs by rounding alone does not differ: it would be blown up to the full range.
+    rounding = _ROUNDING * np.maximum(np.abs(low), np.abs(high))
+    span = np.where(high - low > rounding, high - low, np.inf)
     return (values - low) / span

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 
 from core.patch_scoping.diagnostics import Diagnostics
 
+Words = str | int
+"""What names a direction in the tables: a latent's number, or a control's name."""
 LEVEL = 0.05
 """Probability with which a random direction may be taken for a latent."""
 DEFAULT_CONTROLS = 40
@@ -86,6 +89,32 @@ def standing(
             )
         )
     return found
+
+
+def standings_of(
+    table: pd.DataFrame, controls: Diagnostics, *, level: float = LEVEL
+) -> dict[Words, Standing]:
+    """The standing of each latent of a sweep's table that holds one prompt and one layer.
+
+    Raises ValueError as `standing`, and for a table in which the latents' scales differ.
+    """
+    first = table[table["sample"] == 0]
+    names = list(first["latent"].unique())
+    scales = first["scale"].to_numpy(float).reshape(len(names), -1)
+    if not (scales == scales[0]).all():
+        raise ValueError("The latents were swept at different scales; sweep them alike.")
+
+    def measured(name: str) -> Float[np.ndarray, "n m"]:
+        return first[name].to_numpy(float).reshape(len(names), -1)
+
+    found = Diagnostics(
+        scales=scales[0],
+        self_similarity=measured("self_similarity"),
+        resting=measured("resting")[:, 0],
+        entropy=measured("entropy"),
+        cross_entropy=measured("cross_entropy"),
+    )
+    return dict(zip(names, standing(found, controls, level=level), strict=True))
 
 
 def fewest_controls(level: float = LEVEL) -> int:

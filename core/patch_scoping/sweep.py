@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from core.jobs.progress import Progress
 from core.models import Model
+from core.patch_scoping.choice import By, choose
 from core.patch_scoping.diagnostics import (
     DEFAULT_MEMORY_BUDGET,
     Diagnostics,
@@ -24,13 +24,10 @@ from core.patch_scoping.inject import Injection
 from core.patch_scoping.prompt import ScopePrompt
 from core.patch_scoping.sampling import Sampling
 from core.patch_scoping.scale_tuning import SIMILARITY_WEIGHT, rank_scales
-from core.patch_scoping.standing import DEFAULT_CONTROLS, Standing, fewest_controls, standing
+from core.patch_scoping.standing import DEFAULT_CONTROLS, Standing, Words, fewest_controls, standing
 
 DEFAULT_MULTIPLES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 """Scales in multiples of the residual norm around the placeholder."""
-
-Words = str | int
-"""What names a direction in the tables: a latent's number, or a control's name."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +72,10 @@ class SweepConfig:
                 f"n_controls is {self.n_controls}; use {fewest_controls()} or more, or 0 for none."
             )
 
+    def scales_at(self, norm: float) -> tuple[float, ...]:
+        """Norms of the injected vector where the residual stream's typical norm is `norm`."""
+        return self.scales or tuple(norm * multiple for multiple in self.multiples)
+
 
 @dataclass(frozen=True)
 class Sweep:
@@ -82,24 +83,14 @@ class Sweep:
 
     table: pd.DataFrame
     """A row a text: latent, prompt, layer, scale, multiple (of the typical norm), sample, answer,
-    text, ended_by, n_tokens, mean_log_prob, self_similarity, entropy, cross_entropy, score, rank,
-    best."""
+    text, ended_by, n_tokens, mean_log_prob, self_similarity, resting, entropy, cross_entropy,
+    score, rank, best."""
     standings: dict[tuple[Words, str, int], Standing]
     """By latent, prompt and layer: does it stand out from random directions?"""
 
-    def best(self, *, by: Literal["combined", "surest"] = "combined") -> pd.DataFrame:
-        """One text for each latent, prompt and layer, a row each.
-
-        "combined" takes the scale ranked first (its first sample), "surest" the text with the
-        highest mean log-probability, which needs no measures of the prompt.
-        """
-        groups = self.table.groupby(["latent", "prompt", "layer"], sort=False)
-        if by == "surest":
-            return self.table.loc[groups["mean_log_prob"].idxmax()].reset_index(drop=True)
-        if by != "combined":
-            raise ValueError(f"Unknown choice {by!r}; use 'combined' or 'surest'.")
-        first = self.table[(self.table["rank"] == 1) & (self.table["sample"] == 0)]
-        return first.reset_index(drop=True)
+    def best(self, *, by: By = "combined") -> pd.DataFrame:
+        """One text for each latent, prompt and layer, a row each; see `choose`."""
+        return choose(self.table, by)
 
 
 def sweep(
@@ -109,9 +100,13 @@ def sweep(
     prompts: Mapping[str, ScopePrompt],
     config: SweepConfig | None = None,
     *,
+    controls: Mapping[tuple[str, int], Diagnostics] | None = None,
     progress: Progress | None = None,
 ) -> Sweep:
     """Let the model explain each of `latents` at every scale, layer and prompt.
+
+    `controls` are what `measure_controls` gave for prompts and layers, by both; those that are
+    missing are measured, as they are the same for all latents.
 
     Raises:
         ValueError: no latents or prompts; else as `unit_directions`, `diagnose` and `complete`.
@@ -119,7 +114,9 @@ def sweep(
     if not latents:
         raise ValueError("There are no latents to explain; give one or more.")
     directions = unit_directions(model, sae, latents)
-    return sweep_directions(model, list(latents), directions, prompts, config, progress=progress)
+    return sweep_directions(
+        model, list(latents), directions, prompts, config, controls=controls, progress=progress
+    )
 
 
 def sweep_directions(
@@ -129,6 +126,7 @@ def sweep_directions(
     prompts: Mapping[str, ScopePrompt],
     config: SweepConfig | None = None,
     *,
+    controls: Mapping[tuple[str, int], Diagnostics] | None = None,
     progress: Progress | None = None,
 ) -> Sweep:
     """As `sweep`, for any unit directions under any names."""
@@ -141,9 +139,12 @@ def sweep_directions(
     for title, prompt in prompts.items():
         for layer in dict.fromkeys(config.layers):
             norm = typical_norm(model, prompt, layer)
-            scales = config.scales or tuple(norm * multiple for multiple in config.multiples)
-            found, others = _measure(model, prompt, directions, scales, layer, config, progress)
-            if others is not None:
+            scales = config.scales_at(norm)
+            found = _measure(model, prompt, directions, scales, layer, config, progress)
+            if config.n_controls:
+                others = (controls or {}).get((title, layer)) or measure_controls(
+                    model, prompt, layer, config, progress=progress
+                )
                 told = zip(names, standing(found, others), strict=True)
                 standings.update({(name, title, layer): one for name, one in told})
             parts.append(_measures(found, names, title, layer, norm))
@@ -182,6 +183,22 @@ def sweep_directions(
     return Sweep(ranked, standings)
 
 
+def measure_controls(
+    model: Model,
+    prompt: ScopePrompt,
+    layer: int,
+    config: SweepConfig,
+    *,
+    span: tuple[int, int] | None = None,
+    progress: Progress | None = None,
+) -> Diagnostics:
+    """Measures of the random directions that latents must stand out from; `span` of them only."""
+    scales = config.scales_at(typical_norm(model, prompt, layer))
+    drawn = random_directions(model, config.n_controls, seed=config.seed)
+    first, last = span or (0, len(drawn))
+    return _measure(model, prompt, drawn[first:last], scales, layer, config, progress)
+
+
 def _measure(
     model: Model,
     prompt: ScopePrompt,
@@ -190,28 +207,20 @@ def _measure(
     layer: int,
     config: SweepConfig,
     progress: Progress | None,
-) -> tuple[Diagnostics, Diagnostics | None]:
-    """Measures of the directions and of the random ones, where they are asked for."""
+) -> Diagnostics:
     reached = config.diagnostic_layer
     if reached is None:
         reached = default_diagnostic_layer(model, layer)
-
-    def measured(vectors: Float[Tensor, "n d_model"]) -> Diagnostics:
-        return diagnose(
-            model,
-            prompt,
-            vectors,
-            scales,
-            replacement_layer=layer,
-            diagnostic_layer=reached,
-            memory_budget_bytes=config.memory_budget_bytes,
-            progress=progress,
-        )
-
-    if not config.n_controls:
-        return measured(directions), None
-    drawn = random_directions(model, config.n_controls, seed=config.seed)
-    return measured(directions), measured(drawn)
+    return diagnose(
+        model,
+        prompt,
+        directions,
+        scales,
+        replacement_layer=layer,
+        diagnostic_layer=reached,
+        memory_budget_bytes=config.memory_budget_bytes,
+        progress=progress,
+    )
 
 
 def _measures(
@@ -226,6 +235,7 @@ def _measures(
             "scale": np.tile(found.scales, n),
             "multiple": np.tile(found.scales, n) / norm,
             "self_similarity": found.self_similarity.ravel(),
+            "resting": np.repeat(found.resting, m),
             "entropy": found.entropy.ravel(),
             "cross_entropy": found.cross_entropy.ravel(),
         }

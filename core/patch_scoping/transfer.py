@@ -1,0 +1,166 @@
+"""Does an SAE of the base model still fit the tuned model that is to explain its latents?
+
+The seed explains latents of an SAE trained on the base model with the tuned model. That holds as
+far as the SAE reconstructs the tuned model's activations: measured on both models, on one text.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from sae_lens import SAE
+from torch import Tensor
+
+from core.models import Model, cache_sites, run_with_replacements
+from core.saes import encode, reconstruct, sae_hook_name
+
+
+@dataclass(frozen=True)
+class QualitySums:
+    """Sums over positions, which add up over batches of text."""
+
+    n: float = 0.0
+    """Positions."""
+    active: float = 0.0
+    """Latents that fire, summed."""
+    error: float = 0.0
+    """Squared reconstruction errors."""
+    squares: float = 0.0
+    """Squared norms of the activations."""
+    total: Float[np.ndarray, " d_in"] | float = 0.0
+    """Sum of the activations."""
+    cosine: float = 0.0
+    """Cosines of activations with their reconstructions."""
+    norm: float = 0.0
+    """Norms of the activations."""
+    n_predicted: float = 0.0
+    """Next tokens that were predicted."""
+    loss: float = 0.0
+    """Their losses, in nats."""
+    loss_spliced: float = 0.0
+    """Losses with the reconstruction in the activations' place."""
+    loss_ablated: float = 0.0
+    """Losses with zeros in the activations' place."""
+
+    def __add__(self, other: "QualitySums") -> "QualitySums":
+        """The sums over both."""
+        return QualitySums(
+            **{it.name: getattr(self, it.name) + getattr(other, it.name) for it in fields(self)}
+        )
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How well an SAE reconstructs one model's activations."""
+
+    n_tokens: int
+    """Positions measured."""
+    l0: float
+    """Latents that fire, a position."""
+    explained_variance: float
+    """1 - squared error / variance; can be negative."""
+    cosine: float
+    """Mean cosine of an activation with its reconstruction."""
+    norm: float
+    """Mean norm of the activations."""
+    loss: float
+    """Mean next-token loss of the model, in nats."""
+    loss_spliced: float
+    """The same with the reconstruction in the activations' place."""
+    loss_recovered: float
+    """1 where splicing costs nothing, 0 where it costs as much as zeros in that place."""
+
+
+def quality_sums(
+    model: Model, sae: SAE, tokens: Int[Tensor, "batch pos"], counts: Bool[Tensor, "batch pos"]
+) -> QualitySums:
+    """Run rows of tokens three times: as they are, with the SAE spliced in, and with zeros.
+
+    Positions that do not count (BOS, padding) are neither measured nor changed.
+    """
+    name = sae_hook_name(sae)
+    with torch.no_grad():
+        site = cache_sites(model, tokens, [name])[name]
+        x = site[counts]
+        acts = encode(sae, x)
+        flat = x.reshape(len(x), -1).double()
+        error = reconstruct(sae, x).reshape(len(x), -1).double() - flat
+        norms = flat.norm(dim=1)
+        cosine = torch.cosine_similarity(flat, flat + error, dim=1)
+        place = counts.reshape(*counts.shape, *(1 for _ in site.shape[2:]))
+
+        def spliced(activations: Tensor) -> Tensor:
+            rebuilt = reconstruct(sae, activations).reshape(activations.shape)
+            return torch.where(place, rebuilt.to(activations), activations)
+
+        def ablated(activations: Tensor) -> Tensor:
+            return torch.where(place, torch.zeros_like(activations), activations)
+
+        losses = []
+        for replacement in ({}, {name: spliced}, {name: ablated}):
+            logits = run_with_replacements(model, tokens, replacement)[:, :-1].float()
+            label = tokens[:, 1:].masked_fill(~counts[:, 1:], -100)
+            losses.append(F.cross_entropy(logits.flatten(0, 1), label.flatten(), reduction="sum"))
+    return QualitySums(
+        n=float(len(x)),
+        active=float((acts > 0).sum()),
+        error=float(error.pow(2).sum()),
+        squares=float(flat.pow(2).sum()),
+        total=flat.sum(0).cpu().numpy(),
+        cosine=float(cosine.sum()),
+        norm=float(norms.sum()),
+        n_predicted=float(counts[:, 1:].sum()),
+        loss=float(losses[0]),
+        loss_spliced=float(losses[1]),
+        loss_ablated=float(losses[2]),
+    )
+
+
+def quality(sums: QualitySums) -> Quality:
+    """The figures that the sums amount to.
+
+    Raises ValueError when nothing was measured.
+    """
+    n, m = sums.n, sums.n_predicted
+    if n < 2 or m < 1:
+        raise ValueError("There is no text to measure the SAE on; give a few sentences or more.")
+    variance = sums.squares - float(np.square(sums.total).sum()) / n
+    worst = sums.loss_ablated - sums.loss
+    return Quality(
+        n_tokens=int(n),
+        l0=sums.active / n,
+        explained_variance=1 - sums.error / variance if variance > 0 else float("nan"),
+        cosine=sums.cosine / n,
+        norm=sums.norm / n,
+        loss=sums.loss / m,
+        loss_spliced=sums.loss_spliced / m,
+        loss_recovered=(sums.loss_ablated - sums.loss_spliced) / worst if worst else float("nan"),
+    )
+
+
+def transfer_sentence(base: Quality, tuned: Quality) -> str:
+    """What the two qualities say about explaining the base model's latents with the tuned model."""
+    lost = base.explained_variance - tuned.explained_variance
+    figures = (
+        f"it explains {tuned.explained_variance:.0%} of the variance there and "
+        f"{base.explained_variance:.0%} on the model it was trained on"
+    )
+    if lost <= 0.05:
+        return f"The SAE carries over to the tuned model: {figures}."
+    if lost <= 0.2:
+        return f"The SAE carries over in part: {figures}. Read the texts with some care."
+    return f"The SAE does not carry over: {figures}. The texts may be about something else."
+
+
+def rows_of(
+    tokens: Int[np.ndarray, "n context"],
+    mask: Bool[np.ndarray, "n context"],
+    rows: Sequence[int] | slice,
+    device: torch.device,
+) -> tuple[Int[Tensor, "batch pos"], Bool[Tensor, "batch pos"]]:
+    """Some rows of a token set, and which of their positions count, on a device."""
+    chosen = torch.from_numpy(tokens[rows].astype(np.int64)).to(device)
+    return chosen, torch.from_numpy(mask[rows]).to(device)

@@ -1,0 +1,1 @@
+"""What the page of patch scoping shows, worked out without Streamlit."""

@@ -1,0 +1,124 @@
+"""Who answers, what is asked, and what of it the model really sees."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from core.catalog.entries import ModelEntry, SaeEntry
+from core.view.choices import Choices
+from core.view.patch_scoping.scope_view import OWN
+
+if TYPE_CHECKING:  # they bring torch, and a page is drawn before that is there
+    from core.engine import Engine
+    from core.models import Model
+    from core.patch_scoping.prompt import ScopePrompt
+    from core.patch_scoping.templates import Template
+
+DEFAULT_LAYER = 2
+"""Where the literature replaces."""
+DEMO_LAYERS = (1, 2)
+"""Where the demo's tuned model was taught to read."""
+_MARK = "{X}"
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked, of whom."""
+
+    speaker: str
+    """Model that answers."""
+    template: str = "definition"
+    """Name of a template, or `OWN`."""
+    own: str = ""
+    """The reader's question, with {X} for the placeholder; used with `OWN`."""
+    prefill: str = ""
+    """The beginning of the answer; used with `OWN`."""
+
+
+@dataclass(frozen=True)
+class PromptFacts:
+    """The prompt as the model sees it, for display."""
+
+    text: str
+    """The whole prompt, chat format included."""
+    tokens: tuple[str, ...]
+    """Its tokens as text, BOS included."""
+    positions: tuple[int, ...]
+    """Which of them are replaced."""
+    placeholder: str
+    """What stands for the latent."""
+    notes: tuple[str, ...]
+    """What a reader should know, in sentences."""
+    n_layers: int
+    """Layers of the model."""
+    chat: bool
+    """Whether the tokenizer's chat template was used."""
+    stop: str | None
+    """What ends an answer."""
+
+
+def speakers(choices: Choices, entry: SaeEntry) -> tuple[ModelEntry, ...]:
+    """Models that can explain the latents of an SAE: those tuned from its model, then its own."""
+    fitting = [it for it in choices.models if entry.model in (it.name, it.base_model)]
+    return tuple(sorted(fitting, key=lambda it: it.name == entry.model))
+
+
+def template_of(question: Question) -> "Template":
+    """The template that is meant.
+
+    Raises ValueError for a question of the reader's that mentions no {X}.
+    """
+    from core.patch_scoping.templates import TEMPLATES, Template
+
+    if question.template != OWN:
+        return TEMPLATES[question.template]
+    if _MARK not in question.own + question.prefill:
+        raise ValueError(
+            "Your question does not say where the latent should stand; write {X} there, as in "
+            '"What is like {X}?".'
+        )
+    stop = '"' if question.prefill.rstrip().endswith('"') else None
+    return Template(OWN, question.own, question.prefill, stop)
+
+
+def prompt_of(model: "Model", question: Question) -> "ScopePrompt":
+    """The question as this model's tokens. Raises as `template_of` and `template_prompt`."""
+    from core.patch_scoping.templates import template_prompt
+
+    return template_prompt(model, template_of(question))
+
+
+def prompt_facts(engine: "Engine", question: Question) -> PromptFacts:
+    """What the model sees when it is asked. Raises as `prompt_of`."""
+    template = template_of(question)
+    with engine.use(question.speaker) as (model, _):
+        prompt = prompt_of(model, question)
+        tokenizer: Any = model.tokenizer  # there is one: `prompt_of` raises without
+        return PromptFacts(
+            text=prompt.text,
+            tokens=tuple(str(tokenizer.decode([it])) for it in prompt.tokens),
+            positions=prompt.positions,
+            placeholder=prompt.placeholder,
+            notes=prompt.notes,
+            n_layers=int(model.cfg.n_layers),
+            chat=bool(getattr(tokenizer, "chat_template", None)),
+            stop=template.stop,
+        )
+
+
+def default_layers(n_layers: int, *, demo: bool) -> tuple[int, ...]:
+    """The layers to replace before, unless the reader chooses."""
+    wanted = DEMO_LAYERS if demo else (DEFAULT_LAYER,)
+    return tuple(dict.fromkeys(min(layer, n_layers - 1) for layer in wanted))
+
+
+_prints: "WeakKeyDictionary[Model, str]" = WeakKeyDictionary()
+
+
+def fingerprint_once(model: "Model") -> str:
+    """`fingerprint_of_model`, computed once for a loaded model: the engine never changes one."""
+    from core.activations import fingerprint_of_model
+
+    if model not in _prints:
+        _prints[model] = fingerprint_of_model(model)
+    return _prints[model]

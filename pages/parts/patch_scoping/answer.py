@@ -1,0 +1,172 @@
+"""The answer: the best text with what speaks for it, and the table of all texts."""
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from core import resources
+from core.view.markup import escape_markdown, shaded_tokens
+from core.view.patch_scoping.asking import PromptFacts
+from pages.parts.patch_scoping.ask import CHOICE_WORDS
+
+if TYPE_CHECKING:
+    from core.patch_scoping.standing import Standing
+    from core.view.patch_scoping.scoping import ScopeResult
+    from core.view.patch_scoping.texts import BestText
+
+
+def prompt(facts: PromptFacts) -> None:
+    """What the model reads, with the latent's places marked."""
+    with st.container(border=True):
+        n = len(facts.positions)
+        st.caption(
+            f"What the model reads: {len(facts.tokens)} tokens. The latent takes the place of the "
+            f"{'marked token' if n == 1 else f'{n} marked tokens'}"
+            + ("." if facts.chat else "; this model has no chat format, so it reads plain text.")
+        )
+        marked = [float(i in facts.positions) for i in range(len(facts.tokens))]
+        st.markdown(shaded_tokens(facts.tokens, marked))
+        for note in facts.notes:
+            st.caption(escape_markdown(note))
+
+
+def headline(
+    latent: int,
+    best: "BestText",
+    by: str,
+    standing: "Standing | None",
+    result: "ScopeResult",
+    *,
+    waiting: bool,
+) -> None:
+    """The best text, why it was chosen, and whether the latent does anything."""
+    text = escape_markdown(best.text) if best.text else "(the model says nothing)"
+    left, right = st.columns([4, 1], vertical_alignment="center")
+    with left:
+        st.markdown(f"**Latent {latent}**")
+        st.markdown(f"### {text}")
+        st.caption(
+            f"This is {CHOICE_WORDS[by]}, at {best.multiple:.3g} × the typical norm before layer "
+            f"{best.layer}."
+        )
+    with right:
+        st.button(
+            "Use as description",
+            icon=":material/bookmark_add:",
+            key="scope_use",
+            disabled=not best.text,
+            on_click=save,
+            args=({latent: best.text}, result),
+            help="Keep this text as your description of the latent; it is then shown on the other "
+            "pages, before those of other sources.",
+        )
+    saved_note(result, (latent,))
+    if standing is None:
+        if waiting:
+            st.caption("Whether the latent stands out from random directions is being measured.")
+    elif standing.verdict == "unexplainable":
+        st.warning(f"**Unexplainable here.** {_words(standing)}", icon=":material/help:")
+    else:
+        st.success(f"**The latent stands out.** {_words(standing)}", icon=":material/check_circle:")
+
+
+def table(result: "ScopeResult", *, norms: bool) -> None:
+    """Scale, text and measures, the best three scales marked; norms too where they were asked."""
+    from core.view.patch_scoping.texts import remarks, shown_table
+
+    shown = shown_table(result.table)
+    number = st.column_config.NumberColumn
+    st.dataframe(
+        shown,
+        hide_index=True,
+        width="stretch",
+        height=min(600, 38 + 35 * len(shown)),
+        column_order=[it for it in shown if it != "norm" or norms],
+        column_config={
+            "best": st.column_config.TextColumn(
+                "Best",
+                width=45,
+                help="The three scales of a layer with the highest combined score.",
+            ),
+            "layer": number("Layer", width=60),
+            "scale": number("Scale", format="%.3g", width=60, help="× the typical norm"),
+            "text": st.column_config.TextColumn("What the model says", width=320),
+            "sample": number("Sample", width=70),
+            "surety": st.column_config.ProgressColumn(
+                "Surety",
+                min_value=0,
+                max_value=1,
+                format="%.2f",
+                width=95,
+                help="Geometric mean of the probabilities of the text's tokens.",
+            ),
+            "self-similarity": number(
+                "Self-similarity",
+                format="%.3f",
+                width=100,
+                help="How much of the latent's direction arrives at the end of the prompt, some "
+                "layers later: the cosine of the two.",
+            ),
+            "entropy": number(
+                "Entropy",
+                format="%.2f",
+                width=75,
+                help="How undecided the model is about its next token, in nats.",
+            ),
+            "cross-entropy": number(
+                "Cross-entropy",
+                format="%.2f",
+                width=100,
+                help="How far the next token is from what the model says of an average word, in "
+                "nats; high is far.",
+            ),
+            "score": number(
+                "Score",
+                format="%.2f",
+                width=65,
+                help="0.4 × self-similarity - 0.6 × cross-entropy, each spread over 0 to 1.",
+            ),
+            "norm": number("Norm", format="%.4g", width=70, help="Length of what is put in."),
+            "end": st.column_config.TextColumn("End", width=60),
+        },
+    )
+    for remark in remarks(result.table):
+        st.caption(remark)
+
+
+def _words(standing: "Standing") -> str:
+    if standing.verdict == "stands out":
+        verdict = "Random directions of the same length rarely move the model as much"
+    else:
+        verdict = (
+            "Random directions of the same length move the model as much, so take the text for a "
+            "guess unless other evidence bears it out"
+        )
+    return (
+        f"{verdict}. Largest rise of its self-similarity: {standing.rise:.3f} (random directions "
+        f"{standing.control_rise:.3f}; {standing.rise_p:.0%} of them rise as high). Lowest entropy "
+        f"of the next token: {standing.entropy:.2f} nats (random directions "
+        f"{standing.control_entropy:.2f}; {standing.entropy_p:.0%} fall as low)."
+    )
+
+
+def saved_note(result: "ScopeResult", latents: tuple[int, ...]) -> None:
+    """That descriptions of these latents were saved, if that was the last thing saved."""
+    if st.session_state.get("scope_saved") == (result.sae_print, latents):
+        n = len(latents)
+        what = "description of this latent" if n == 1 else f"descriptions of {n} latents"
+        st.success(f"Saved as your {what}.", icon=":material/check:")
+
+
+def save(texts: dict[int, str], result: "ScopeResult") -> None:
+    """Keep texts as the user's descriptions of their latents."""
+    import pandas as pd
+
+    from core.descriptions.saved import save_user_descriptions
+    from core.descriptions.table import YOURS, Descriptions
+
+    kept = {latent: text for latent, text in texts.items() if text}
+    frame = pd.DataFrame({"index": list(kept), "description": list(kept.values())})
+    described = Descriptions.from_frame(frame, result.d_sae, source=YOURS)
+    save_user_descriptions(resources.store(), result.sae_print, described)
+    st.session_state["scope_saved"] = (result.sae_print, tuple(texts))

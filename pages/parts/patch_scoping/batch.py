@@ -1,0 +1,125 @@
+"""Many latents as one task: a text each, with progress, cancel, and files to take away."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from core import resources
+from core.jobs import JobState
+from core.view.patch_scoping.scope_view import ScopeView, parse_latents
+from pages.parts import downloads, work
+from pages.parts.patch_scoping import answer, state
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from core.view.patch_scoping.batch import BatchResult
+    from core.view.patch_scoping.scoping import ScopeResult
+    from core.view.patch_scoping.workbench import ScopeRequest
+
+_DEFAULT = "100 random"
+
+
+def draw(
+    request: "ScopeRequest", result: "ScopeResult", by: str, scope: ScopeView, *, link: str
+) -> None:
+    """Which latents, the button, and what came out."""
+    text = scope.batch or _DEFAULT
+    st.session_state["scope_batch"] = text
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        st.text_input(
+            "Latents",
+            key="scope_batch",
+            on_change=lambda: state.change(batch=st.session_state["scope_batch"].strip()),
+            help='Numbers and spans such as "3, 10-20", or a draw such as "100 random".',
+            width=360,
+        )
+        latents = parse_latents(text, width=result.d_sae, seed=scope.seed)
+        asked = replace(request, latents=latents)
+        key = f"{asked.key}:batch"
+        job = resources.jobs().get(key)
+        st.button(
+            f"Explain {len(latents)} latents",
+            type="primary",
+            icon=":material/play_arrow:",
+            key="scope_batch_start",
+            disabled=job is not None and job.state is not JobState.FAILED,
+            on_click=_start,
+            args=(key, asked, link),
+        )
+    st.caption(
+        "The question, layers, scales and sampling above are used. Latents that were explained "
+        "before are read from the store, so a task that was cancelled goes on where it stopped."
+    )
+    if job is None:
+        return
+    if job.state is not JobState.DONE:
+        work.shown(job)
+        return
+    _found(job.result(), result, by, key)
+
+
+def _start(key: str, request: "ScopeRequest", link: str) -> None:
+    from core.view.patch_scoping.batch import run_batch
+
+    engine, store = resources.engine(), resources.store()
+    resources.jobs().forget(key)
+    resources.jobs().submit(
+        key,
+        f"{request.question.speaker} explains {len(request.latents)} latents",
+        lambda progress: run_batch(engine, store, request, progress),
+        link=link,
+    )
+
+
+def _found(batch: "BatchResult", result: "ScopeResult", by: str, key: str) -> None:
+    from core.view.patch_scoping.batch import batch_table
+
+    table = batch_table(batch, by)  # type: ignore[arg-type]  # one of CHOICES
+    n, mute = len(table), int((table["verdict"] == "unexplainable").sum())
+    repeated = int(table["text"].duplicated(keep=False).sum())
+    st.markdown(
+        f"**{n} latents**: {n - mute} stand out from random directions, {mute} do not; "
+        f"{repeated} share their text with another latent."
+    )
+    st.dataframe(
+        table,
+        hide_index=True,
+        width="stretch",
+        height=min(600, 38 + 35 * n),
+        column_config={
+            "text": st.column_config.TextColumn("What the model says", width="large"),
+            "surety": st.column_config.ProgressColumn(
+                "surety", min_value=0, max_value=1, format="%.2f"
+            ),
+            "scale": st.column_config.NumberColumn("scale", format="%.3g"),
+            "norm": st.column_config.NumberColumn("norm", format="%.4g"),
+        },
+    )
+    with st.container(horizontal=True, gap="small"):
+        downloads.table(lambda: table, "patch-scoping", key="scope_batch_best")
+        st.download_button(
+            "Table (JSON Lines)",
+            lambda: _json_lines(table),
+            "patch-scoping.jsonl",
+            on_click="ignore",
+            key="scope_batch_jsonl",
+            icon=":material/download:",
+        )
+        downloads.table(lambda: batch.table, "patch-scoping-all-texts", key="scope_batch_all")
+    stands = table[table["verdict"] != "unexplainable"]
+    texts = dict(zip(stands["latent"].astype(int), stands["text"], strict=True))
+    st.button(
+        f"Use as descriptions ({len(stands)} that stand out)",
+        icon=":material/bookmark_add:",
+        key="scope_batch_use",
+        on_click=answer.save,
+        args=(texts, result),
+        disabled=not texts,
+    )
+    answer.saved_note(result, tuple(texts))
+
+
+def _json_lines(table: "pd.DataFrame") -> bytes:
+    return table.to_json(orient="records", lines=True, force_ascii=False).encode()
