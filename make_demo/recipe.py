@@ -90,7 +90,7 @@ class SaeRecipe:
     """Optimiser steps of the narrowest and middle widths."""
     tuning_steps: int = 800
     """Optimiser steps of the tuning-only SAEs."""
-    wide_steps: tuple[int, ...] = (1000, 1500, 2000)
+    wide_steps: tuple[int, ...] = (1000, 1500, 1000)
     """Optimiser steps of the widest members of the family; more latents need more to settle."""
     batch: int = 2048
     """Activations a step."""
@@ -98,9 +98,9 @@ class SaeRecipe:
     """Adam's learning rate, decayed linearly over the last third."""
     revival_share: float = 0.75
     """Dead latents are started again up to this share of the steps."""
-    wide_revival_share: float = 0.4
-    """The same where there are 32 × d_model latents or more: one started late explains little, and
-    with so many of them most would be started late."""
+    wide_revival_shares: tuple[float, ...] = (0.75, 0.4, 0.75)
+    """The same for the members with `wide_steps`. Ending early pays: with it and half as many steps
+    again, 8,192 latents went from an explained variance of 0.902 to 0.926."""
     tuning_layers: tuple[int, ...] = (1, 2)
     """Layers of the tuning-only SAEs: trained with other seeds, never shipped, never scored."""
     tuning_saes: int = 3
@@ -176,6 +176,7 @@ def tiny_recipe() -> Recipe:
             steps=6,
             tuning_steps=6,
             wide_steps=(6,),
+            wide_revival_shares=(0.75,),
             batch=256,
             tuning_layers=(1,),
             tuning_saes=1,

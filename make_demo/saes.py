@@ -65,6 +65,7 @@ def sae_plans(recipe: SaeRecipe, base: BaseRecipe) -> list[SaePlan]:
     d = base.d_model
     n_narrow = max(0, len(recipe.family_multiples) - len(recipe.wide_steps))
     family_steps = (recipe.steps,) * n_narrow + recipe.wide_steps
+    family_revival = (recipe.revival_share,) * n_narrow + recipe.wide_revival_shares
 
     def residual_hook(layer: int) -> str:
         if layer == base.n_layers:
@@ -99,10 +100,11 @@ def sae_plans(recipe: SaeRecipe, base: BaseRecipe) -> list[SaePlan]:
     plans += [
         SaePlan(
             "docs-small-res-splitting", f"{site}_{multiple * d}", site, multiple * d,
-            recipe.k, steps, recipe.seed + 1,
-            recipe.wide_revival_share if multiple >= 32 else recipe.revival_share,
+            recipe.k, steps, recipe.seed + 1, revival,
         )
-        for multiple, steps in zip(recipe.family_multiples, family_steps, strict=True)
+        for multiple, steps, revival in zip(
+            recipe.family_multiples, family_steps, family_revival, strict=True
+        )
     ]  # fmt: skip
     return plans
 
