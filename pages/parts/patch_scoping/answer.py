@@ -90,7 +90,7 @@ def table(result: "ScopeResult", *, norms: bool) -> None:
             ),
             "layer": number("Layer", width=60),
             "scale": number("Scale", format="%.3g", width=60, help="× the typical norm"),
-            "text": st.column_config.TextColumn("What the model says", width=320),
+            "text": st.column_config.TextColumn("What the model says", width=275),
             "sample": number("Sample", width=70),
             "surety": st.column_config.ProgressColumn(
                 "Surety",
