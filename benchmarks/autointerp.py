@@ -1,14 +1,13 @@
 """Autointerp against the course's serial loop: questions to a slow service, and gathering."""
 
 import sys
-import time
-from collections.abc import Callable
 
 import numpy as np
 import torch
 from openai import OpenAI
 from sae_lens import SAE, HookedSAETransformer
 
+from benchmarks.table import seconds_of
 from core.autointerp import AutoInterpConfig, gather_windows
 from core.autointerp.chat_roles import ChatExplainer, ChatJudge
 from core.autointerp.run import Roles, explain_and_score
@@ -38,8 +37,10 @@ def print_autointerp() -> None:
         service.reply = lambda body: (
             "1, 2" if "numbered texts" in body["messages"][0]["content"] else "activates on words"
         )
-        serial = _seconds(lambda: _serially(service, _SERIAL_LATENTS)) * _LATENTS / _SERIAL_LATENTS
-        at_once = _seconds(lambda: _at_once(service))
+        serial = (
+            seconds_of(lambda: _serially(service, _SERIAL_LATENTS)) * _LATENTS / _SERIAL_LATENTS
+        )
+        at_once = seconds_of(lambda: _at_once(service))
     _row(
         f"{_LATENTS} latents explained and scored by a service that answers after "
         f"{_ANSWER_SECONDS:g} s: one question after the other ({_SERIAL_LATENTS} latents measured, "
@@ -57,8 +58,8 @@ def print_autointerp() -> None:
         plain, ours = zip(
             *(
                 (
-                    _seconds(lambda: _course_loop(hooked, sae, token_set, cfg)),  # noqa: B023
-                    _seconds(lambda: gather_windows(model, sae, token_set, cfg)),  # noqa: B023
+                    seconds_of(lambda: _course_loop(hooked, sae, token_set, cfg)),  # noqa: B023
+                    seconds_of(lambda: gather_windows(model, sae, token_set, cfg)),  # noqa: B023
                 )
                 for _ in range(_REPEATS)
             ),
@@ -122,12 +123,6 @@ def _course_loop(
         order = values[:, cfg.buffer].topk(cfg.n_top_ex).indices
         found[latent] = windows[order], values[order]
     return found
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    begin = time.perf_counter()
-    work()
-    return time.perf_counter() - begin
 
 
 def _row(claim: str, plain: float, ours: float) -> None:

@@ -29,8 +29,8 @@ def measure(row: Row) -> tuple[float, float]:
     row.plain(), row.ours()
     plain, ours = [], []
     for _ in range(row.repeats):
-        plain.append(_seconds(row.plain))
-        ours.append(_seconds(row.ours))
+        plain.append(seconds_of(row.plain))
+        ours.append(seconds_of(row.ours))
     return median(plain), median(ours)
 
 
@@ -44,7 +44,8 @@ def print_table(rows: list[Row]) -> None:
         sys.stdout.flush()
 
 
-def _seconds(work: Callable[[], object]) -> float:
+def seconds_of(work: Callable[[], object]) -> float:
+    """Wall time of one call."""
     begin = time.perf_counter()
     work()
     return time.perf_counter() - begin

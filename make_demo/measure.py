@@ -1,7 +1,5 @@
 """What the model card says, measured: language, induction, SAE quality, reading vectors."""
 
-import re
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +15,7 @@ from transformers import GPT2LMHeadModel
 from transformers.generation import GenerateDecoderOnlyOutput
 
 from core.models import Model, cache_sites, run_with_replacements
+from core.patch_scoping.reading import unigram_f1
 from core.saes import encode, reconstruct
 from make_demo.recipe import BOS_ID, SPECIAL_TOKENS, UNK_ID
 from make_demo.trigram import KneserNeyTrigram
@@ -252,10 +251,3 @@ def reading_score(
         n_latents=len(chosen),
         examples=tuple(list(zip(names, own, read, strict=True))[:8]),
     )
-
-
-def unigram_f1(a: str, b: str) -> float:
-    """Harmonic mean of word precision and recall, counting repeats; 0 when nothing is shared."""
-    first, second = (Counter(re.findall(r"\w+", text.lower())) for text in (a, b))
-    shared = sum((first & second).values())
-    return 2 * shared / (sum(first.values()) + sum(second.values())) if shared else 0.0

@@ -1,13 +1,11 @@
 """The autointerp page on a tiny bundle, without a browser, offline and with a loopback service."""
 
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from core import resources
@@ -16,11 +14,11 @@ from core.view.autointerp.record import load_record
 from core.view.autointerp.tables import jsonl_bytes, neuronpedia_bytes, results_table
 from tests.demo_bundle import write_demo
 from tests.loopback_openai import GOOD_KEY, LoopbackOpenAI, loopback_openai
+from tests.page_sessions import Open, page_server, settle, texts
 
 ROOT = Path(__file__).resolve().parent.parent
 HERE = {"release": "docs-small-res", "sae": "blocks.1.hook_resid_pre", "latent": "7"}
 SMALL = {"tokens": "3000", "n": "4", "buffer": "4"}
-Open = Callable[..., AppTest]
 
 
 @pytest.fixture(scope="module")
@@ -37,24 +35,11 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 @pytest.fixture(scope="module")
 def open_page(settings: Settings) -> Iterator[Open]:
     """Opens links to the page in sessions of one server."""
-    patch = pytest.MonkeyPatch()
-    patch.setattr(resources, "settings", lambda: settings)
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
-        patch.delenv(name, raising=False)
-    st.cache_resource.clear()
-    resources.warm_up().start()
-    resources.warm_up().libraries.result(timeout=300)
-
-    def open_link(**parameters: str) -> AppTest:
-        app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120)
-        for name, value in parameters.items():
-            app.query_params[name] = value
-        app.switch_page("pages/autointerp.py")
-        return settle(app)
-
-    yield open_link
-    st.cache_resource.clear()
-    patch.undo()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+            patch.delenv(name, raising=False)
+        with page_server(settings, "pages/autointerp.py") as open_link:
+            yield open_link
 
 
 @pytest.fixture
@@ -66,26 +51,6 @@ def service() -> Iterator[LoopbackOpenAI]:
             else "It activates on rivers."
         )
         yield running
-
-
-def settle(app: AppTest) -> AppTest:
-    """Run until no job is running any more."""
-    deadline = time.monotonic() + 240
-    app.run()
-    while any(not view.state.finished for view in _jobs()):
-        assert time.monotonic() < deadline, _jobs()
-        time.sleep(0.05)
-    app.run()
-    return app.run() if any(not view.state.finished for view in _jobs()) else app
-
-
-def _jobs() -> list[Any]:
-    return [*resources.jobs().jobs(), *resources.loads().jobs()]
-
-
-def texts(app: AppTest) -> str:
-    kinds = (app.markdown, app.caption, app.error, app.warning, app.info, app.subheader)
-    return "\n".join(str(element.value) for kind in kinds for element in kind)
 
 
 def run_id(app: AppTest) -> str:

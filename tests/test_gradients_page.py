@@ -1,12 +1,10 @@
 """The page of latent gradients on a tiny bundle, without a browser."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from core import resources
@@ -18,12 +16,12 @@ from core.view.gradients.compute import GradientResult
 from core.view.splitting import evidence
 from tests.builders import make_sae, write_sae
 from tests.demo_bundle import D_MODEL, write_demo
+from tests.page_sessions import Open, page_server, settle, texts
 
 ROOT = Path(__file__).resolve().parent.parent
 RELEASE = "docs-small-res"
 START = {"model": "docs-small", "release": RELEASE, "sae": "blocks.2.hook_resid_pre", "latent": "3"}
 PROMPT = "The river runs under the bridges"
-Open = Callable[..., AppTest]
 
 
 def name_at(layer: int) -> str:
@@ -53,48 +51,15 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 @pytest.fixture(scope="module")
 def open_page(settings: Settings) -> Iterator[Open]:
     """Opens links to the page in sessions of one server."""
-    patch = pytest.MonkeyPatch()
-    patch.setattr(resources, "settings", lambda: settings)
-    patch.setattr(evidence, "SAMPLE_TOKENS", 2000)
-    patch.setattr(evidence, "FIRING_TOKENS", 1000)
-    st.cache_resource.clear()
-    resources.warm_up().start()
-    resources.warm_up().libraries.result(timeout=300)
-
-    def open_link(**parameters: str) -> AppTest:
-        app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120)
-        for name, value in {**START, "prompt": PROMPT, **parameters}.items():
-            app.query_params[name] = value
-        app.switch_page("pages/gradients.py")
-        return settle(app)
-
-    yield open_link
-    st.cache_resource.clear()
-    patch.undo()
-
-
-def settle(app: AppTest) -> AppTest:
-    """Run until no job is running any more."""
-    deadline = time.monotonic() + 240
-
-    def busy() -> bool:
-        views = [*resources.jobs().jobs(), *resources.loads().jobs()]
-        return any(not view.state.finished for view in views)
-
-    app.run()
-    for _ in range(20):
-        if not busy():
-            break
-        while busy():
-            assert time.monotonic() < deadline, resources.jobs().jobs()
-            time.sleep(0.05)
-        app.run()
-    return app.run()
-
-
-def texts(app: AppTest) -> str:
-    kinds = (app.markdown, app.caption, app.error, app.warning, app.info)
-    return "\n".join(str(element.value) for kind in kinds for element in kind)
+    replaced = {(evidence, "SAMPLE_TOKENS"): 2000, (evidence, "FIRING_TOKENS"): 1000}
+    link = {**START, "prompt": PROMPT}
+    with page_server(
+        settings,
+        "pages/gradients.py",
+        link=link,
+        replaced=replaced,
+    ) as open_link:
+        yield open_link
 
 
 def charts(app: AppTest) -> int:

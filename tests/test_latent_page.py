@@ -1,12 +1,10 @@
 """The latent page on a tiny bundle, without a browser."""
 
 import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from core import resources
@@ -15,11 +13,11 @@ from core.saes import encode
 from core.settings import Settings
 from tests.builders import make_sae, write_sae
 from tests.demo_bundle import D_MODEL, write_demo
+from tests.page_sessions import Open, page_server, settle, texts
 
 ROOT = Path(__file__).resolve().parent.parent
 HOOK = "blocks.1.hook_resid_pre"
 SAE = {"release": "docs-small-res", "sae": HOOK, "latent": "7"}
-Open = Callable[..., AppTest]
 
 
 @pytest.fixture(scope="module")
@@ -49,45 +47,8 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 @pytest.fixture(scope="module")
 def open_page(settings: Settings) -> Iterator[Open]:
     """Opens links to the page in sessions of one server, which keeps its indexes."""
-    patch = pytest.MonkeyPatch()
-    patch.setattr(resources, "settings", lambda: settings)
-    st.cache_resource.clear()
-    resources.warm_up().start()
-    resources.warm_up().libraries.result(timeout=300)
-
-    def open_link(**parameters: str) -> AppTest:
-        app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120)
-        for name, value in ({"tokens": "3000"} | parameters).items():
-            app.query_params[name] = value
-        app.switch_page("pages/latent.py")
-        return settle(app)
-
-    yield open_link
-    st.cache_resource.clear()
-    patch.undo()
-
-
-def settle(app: AppTest) -> AppTest:
-    """Run until no job is running any more."""
-    deadline = time.monotonic() + 240
-    app.run()
-    for _ in range(20):
-        if all(view.state.finished for view in _jobs()):
-            break
-        while any(not view.state.finished for view in _jobs()):
-            assert time.monotonic() < deadline, resources.jobs().jobs()
-            time.sleep(0.05)
-        app.run()
-    return app.run()
-
-
-def _jobs():
-    return [*resources.jobs().jobs(), *resources.loads().jobs()]
-
-
-def texts(app: AppTest) -> str:
-    kinds = (app.markdown, app.caption, app.error, app.warning, app.info, app.title)
-    return "\n".join(str(element.value) for kind in kinds for element in kind)
+    with page_server(settings, "pages/latent.py", link={"tokens": "3000"}) as open_link:
+        yield open_link
 
 
 def html(app: AppTest) -> str:

@@ -1,13 +1,11 @@
 """The tabs of the latent page that analyse: prompt, logit lens, token enrichment, attribution."""
 
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import streamlit as st
 from scipy import stats
 from streamlit.testing.v1 import AppTest
 
@@ -21,12 +19,12 @@ from core.view.latent import enrichment, prompt
 from core.view.selection import Selection
 from tests.builders import make_sae, write_sae
 from tests.demo_bundle import D_MODEL, write_demo
+from tests.page_sessions import Open, page_server, settle, texts
 
 ROOT = Path(__file__).resolve().parent.parent
 RESIDUAL = {"release": "docs-small-res", "sae": "blocks.1.hook_resid_pre", "latent": "7"}
 HEADS = {"release": "docs-small-hook-z", "sae": "blocks.1.hook_z", "latent": "5"}
 NASTY = "<b>bold</b> $x$ **a** 😀 שלום \x07 [link](http://example.org) </div>"
-Open = Callable[..., AppTest]
 
 
 @pytest.fixture(scope="module")
@@ -48,46 +46,10 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 @pytest.fixture(scope="module")
 def open_tab(settings: Settings) -> Iterator[Open]:
     """Opens links to the page in sessions of one server."""
-    patch = pytest.MonkeyPatch()
-    patch.setattr(resources, "settings", lambda: settings)
-    patch.setattr(enrichment, "N_CONTROLS", 60)
-    st.cache_resource.clear()
-    resources.warm_up().start()
-    resources.warm_up().libraries.result(timeout=300)
-
-    def open_link(tab: str, **parameters: str) -> AppTest:
-        app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120)
-        for name, value in ({"tab": tab, "tokens": "3000"} | parameters).items():
-            app.query_params[name] = value
-        app.switch_page("pages/latent.py")
-        return settle(app)
-
-    yield open_link
-    st.cache_resource.clear()
-    patch.undo()
-
-
-def settle(app: AppTest) -> AppTest:
-    """Run until no job is running any more."""
-    deadline = time.monotonic() + 240
-    app.run()
-    for _ in range(20):
-        if all(view.state.finished for view in _jobs()):
-            break
-        while any(not view.state.finished for view in _jobs()):
-            assert time.monotonic() < deadline, resources.jobs().jobs()
-            time.sleep(0.05)
-        app.run()
-    return app.run()
-
-
-def _jobs():
-    return [*resources.jobs().jobs(), *resources.loads().jobs()]
-
-
-def texts(app: AppTest) -> str:
-    kinds = (app.markdown, app.caption, app.error, app.warning, app.info)
-    return "\n".join(str(element.value) for kind in kinds for element in kind)
+    replaced = {(enrichment, "N_CONTROLS"): 60}
+    link = {"tokens": "3000"}
+    with page_server(settings, "pages/latent.py", link=link, replaced=replaced) as open_link:
+        yield lambda tab, **parameters: open_link(tab=tab, **parameters)
 
 
 def fine(app: AppTest) -> AppTest:

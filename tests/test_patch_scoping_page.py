@@ -1,11 +1,9 @@
 """The page of patch scoping on a tiny bundle, without a browser."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from core import resources
@@ -17,6 +15,7 @@ from core.saes import load_sae_from_disk
 from core.settings import Settings
 from core.view.patch_scoping import peaks, trust
 from tests.demo_bundle import write_demo
+from tests.page_sessions import Open, page_server, settle, texts
 
 ROOT = Path(__file__).resolve().parent.parent
 HOOK = "blocks.1.hook_resid_pre"
@@ -29,7 +28,6 @@ ASKED = {
     "layers": "1",
     "scales": "0 1 4",
 }
-Open = Callable[..., AppTest]
 
 
 @pytest.fixture(scope="module")
@@ -42,48 +40,15 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 @pytest.fixture(scope="module")
 def open_page(settings: Settings) -> Iterator[Open]:
     """Opens links to the page in sessions of one server."""
-    patch = pytest.MonkeyPatch()
-    patch.setattr(resources, "settings", lambda: settings)
-    patch.setattr(peaks, "SAMPLE_TOKENS", 3000)
-    patch.setattr(trust, "TRANSFER_TOKENS", 1500)
-    st.cache_resource.clear()
-    resources.warm_up().start()
-    resources.warm_up().libraries.result(timeout=300)
-
-    def open_link(**parameters: str) -> AppTest:
-        app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120)
-        for name, value in {**CHOSEN, **ASKED, **parameters}.items():
-            app.query_params[name] = value
-        app.switch_page("pages/patch-scoping.py")
-        return settle(app)
-
-    yield open_link
-    st.cache_resource.clear()
-    patch.undo()
-
-
-def settle(app: AppTest) -> AppTest:
-    """Run until no job is running any more."""
-    deadline = time.monotonic() + 240
-    app.run()
-    for _ in range(20):
-        if not running():
-            break
-        while running():
-            assert time.monotonic() < deadline, resources.jobs().jobs()
-            time.sleep(0.05)
-        app.run()
-    return app.run()
-
-
-def running() -> bool:
-    jobs = [*resources.jobs().jobs(), *resources.loads().jobs()]
-    return any(not view.state.finished for view in jobs)
-
-
-def texts(app: AppTest) -> str:
-    kinds = (app.markdown, app.caption, app.error, app.warning, app.info, app.success)
-    return "\n".join(str(element.value) for kind in kinds for element in kind)
+    replaced = {(peaks, "SAMPLE_TOKENS"): 3000, (trust, "TRANSFER_TOKENS"): 1500}
+    link = {**CHOSEN, **ASKED}
+    with page_server(
+        settings,
+        "pages/patch-scoping.py",
+        link=link,
+        replaced=replaced,
+    ) as open_link:
+        yield open_link
 
 
 def table(app: AppTest, column: str):

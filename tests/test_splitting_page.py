@@ -1,12 +1,10 @@
 """The feature-splitting page on a tiny bundle, without a browser."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from core import resources
@@ -17,11 +15,11 @@ from core.view.splitting import evidence
 from tests.builders import make_sae, write_sae
 from tests.demo_bundle import D_MODEL, write_demo
 from tests.loopback_neuronpedia import loopback_neuronpedia
+from tests.page_sessions import Open, page_server, settle, texts
 
 ROOT = Path(__file__).resolve().parent.parent
 HOOK = "blocks.1.hook_resid_pre"
 FAMILY = {"release": "docs-small-res-splitting", "sae": f"{HOOK}_64", "latent": "7"}
-Open = Callable[..., AppTest]
 
 
 @pytest.fixture(scope="module")
@@ -49,47 +47,13 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 @pytest.fixture(scope="module")
 def open_page(settings: Settings) -> Iterator[Open]:
     """Opens links to the page in sessions of one server, which keeps its maps and its worker."""
-    patch = pytest.MonkeyPatch()
-    patch.setattr(resources, "settings", lambda: settings)
-    patch.setattr(evidence, "SAMPLE_TOKENS", 6000)
-    patch.setattr(evidence, "FIRING_TOKENS", 3000)
-    st.cache_resource.clear()
-    resources.warm_up().start()
-    resources.warm_up().libraries.result(timeout=300)
-
-    def open_link(**parameters: str) -> AppTest:
-        app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120)
-        for name, value in parameters.items():
-            app.query_params[name] = value
-        app.switch_page("pages/feature-splitting.py")
-        return settle(app)
-
-    yield open_link
-    st.cache_resource.clear()
-    patch.undo()
-
-
-def settle(app: AppTest) -> AppTest:
-    """Run until no job is running any more."""
-    deadline = time.monotonic() + 240
-    app.run()
-    for _ in range(20):
-        jobs = [*resources.jobs().jobs(), *resources.loads().jobs()]
-        if all(view.state.finished for view in jobs):
-            break
-        while any(
-            not view.state.finished
-            for view in [*resources.jobs().jobs(), *resources.loads().jobs()]
-        ):
-            assert time.monotonic() < deadline, resources.jobs().jobs()
-            time.sleep(0.05)
-        app.run()
-    return app.run()
-
-
-def texts(app: AppTest) -> str:
-    kinds = (app.markdown, app.caption, app.error, app.warning, app.info)
-    return "\n".join(str(element.value) for kind in kinds for element in kind)
+    replaced = {(evidence, "SAMPLE_TOKENS"): 6000, (evidence, "FIRING_TOKENS"): 3000}
+    with page_server(
+        settings,
+        "pages/feature-splitting.py",
+        replaced=replaced,
+    ) as open_link:
+        yield open_link
 
 
 def panel(app: AppTest, name: str) -> AppTest:

@@ -16,6 +16,7 @@ import pytest
 from core.store import ARRAYS, BYTES, FRAME, JSON, Key, Store, StoreError
 from core.store.disk import SafeDisk
 from core.store.process_lock import file_lock
+from tests.waiting import wait_until
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MIB = 1 << 20
@@ -34,14 +35,6 @@ def run_python(script: str, *arguments: object) -> subprocess.Popen:
         text=True,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
     )
-
-
-def wait_until(condition) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        if time.monotonic() > deadline:
-            pytest.fail(f"still false after {PATIENCE} s")
-        time.sleep(0.01)
 
 
 def test_keys_are_canonical_and_separate():
@@ -186,7 +179,7 @@ def test_eight_threads_compute_once(tmp_path):
 
     def compute():
         calls.append(1)
-        wait_until(lambda: len(waiting) == 7)
+        wait_until(lambda: len(waiting) == 7, patience=PATIENCE)
         return 42
 
     def ask():
@@ -274,7 +267,7 @@ def test_four_processes_compute_once(tmp_path):
     processes = [run_python(COMPUTE, tmp_path, "finish") for _ in range(4)]
     for process in processes:
         assert process.stdout.readline() == "asking\n"
-    wait_until((tmp_path / "calls").exists)
+    wait_until((tmp_path / "calls").exists, patience=PATIENCE)
     (tmp_path / "finish").touch()
     answers = [process.communicate(timeout=PATIENCE)[0].split()[-1] for process in processes]
     assert [process.returncode for process in processes] == [0] * 4

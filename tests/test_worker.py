@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import types
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pytest
 
 from core.jobs.progress import JobCancelled, Progress
 from core.worker import WorkerDied, WorkerProcess, function_name
+from tests.waiting import wait_until
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PATIENCE = 60.0
@@ -79,14 +79,6 @@ def fail_to_warm():
 def worker():
     with WorkerProcess(warm=()) as worker:
         yield worker
-
-
-def wait_until(condition) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        if time.monotonic() > deadline:
-            pytest.fail(f"still false after {PATIENCE} s")
-        time.sleep(0.01)
 
 
 def gone(pid: int) -> bool:
@@ -162,7 +154,7 @@ def test_a_dying_worker_is_reported_and_replaced(worker, function, argument, tol
 def test_a_worker_killed_while_idle_is_replaced(worker):
     _, pid = worker.run(double, np.zeros(1))
     os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: gone(pid))
+    wait_until(lambda: gone(pid), patience=PATIENCE)
     assert worker.run(double, np.zeros(1))[1] != pid
 
 
@@ -185,7 +177,7 @@ def test_cancelling_kills_compiled_code_and_the_next_call_works(worker, tmp_path
 
     thread = threading.Thread(target=run)
     thread.start()
-    wait_until(lambda: marker.exists() and marker.read_text())
+    wait_until(lambda: marker.exists() and marker.read_text(), patience=PATIENCE)
     pid = int(marker.read_text())
     waiting, gave_up = Progress(), []
 
@@ -233,7 +225,7 @@ def test_closing_ends_a_running_task_and_the_worker(tmp_path):
 
     thread = threading.Thread(target=run)
     thread.start()
-    wait_until(lambda: marker.exists() and marker.read_text())
+    wait_until(lambda: marker.exists() and marker.read_text(), patience=PATIENCE)
     worker.close()
     thread.join(PATIENCE)
     assert outcome == ["died"]
@@ -264,7 +256,7 @@ def test_the_worker_dies_with_its_parent(tmp_path, state):
         cwd=REPOSITORY,
     )
     if state == "busy":
-        wait_until(lambda: marker.exists() and marker.read_text())
+        wait_until(lambda: marker.exists() and marker.read_text(), patience=PATIENCE)
         pid = int(marker.read_text())
     else:
         pid = int(parent.stdout.readline())
@@ -272,7 +264,7 @@ def test_the_worker_dies_with_its_parent(tmp_path, state):
     parent.kill()
     parent.wait()
     try:
-        wait_until(lambda: gone(pid))
+        wait_until(lambda: gone(pid), patience=PATIENCE)
     finally:
         if not gone(pid):
             os.kill(pid, signal.SIGKILL)
@@ -304,6 +296,6 @@ def test_an_idle_death_is_logged(caplog):
     with WorkerProcess(warm=()) as worker, caplog.at_level(logging.WARNING):
         pid = worker.run("os:getpid")
         os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: gone(pid))
+        wait_until(lambda: gone(pid), patience=PATIENCE)
         worker.start()
         assert "ended while idle" in caplog.text

@@ -8,7 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from core.circuits.graph import LATENT, LOGIT, REST, TOKEN, Circuit
-from core.gradients.figure import escaped
+from core.plotly_text import escaped
 
 _WIDTHS = (1.0, 2.0, 3.5, 5.5)
 _BLUE, _RED, _GRAY, _FRAME = "#2f7ed8", "#d9483b", "#9aa0a6", "#e8710a"

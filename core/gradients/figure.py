@@ -6,6 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from core.gradients.matrix import GradientMatrix
+from core.plotly_text import escaped
 
 MOST_DRAWN = 150
 """Rows and columns beyond which only the strongest are drawn."""
@@ -217,8 +218,3 @@ def _frame_of(matrix: GradientMatrix, chosen: tuple[int, int] | None) -> list[di
         return []
     x, y = float(rows[0]), float(columns[0])
     return [{"x0": x - 0.5, "x1": x + 0.5, "y0": y - 0.5, "y1": y + 0.5}]
-
-
-def escaped(text: str) -> str:
-    """Plotly reads a little HTML: tokens such as `<b>` are to be shown, not obeyed."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from core.gradients.route import Kind, Route
 from core.models.hooks import Model
+from core.models.token_text import token_text
 
 Order = Literal["position", "strength", "clustered"]
 Pairs = Literal["all", "same token", "across tokens"]
@@ -122,9 +123,7 @@ def token_texts(model: Model, tokens: Int[Tensor, "batch pos"]) -> list[list[str
     """Text of each token of each prompt, as the model's tokenizer has it; ids without one."""
     tokenizer = model.tokenizer
     prompts = (tokens[None] if tokens.dim() == 1 else tokens).tolist()
-    if tokenizer is None:
-        return [[str(token) for token in prompt] for prompt in prompts]
-    return [[str(tokenizer.decode([token])) for token in prompt] for prompt in prompts]
+    return [[token_text(tokenizer, token) for token in prompt] for prompt in prompts]
 
 
 def filtered(

@@ -7,6 +7,7 @@ import torch
 from core.engine import Engine
 from core.logit_lens import residual_directions, top_tokens
 from core.models.hooks import Model, cache_sites, context_length
+from core.models.token_text import token_text
 from core.saes import SaeCard, encode, sae_card, sae_hook_name
 from core.view.selection import Selection
 
@@ -88,17 +89,11 @@ def text_activations(engine: Engine, selection: Selection, text: str) -> TextAct
             acts = encode(sae, site)[0, 1:, selection.latent].float().cpu()
         ids = tokens[0, 1:room].tolist()
         return TextActivations(
-            tokens=tuple(_text_of(model, token_id) for token_id in ids),
+            tokens=tuple(token_text(model.tokenizer, token_id) for token_id in ids),
             activations=tuple(acts.tolist()),
             omitted=max(0, tokens.shape[1] - room),
             token_ids=tuple(ids),
         )
-
-
-def _text_of(model: Model, token_id: int) -> str:
-    if model.tokenizer is None:
-        return str(token_id)
-    return str(model.tokenizer.decode([token_id]))
 
 
 def _effects(
@@ -106,6 +101,6 @@ def _effects(
 ) -> tuple[TokenEffect, ...]:
     ids, values = top_tokens(direction, model.W_U, k, largest=largest)
     return tuple(
-        TokenEffect(token=_text_of(model, token_id), token_id=token_id, effect=value)
+        TokenEffect(token=token_text(model.tokenizer, token_id), token_id=token_id, effect=value)
         for token_id, value in zip(ids[0].tolist(), values[0].tolist(), strict=True)
     )

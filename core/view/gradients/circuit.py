@@ -14,6 +14,7 @@ from core.circuits.graph import LATENT, LOGIT, REST, TOKEN
 from core.engine import Engine
 from core.jobs.progress import Progress
 from core.models.hooks import cache_sites
+from core.models.token_text import token_text
 from core.saes import encode, sae_hook_name
 from core.view.gradients.prompt import prompt_ids, prompt_texts
 from core.view.gradients.sites import name_of, title_of
@@ -132,9 +133,6 @@ def trace(engine: Engine, request: CircuitRequest, progress: Progress) -> Circui
             progress=progress,
         )
 
-        def text_of(token: int) -> str:
-            return str(model.tokenizer.decode([token])) if model.tokenizer else str(token)
-
         with torch.no_grad():
             chances = model(ids, return_type="logits")[0, -1].float().softmax(-1)
             site = sae_hook_name(saes[-1])
@@ -147,7 +145,9 @@ def trace(engine: Engine, request: CircuitRequest, progress: Progress) -> Circui
             if value > 0
         ]
         prints = sae_prints(request.chain, saes)
-        named = {token: text_of(token) for token in {*likely, *_logit_ids(found)}}
+        named = {
+            token: token_text(model.tokenizer, token) for token in {*likely, *_logit_ids(found)}
+        }
     ends: list[tuple[int, ...]] = [*((it,) for it in likely), *latents]
     if request.end and request.end not in ends:
         ends.insert(0, request.end)

@@ -23,6 +23,7 @@ from core.gradients.report import ReconstructionReport, SaeFit, sae_fit
 from core.gradients.route import strongest
 from core.jobs.progress import Progress
 from core.models.hooks import Model, cache_sites
+from core.models.token_text import token_text
 from core.saes import reconstruct, sae_hook_name
 from core.store import Store
 from core.view.gradients import kept
@@ -253,9 +254,7 @@ def _next_tokens(
     ids = token_ids or []
     return pd.DataFrame(
         {
-            "token": [
-                str(model.tokenizer.decode([it])) if model.tokenizer else str(it) for it in ids
-            ],
+            "token": [token_text(model.tokenizer, it) for it in ids],
             "token_id": ids,
             "logit": logits[ids].float().tolist(),
             "logit_recon": recon[ids].float().tolist(),

@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from core.gradients.figure import escaped
+from core.plotly_text import escaped
 
 _SCORES = (
     ("previous_token", "Looks at the token before"),

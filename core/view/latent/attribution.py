@@ -12,6 +12,7 @@ from core.attribution import attribute_to_sources, why_no_sources
 from core.engine import Engine
 from core.link import Link, LinkField, short_text, whole
 from core.models.hooks import context_length
+from core.plotly_text import escaped
 from core.prompt_latents import active_latents
 from core.saes import sae_hook_name
 from core.view.markup import visible_token
@@ -206,5 +207,4 @@ def _shown(sources: Sources) -> tuple[np.ndarray, list[str]]:
 def _label(token: str) -> str:
     shown = visible_token(token)
     short = shown if len(shown) <= _MOST_LABEL else shown[: _MOST_LABEL - 1] + "…"
-    # Plotly reads a few HTML tags in labels.
-    return short.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return escaped(short)

@@ -10,6 +10,7 @@ from core.activations import LatentExamples, bin_edges, latent_examples, open_pa
 from core.engine import Engine
 from core.logit_lens import residual_directions
 from core.logit_statistics import latent_logits, logit_histogram
+from core.models.token_text import token_text
 from core.store import Store
 from core.view.latent.index import OpenIndex
 from core.view.latent_view import TokenEffect
@@ -137,7 +138,7 @@ def logit_effects(engine: Engine, selection: Selection, *, k: int = 10) -> Logit
         k = min(k, len(order))
 
         def effect(token_id: int) -> TokenEffect:
-            text = str(token_id) if tokenizer is None else str(tokenizer.decode([token_id]))
+            text = token_text(tokenizer, token_id)
             return TokenEffect(text, token_id, float(logits[token_id]))
 
         boosted = tuple(effect(int(it)) for it in order[::-1][:k])

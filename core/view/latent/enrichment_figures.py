@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 
 from core.enrichment import RunningSum
+from core.plotly_text import escaped
 
 COLOURS = {
     "how it is written": "#4c78a8",
@@ -115,7 +116,7 @@ def running_sum_figure(curve: RunningSum, tokens: Sequence[str], *, n_tokens: in
             "line": {"width": 1},
         },
         hovertext=[
-            f"{_escaped(token)}, rank {rank + 1:,}"
+            f"{escaped(token)}, rank {rank + 1:,}"
             for token, rank in zip(tokens[::step], curve.ranks[::step], strict=True)
         ],
         hoverinfo="text",
@@ -142,13 +143,8 @@ def _lift(value: "Float[np.ndarray, ' n'] | float") -> "Float[np.ndarray, ' n']"
 
 def _hover(rows: pd.DataFrame) -> list[str]:
     return [
-        f"<b>Latent {it.latent}</b>: {_escaped(it.set)} ({it.size:,} tokens)<br>"
+        f"<b>Latent {it.latent}</b>: {escaped(it.set)} ({it.size:,} tokens)<br>"
         f"score {it.score:+.3f}, p = 10^{it.log10_p:.1f}<br>"
         f"{it.beyond:.1%} of random directions are as far out"
         for it in rows.itertuples()
     ]
-
-
-def _escaped(text: str) -> str:
-    # Plotly reads a few HTML tags in labels.
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

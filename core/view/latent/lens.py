@@ -10,6 +10,7 @@ from core.jobs.progress import Progress
 from core.link import Link, LinkField, one_of
 from core.logit_lens import residual_directions
 from core.logit_statistics import LogitMoments, latent_logits, logit_histogram, logit_moments
+from core.models.token_text import token_text
 from core.splitting.tokens import VocabularyTexts, all_directions, top_token_ids
 from core.store import ARRAYS, Key, Store
 from core.store.fingerprint import fingerprint
@@ -75,7 +76,7 @@ def latent_lens(engine: Engine, selection: Selection, *, k: int = 10) -> LatentL
         order = np.argsort(logits)
         n = min(k, len(order))
         picked = [*order[::-1][:n].tolist(), *order[:n].tolist()]
-        texts = [_text_of(model.tokenizer, token_id) for token_id in picked]
+        texts = [token_text(model.tokenizer, token_id) for token_id in picked]
     pairs = [(text, float(logits[token_id])) for text, token_id in zip(texts, picked, strict=True)]
     counts, edges = logit_histogram(logits)
     return LatentLens(counts, edges, moments, tuple(pairs[:n]), tuple(pairs[n:]))
@@ -100,9 +101,3 @@ def all_lenses(engine: Engine, store: Store, selection: Selection, progress: Pro
     shown = np.array([visible_token(text) for text in vocabulary.texts], dtype=object)
     joined = [" ".join(row) for row in shown[top.boosted[:, :_N_SHOWN]].tolist()]
     return AllLenses(LogitMoments.from_arrays(arrays), joined)
-
-
-def _text_of(tokenizer: object, token_id: int) -> str:
-    if tokenizer is None:
-        return str(token_id)
-    return str(tokenizer.decode([token_id]))  # type: ignore[attr-defined]

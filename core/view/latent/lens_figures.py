@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 
 from core.logit_statistics import LogitMoments
+from core.plotly_text import escaped
 from core.view.latent.lens import LatentLens
 from core.view.markup import visible_token
 
@@ -188,18 +189,13 @@ def _hover(
         f"<b>Latent {latent}</b>",
         f"skewness {moments.skewness[latent]:.2f}, excess kurtosis {moments.kurtosis[latent]:.1f}",
         f"standard deviation {moments.std[latent]:.3f}",
-        f"makes more likely: {_escaped(tokens[latent])[:90]}",
+        f"makes more likely: {escaped(tokens[latent])[:90]}",
     ]
     if descriptions is not None and descriptions[latent]:
-        lines.append(_escaped(descriptions[latent])[:90])
+        lines.append(escaped(descriptions[latent])[:90])
     return "<br>".join(lines)
 
 
 def _plain(token: str) -> str:
     shown = re.sub(r"␣{3,}", lambda run: f"␣×{len(run[0])}", visible_token(token))
-    return _escaped(shown if len(shown) <= _MOST_LABEL else shown[: _MOST_LABEL - 1] + "…")
-
-
-def _escaped(text: str) -> str:
-    # Plotly reads a few HTML tags in labels.
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return escaped(shown if len(shown) <= _MOST_LABEL else shown[: _MOST_LABEL - 1] + "…")

@@ -22,7 +22,7 @@ from core.engine import Engine
 from core.jobs.progress import Progress
 from core.logit_lens import top_tokens
 from core.patch_scoping.faithfulness import LatentTokens
-from core.splitting.tokens import all_directions
+from core.splitting.tokens import VocabularyTexts, all_directions
 from core.store import ARRAYS, Key, Store
 from core.view.loading import HubErrorsInWords
 from core.view.patch_scoping.asking import fingerprint_once
@@ -84,15 +84,13 @@ def find_peaks(
         tokenizer: Any = copy.deepcopy(loaded.tokenizer)
         packing = replace(default_packing(loaded, found), max_tokens=SAMPLE_TOKENS)
         prints = {"model": fingerprint_once(loaded), "sae": fingerprint_of_sae(found)}
-        size = int(loaded.W_U.shape[1])
+        texts = VocabularyTexts(loaded).texts
     tokens = load_token_set(corpus, tokenizer, packing, store=store, progress=progress)
     key = Key("patch-scoping-peaks", _VERSION, prints | {"tokens": tokens.digest, "n_top": N_TOP})
     arrays = store.get(key, ARRAYS)
     if arrays is None:
         arrays = _compute(engine, model, sae, tokens, progress)
         store.put(key, arrays, ARRAYS)
-    texts = np.empty(size, dtype=object)
-    texts[:] = [str(tokenizer.decode([it])) for it in range(size)]
     return Peaks(arrays["active"], arrays["boosted"], texts, corpus.name)
 
 

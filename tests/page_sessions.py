@@ -1,0 +1,78 @@
+"""Pages of the app in sessions of one server, without a browser."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from core import resources
+from core.settings import Settings
+
+APP = str(Path(__file__).resolve().parent.parent / "app.py")
+Open = Callable[..., AppTest]
+
+
+@contextmanager
+def page_server(
+    settings: Settings,
+    file: str,
+    *,
+    link: Mapping[str, str] | None = None,
+    replaced: Mapping[tuple[object, str], object] | None = None,
+) -> Iterator[Open]:
+    """A server whose libraries are there; what it hands out opens links to the page `file`.
+
+    `link` is what every link holds unless it says otherwise, `replaced` what stands for the
+    attributes of modules while the server runs, e.g. `{(evidence, "SAMPLE_TOKENS"): 2000}`.
+    """
+    patch = pytest.MonkeyPatch()
+    patch.setattr(resources, "settings", lambda: settings)
+    for (module, name), value in (replaced or {}).items():
+        patch.setattr(module, name, value)
+    st.cache_resource.clear()
+    resources.warm_up().start()
+    resources.warm_up().libraries.result(timeout=300)
+
+    def open_link(**parameters: str) -> AppTest:
+        app = AppTest.from_file(APP, default_timeout=120)
+        for name, value in {**(link or {}), **parameters}.items():
+            app.query_params[name] = value
+        app.switch_page(file)
+        return settle(app)
+
+    try:
+        yield open_link
+    finally:
+        st.cache_resource.clear()
+        patch.undo()
+
+
+def settle(app: AppTest) -> AppTest:
+    """Run until no job is running any more."""
+    deadline = time.monotonic() + 240
+    app.run()
+    for _ in range(20):
+        if not busy():
+            break
+        while busy():
+            assert time.monotonic() < deadline, resources.jobs().jobs()
+            time.sleep(0.05)
+        app.run()
+    return app.run()
+
+
+def busy() -> bool:
+    """Whether a job or a load is under way."""
+    views = [*resources.jobs().jobs(), *resources.loads().jobs()]
+    return any(not view.state.finished for view in views)
+
+
+def texts(app: AppTest) -> str:
+    """All that the page says outside tables and widgets."""
+    kinds = (app.title, app.subheader, app.markdown, app.caption)
+    notes = (app.error, app.warning, app.info, app.success)
+    return "\n".join(str(element.value) for kind in kinds + notes for element in kind)
