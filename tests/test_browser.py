@@ -115,14 +115,18 @@ def test_choices_go_into_the_link_and_back(
         "sae": ["blocks.2.hook_resid_pre"],
         "latent": ["3"],
     }
-    shown = _main(page)
     context = browser.new_context(viewport={"width": 1400, "height": 1500})
     context.set_default_timeout(PATIENCE_MS)
     other = context.new_page()
     other.goto(link)
     _wait_until_loaded(other)
+    other.get_by_role("heading", name="Latent 3", exact=True).wait_for()
+    # What either page showed before its last run may still stand for a moment.
+    deadline = time.monotonic() + PATIENCE_MS / 1000
+    while (other.url, _main(other)) != (link, _main(page)) and time.monotonic() < deadline:
+        page.wait_for_timeout(200)
     assert other.url == link
-    assert _main(other) == shown
+    assert _main(other) == _main(page)
     context.close()
 
 

@@ -7,7 +7,8 @@ its explanation.
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ _MOST_SHOWN = 8
 
 @dataclass(frozen=True)
 class ModelProber:
-    """Runs texts through a model that nobody else uses meanwhile."""
+    """Runs texts through a model that nobody else uses meanwhile, one latent after the other."""
 
     model: Model
     """Either model class."""
@@ -45,6 +46,8 @@ class ModelProber:
     """The latents' SAE."""
     thresholds: Mapping[int, float]
     """Above which a latent counts as active."""
+    _turn: Lock = field(default_factory=Lock, init=False, repr=False, compare=False)
+    """Latents are scored side by side in threads, and a hooked model serves one at a time."""
 
     def __call__(self, latent: int, texts: Sequence[str]) -> list[Example]:
         """One example for each text, BOS left out, cut to the model's context."""
@@ -53,7 +56,8 @@ class ModelProber:
             found = self.model.to_tokens(text, prepend_bos=True, truncate=False)
             found = found[:, : context_length(self.model)]
             ids = found.cpu().numpy().astype(np.int64)
-            [acts] = latent_activations(self.model, [(self.sae, [latent])], ids)
+            with self._turn:
+                [acts] = latent_activations(self.model, [(self.sae, [latent])], ids)
             bos = getattr(self.model.tokenizer, "bos_token_id", None)
             first = int(bool(len(ids[0])) and ids[0, 0] == (-1 if bos is None else bos))
             threshold = self.thresholds[latent]
