@@ -1,7 +1,6 @@
 """The index behind the page: opened, made unasked for the demo, else offered."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -13,7 +12,7 @@ from core.store import JSON, Key
 from core.view.latent.corpora import corpus_of, parse_corpus
 from core.view.latent.page_view import LatentPageView
 from core.view.selection import Selection
-from pages.parts import latent_links, view_state, work
+from pages.parts import latent_links, text_choice, view_state, work
 from pages.parts.latent import state
 from pages.parts.polling import reserve_room
 
@@ -25,11 +24,6 @@ UNASKED_TOKENS = 300_000
 """The demo reads up to so many tokens without being asked."""
 _ASKED = "latent_asked"
 _ROOM = 500
-
-
-def uploads() -> Path:
-    """Where texts of the users are kept."""
-    return resources.store().directory / "texts"
 
 
 def resolved(selection: Selection, entry: SaeEntry, view: LatentPageView) -> LatentPageView:
@@ -52,7 +46,7 @@ def request_of(
     return IndexRequest(
         model=selection.model,
         saes=tuple((*it.key, it.version) for it in entries),
-        corpus=corpus_of(parse_corpus(view.corpus), uploads()),
+        corpus=corpus_of(parse_corpus(view.corpus), text_choice.uploads()),
         tokens=view.tokens,
         include_bos=view.include_bos,
     )

@@ -1,33 +1,19 @@
 """Which text the examples come from, and how to choose another."""
 
 from dataclasses import replace
-from typing import Any
 
 import streamlit as st
 
 from core import resources
 from core.catalog.entries import SaeEntry
-from core.view.latent.corpora import (
-    FILE_ENDINGS,
-    CorpusChoice,
-    keep_file,
-    keep_text,
-    parse_corpus,
-    title_of,
-)
+from core.view.latent.corpora import parse_corpus, title_of
 from core.view.latent.page_view import MOST_TOKENS, LatentPageView
 from core.view.markup import escape_markdown
 from core.view.sae_facts import facts_of
 from core.view.selection import Selection
-from pages.parts import errors
+from pages.parts import errors, text_choice
 from pages.parts.latent import action, index, state
 
-_SOURCES = {
-    "docs": "Sample of documentation",
-    "hub": "Hugging Face dataset",
-    "file": "A file of mine",
-    "text": "Pasted text",
-}
 _SIZES = (50_000, 100_000, 200_000, 500_000, 1_000_000, 2_000_000, 5_000_000, 10_000_000)
 
 
@@ -55,15 +41,9 @@ def offer(selection: Selection, entry: SaeEntry, view: LatentPageView) -> None:
 def chooser(selection: Selection, entry: SaeEntry, view: LatentPageView) -> None:
     """Source, size and the button."""
     current = parse_corpus(view.corpus)
-    source = st.segmented_control(
-        "Text",
-        list(_SOURCES),
-        format_func=_SOURCES.__getitem__,
-        default=current.kind,
-        key=f"reading_source_{current.kind}",
-    )
-    kind = source or current.kind
-    asked = _details(kind, current, selection, entry)
+    kind = text_choice.kind(current, key="reading")
+    proposed = dataset_of(selection, entry) if kind == "hub" else ""
+    asked = text_choice.details(kind, current, proposed=proposed, key="reading")
     size = st.select_slider(
         "Tokens to read",
         sorted({*_SIZES, view.tokens}),
@@ -93,7 +73,7 @@ def chooser(selection: Selection, entry: SaeEntry, view: LatentPageView) -> None
     read_by = entries if several else [entry]
 
     def go() -> None:
-        choice = _kept(kind, asked)
+        choice = text_choice.kept(kind, asked)
         wanted = replace(view, corpus=choice.text, tokens=int(size), include_bos=with_bos)
         index.ask(index.request_of(selection, read_by, wanted))
         state.change(corpus=choice.text, tokens=int(size), include_bos=with_bos)
@@ -103,72 +83,8 @@ def chooser(selection: Selection, entry: SaeEntry, view: LatentPageView) -> None
     )
 
 
-def _details(
-    kind: str, current: CorpusChoice, selection: Selection, entry: SaeEntry
-) -> dict[str, Any]:
-    """What else the source needs to know."""
-    if kind == "hub":
-        proposed = current.name if current.kind == "hub" else _dataset_of(selection, entry)
-        name = st.text_input(
-            "Name of the dataset",
-            value=proposed,
-            placeholder="owner/name",
-            key=f"reading_dataset_{proposed}",
-            max_chars=190,
-            help="Only as much of it is downloaded as is read. Proposed is what the SAE says that "
-            "it was trained on.",
-        )
-        return {"name": name.strip(), "column": _column()}
-    if kind == "file":
-        file = st.file_uploader(
-            "Text, JSON Lines or Parquet",
-            type=list(FILE_ENDINGS),
-            key="reading_file",
-            help="Tables need a column called text, or name theirs below. The file is kept on the "
-            "server, so that a link can show the same examples.",
-        )
-        if file is None and current.kind == "file":
-            st.caption(f"Now: {escape_markdown(title_of(current))}")
-            return {"kept": current}
-        return {"file": file, "column": _column()}
-    if kind == "text":
-        text = st.text_area("Text to read", key="reading_pasted", height=140, max_chars=500_000)
-        return {"text": text, "kept": current if current.kind == "text" else None}
-    st.caption("Docstrings of the Python packages that are installed here; nothing is downloaded.")
-    return {}
-
-
-def _column() -> str:
-    return st.text_input(
-        "Column with the text",
-        key="reading_column",
-        max_chars=80,
-        placeholder="found by itself",
-    ).strip()
-
-
-def _kept(kind: str, asked: dict[str, Any]) -> CorpusChoice:
-    """The choice as a link carries it; keeps what was brought."""
-    if kind == "hub":
-        if not asked["name"]:
-            raise ValueError("Which dataset? Give its name, such as owner/name.")
-        parts = filter(None, ("hub", asked["name"], asked["column"]))
-        return parse_corpus(":".join(parts))
-    if kind == "file":
-        if asked.get("kept") is not None:
-            return asked["kept"]
-        if asked["file"] is None:
-            raise ValueError("Choose a file first.")
-        kept = keep_file(index.uploads(), asked["file"].getvalue(), asked["file"].name)
-        return replace(kept, column=asked["column"])
-    if kind == "text":
-        if not asked["text"].strip() and asked.get("kept") is not None:
-            return asked["kept"]
-        return keep_text(index.uploads(), asked["text"])
-    return CorpusChoice()
-
-
-def _dataset_of(selection: Selection, entry: SaeEntry) -> str:
+def dataset_of(selection: Selection, entry: SaeEntry) -> str:
+    """The hub's name of the dataset that an SAE says it was trained on; "" for none."""
     from core.view.latent_view import read_card
 
     name = facts_of(entry).dataset or read_card(resources.engine(), selection).dataset or ""
