@@ -7,7 +7,16 @@ from core.view.autointerp.view import AutointerpView
 from core.view.markup import escape_markdown
 from core.view.selection import Selection
 from pages.parts import errors, frame, opening
-from pages.parts.autointerp import controls, detail, files, results, service, state, work
+from pages.parts.autointerp import (
+    controls,
+    detail,
+    files,
+    reading,
+    results,
+    service,
+    state,
+    work,
+)
 from pages.parts.view_state import View
 
 INTRO = (
@@ -28,12 +37,15 @@ def draw(view: View) -> None:
     for problem in state.problems():
         st.warning(escape_markdown(problem), icon=":material/link_off:")
     controls.draw(page, selection)
+    if view.entry is not None:
+        reading.draw(page, selection, view.entry)
     if not opening.loaded(view):
         return
     with errors.shown_plainly():
         asks = "chat" in (page.explainer, page.judge)
         chosen = service.draw(page) if asks else None
-        work.draw(work.request_of(view, page, chosen), chosen, selection)
+        if page.explainer != "scope" or opening.loaded(work.spoken(view)):
+            work.draw(work.request_of(view, page, chosen), chosen, selection)
     if page.run:
         with errors.shown_plainly():
             _run(view, page, selection)

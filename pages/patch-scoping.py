@@ -7,7 +7,7 @@ import streamlit as st
 
 from core import resources
 from core.view.markup import escape_markdown
-from core.view.patch_scoping.asking import Question, default_layers, speakers
+from core.view.patch_scoping.asking import Question, automatic_choice, default_layers, speakers
 from core.view.patch_scoping.scope_view import ScopeView, parse_scales
 from core.view.selection import Selection
 from pages.parts import errors, frame, latent_links, loading, opening
@@ -103,7 +103,7 @@ def _explain(
     result = runs.swept(request, link=link, start=demo)
     if result is None:
         return
-    by = ("likeliest" if demo else "combined") if scope.choose == "auto" else scope.choose
+    by = automatic_choice(demo=demo) if scope.choose == "auto" else scope.choose
     best = best_text(result.table, by)  # type: ignore[arg-type]  # one of CHOICES, less "auto"
     with place:
         head = st.container()

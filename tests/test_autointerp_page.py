@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,17 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from core import resources
+from core.autointerp import CONTROLS, control_sae
+from core.autointerp.scope import ScopeOptions, explained_by, scope_directions
+from core.corpus import default_packing, docs_sample, load_token_set
+from core.models import load_model
+from core.patch_scoping.directions import unit_directions
+from core.saes import load_sae_from_disk
 from core.settings import Settings
+from core.view.autointerp import scoped
 from core.view.autointerp.record import load_record
 from core.view.autointerp.tables import jsonl_bytes, neuronpedia_bytes, results_table
+from core.view.patch_scoping.scope_view import ScopeView, parse_scales
 from tests.demo_bundle import write_demo
 from tests.loopback_openai import GOOD_KEY, LoopbackOpenAI, loopback_openai
 from tests.page_sessions import Open, page_server, settle, texts
@@ -38,7 +47,9 @@ def open_page(settings: Settings) -> Iterator[Open]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
             patch.delenv(name, raising=False)
-        with page_server(settings, "pages/autointerp.py") as open_link:
+        # The tiny models have 64 positions: a short question and a short answer fit.
+        replaced = {(scoped, "ScopeView"): partial(ScopeView, template="free", new_tokens=6)}
+        with page_server(settings, "pages/autointerp.py", replaced=replaced) as open_link:
             yield open_link
 
 
@@ -165,6 +176,64 @@ def test_lists_of_latents_come_by_link_and_bad_links_cost_a_sentence(open_page: 
     much = open_page(**HERE, **SMALL, latents="63-70")
     click(much, "ai_run")
     assert "There is no latent 70" in texts(much)
+
+
+def test_examples_come_from_a_text_of_ones_own(open_page: Open) -> None:
+    app = open_page(**{**HERE, **SMALL, "n": "2", "controls": "0"})
+    assert "Documentation of the installed packages" in texts(app)
+    app.segmented_control(key="ai_text_source_docs").set_value("text").run()
+    mine = "A zebra crosses the quiet river at noon. " * 60
+    app.text_area(key="ai_text_pasted").set_value(mine).run()
+    click(app, "ai_text_use")
+    assert not app.error, texts(app)
+    assert "Examples come from: Pasted text" in texts(app)
+    click(app, "ai_run")
+    found = record(app)
+    assert found["corpus"] == "Pasted text"
+    shown = [it for one in found["results"].values() for it in one["shown"] + one["scoring"]]
+    assert shown
+    # The text is longer than a row: windows may begin anywhere in it, and hold nothing else.
+    assert all("".join(it["tokens"]) in mine for it in shown)
+    # A hand-written explanation is scored on the same text.
+    latent = next(int(name) for name, one in found["results"].items() if one["scoring"])
+    view = {"latent": str(latent), "run": found["id"], "corpus": found["settings"]["corpus"]}
+    mine_too = open_page(**{**HERE, **SMALL, **view})
+    mine_too.segmented_control(key="ai_part").set_value("edit")
+    settle(mine_too)
+    mine_too.text_area(key=f"ai_edit_{found['id']}_{latent}").set_value('the word "zebra"')
+    click(mine_too, "ai_rescore")
+    assert record(mine_too)["corpus"] == "Pasted text"
+    gone = open_page(**HERE, **SMALL, corpus="text:" + "0" * 20 + "-pasted.txt")
+    assert "not on this server any more" in texts(gone)
+
+
+def test_a_model_explains_latents_and_controls_alike(open_page: Open, settings: Settings) -> None:
+    app = open_page(**{**HERE, **SMALL, "n": "3", "explainer": "scope"})
+    assert not app.error, texts(app)
+    assert "docs-small-it is asked for the meaning of each latent" in texts(app)
+    click(app, "ai_run")
+    assert not app.error, texts(app)
+    found = record(app)
+    assert found["speaker"] == "docs-small-it"
+    assert found["status"] == "done"
+    # Each text is the automatic one of the page of patch scoping, of the tuned model.
+    model = load_model(settings.demo_dir / "models" / "docs-small-it", device="cpu")
+    sae = load_sae_from_disk(settings.demo_dir / "saes" / "docs-small-res" / HERE["sae"])
+    token_set = load_token_set(docs_sample(), model.tokenizer, default_packing(model, sae))
+    for kind in ("latents", *CONTROLS):
+        if kind == "latents":
+            said = {int(it): one["explanation"] for it, one in found["results"].items()}
+            directions = unit_directions(model, sae, list(said))
+        else:
+            said = {one["unit"]: one["explanation"] for one in found["controls"][kind]}
+            base = load_model(settings.demo_dir / "models" / "docs-small", device="cpu")
+            control, units = control_sae(kind, base, sae, found["latents"], token_set)
+            assert kind == "random weights" or units == list(said)
+            directions = unit_directions(model, control, list(said))
+        options = ScopeOptions("free", (1, 2), parse_scales(ScopeView().scales), 6, "likeliest")
+        table, question = scope_directions(model, list(said), directions, (1, 2), options=options)
+        expected = explained_by(table, question, "likeliest")
+        assert said == {it: expected[it].text if it in expected else None for it in said}, kind
 
 
 def test_a_chat_run_asks_after_the_estimate_and_hides_the_key(

@@ -8,12 +8,18 @@ however much text the latent was gathered on.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import pandas as pd
+from jaxtyping import Float
 from sae_lens import SAE
+from torch import Tensor
 
 from core.autointerp.roles import Explained
 from core.jobs.progress import Progress
 from core.models.hooks import Model
-from core.patch_scoping import SweepConfig, sweep, template_prompt
+from core.patch_scoping import SweepConfig, template_prompt
+from core.patch_scoping.choice import By, choose
+from core.patch_scoping.directions import unit_directions
+from core.patch_scoping.sweep import sweep_directions
 from core.saes import sae_layer
 
 
@@ -23,12 +29,14 @@ class ScopeOptions:
 
     template: str = "definition"
     """Name of a template of `core.patch_scoping`."""
-    layer: int | None = None
-    """Layer before which the word is replaced; None for the SAE's, at least 1."""
+    layers: tuple[int, ...] = ()
+    """Layers before which the word is replaced; none for the SAE's, at least 1."""
     multiples: tuple[float, ...] = (0.5, 0.75, 1.0, 1.5, 2.0)
     """Norms of the direction, in multiples of the residual stream's around the word."""
     max_new_tokens: int = 25
     """Longest answer, in tokens."""
+    by: By = "surest"
+    """Which of the answers counts; see `core.patch_scoping.choice.choose`."""
 
 
 def scope_layer(model: Model, sae: SAE) -> int:
@@ -45,32 +53,62 @@ def scope_explanations(
     options: ScopeOptions | None = None,
     progress: Progress | None = None,
 ) -> dict[int, Explained]:
-    """The answer that the model is surest of, over all scales; latents without one are left out.
-
-    `raw` holds the answers at all scales, the surest first, and `messages` the question.
+    """What the model says of each latent; latents that it says nothing about are left out.
 
     Raises:
         ValueError: latents that do not exist or do not write to the residual stream.
         JobCancelled: through `progress`.
     """
     options = options or ScopeOptions()
-    layer = scope_layer(model, sae) if options.layer is None else options.layer
+    layers = options.layers or (scope_layer(model, sae),)
+    directions = unit_directions(model, sae, latents)
+    table, question = scope_directions(
+        model, list(latents), directions, layers, options=options, progress=progress
+    )
+    return explained_by(table, question, options.by)
+
+
+def scope_directions(
+    model: Model,
+    names: Sequence[int],
+    directions: Float[Tensor, "n d_model"],
+    layers: Sequence[int],
+    *,
+    options: ScopeOptions | None = None,
+    progress: Progress | None = None,
+) -> tuple[pd.DataFrame, str]:
+    """What the model says of unit directions: the table of a sweep, and the question as it read it.
+
+    `layers` are those before which the word is replaced. Raises as `scope_explanations`.
+    """
+    options = options or ScopeOptions()
     prompt = template_prompt(model, options.template)
     config = SweepConfig(
-        layers=(layer,),
+        layers=tuple(layers),
         multiples=options.multiples,
         max_new_tokens=options.max_new_tokens,
         n_controls=0,
     )
-    found = sweep(
-        model, sae, list(latents), {options.template: prompt}, config, progress=progress
-    ).table.sort_values("mean_log_prob", ascending=False, kind="stable")
+    prompts = {options.template: prompt}
+    swept = sweep_directions(model, names, directions, prompts, config, progress=progress)
+    return swept.table, prompt.text
+
+
+def explained_by(table: pd.DataFrame, question: str, by: By) -> dict[int, Explained]:
+    """One answer for each latent of a sweep's table; latents without a word said are left out.
+
+    `raw` holds all different answers, the chosen one first and then the surest first; `messages`
+    the question.
+    """
+    told = table.assign(answer=[" ".join(str(it).split()) for it in table["answer"]])
+    told = told[[any(map(str.isalnum, it)) for it in told["answer"]]]
+    if told.empty:
+        return {}
+    chosen = choose(told.reset_index(drop=True), by, per=("latent",))
+    surest = told.sort_values("mean_log_prob", ascending=False, kind="stable")
     explained = {}
-    for latent in latents:
-        answers = [str(text) for text in found.loc[found["latent"] == latent, "answer"]]
-        told = [" ".join(text.split()) for text in answers]
-        said = [text for text in dict.fromkeys(told) if any(map(str.isalnum, text))]
-        if said:
-            messages = [{"role": "user", "content": prompt.text}]
-            explained[latent] = Explained(said[0], messages, tuple(said))
+    for latent, text in zip(chosen["latent"].astype(int), chosen["answer"], strict=True):
+        others = surest.loc[surest["latent"] == latent, "answer"]
+        raw = tuple(dict.fromkeys([text, *others]))
+        explained[latent] = Explained(text, [{"role": "user", "content": question}], raw)
     return explained

@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
+from jaxtyping import Float
 from sae_lens import SAE
+from torch import Tensor
 
 from core.activations import fingerprint_of_model, fingerprint_of_sae
 from core.autointerp.collect import WindowCollector
@@ -27,6 +29,7 @@ from core.corpus.token_set import TokenSet
 from core.engine import Engine
 from core.jobs.progress import Progress
 from core.models.hooks import Model
+from core.patch_scoping.directions import unit_directions
 from core.store import ARRAYS, Key, Store
 from core.view.autointerp.request import RunRequest
 
@@ -58,6 +61,8 @@ class Gathered:
     """Decoder neighbours of each latent; empty unless they are wanted."""
     controls: Mapping[str, Mapping[int, LatentWindows]]
     """By kind of control: windows of its units."""
+    directions: Mapping[str, Float[Tensor, "n d_model"]]
+    """By kind of control: what its units write, of norm 1; empty unless a model explains it."""
     token_set: TokenSet
     """The text."""
     d_sae: int
@@ -102,6 +107,7 @@ def gather(engine: Engine, store: Store, request: RunRequest, progress: Progress
     whole = list(dict.fromkeys([*candidates, *(it for some in near.values() for it in some)]))
     parts = [_Part(None, whole, _key(prints, token_set, cfg, whole, "latents"))]
     notes: list[str] = []
+    directions: dict[str, Tensor] = {}
     made: dict[str, SAE] = {}
     if request.view.controls:
         for kind in CONTROLS:
@@ -115,6 +121,8 @@ def gather(engine: Engine, store: Store, request: RunRequest, progress: Progress
                 notes.append(f"There is no control by {kind}: {error}")
                 continue
             made[kind] = control
+            if request.explaining_model:
+                directions[kind] = _written(engine, request, control, numbers)
             key = _key(prints, token_set, replace(cfg, latents=own), own, kind)
             parts.append(_Part(control, numbers, key))
     found = _windows(engine, store, request, parts, token_set, cfg, progress)
@@ -135,12 +143,21 @@ def gather(engine: Engine, store: Store, request: RunRequest, progress: Progress
         windows=windows,
         neighbours={latent: near.get(latent, ()) for latent in chosen},
         controls=dict(zip(made, found[1:], strict=True)),
+        directions=directions,
         token_set=token_set,
         d_sae=d_sae,
         sae_fingerprint=prints[1],
         n_silent=silent,
         notes=tuple(notes),
     )
+
+
+def _written(
+    engine: Engine, request: RunRequest, control: SAE, units: Sequence[int]
+) -> Float[Tensor, "n d_model"]:
+    """What a control's units write to the stream of the model that explains."""
+    with engine.use(request.explaining_model) as (model, _):
+        return unit_directions(model, control, units)
 
 
 def _neighbours(

@@ -9,8 +9,7 @@ from core.autointerp.config import AutoInterpConfig
 from core.autointerp.counterexamples import same_token_inactive
 from core.autointerp.example import Example
 from core.autointerp.neighbours import neighbour_windows, split_neighbours
-from core.autointerp.roles import Evidence, Explained, Material
-from core.autointerp.scope import scope_explanations
+from core.autointerp.roles import Evidence, Material
 from core.autointerp.split import split_windows
 from core.autointerp.windows import LatentWindows
 from core.engine import Engine
@@ -58,22 +57,6 @@ def control_materials(
             generation, scoring = split_windows(dict(windows), replace(cfg, latents=group), model)
         for unit in group:
             found[unit] = Material(Evidence(unit, generation[unit]), scoring[unit])
-    return found
-
-
-def scoped(
-    engine: Engine, request: RunRequest, latents: Sequence[int], progress: Progress
-) -> dict[int, Explained]:
-    """What the model itself says of each latent.
-
-    Raises ValueError where the latents do not write to the residual stream.
-    """
-    found: dict[int, Explained] = {}
-    for start in range(0, len(latents), _LATENTS_A_LEASE):
-        group = list(latents[start : start + _LATENTS_A_LEASE])
-        progress.update(start, len(latents), unit="latents", message="Asking the model itself")
-        with engine.use(request.model, [request.sae]) as (model, (sae,)):
-            found |= scope_explanations(model, sae, group)
     return found
 
 

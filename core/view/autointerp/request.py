@@ -33,11 +33,14 @@ class RunRequest:
     """Text to look for examples in."""
     service: str = ""
     """Address of the chat service, without secrets; empty where none is asked."""
+    speaker: str = ""
+    """Model that explains, where one does so itself; empty for `model`."""
 
     @property
     def id(self) -> str:
         """Name of the run: 16 hexadecimal digits that depend on everything that matters."""
-        parts = [_VERSION, self.model, self.sae, self.version, self.corpus.digest, self.service]
+        parts = [_VERSION, self.model, self.sae, self.version, self.corpus.digest]
+        parts += [self.service, self.explaining_model]
         chosen = self.latent if self.view.choose == "this" else None
         text = json.dumps([*parts, chosen, asdict(self.view)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -46,6 +49,11 @@ class RunRequest:
     def asks(self) -> bool:
         """Whether a chat service is asked."""
         return "chat" in (self.view.explainer, self.view.judge)
+
+    @property
+    def explaining_model(self) -> str:
+        """The model that says itself what a latent means; empty where another explainer does."""
+        return (self.speaker or self.model) if self.view.explainer == "scope" else ""
 
     def config(self, latents: list[int]) -> AutoInterpConfig:
         """The settings in the words of `core.autointerp`."""
@@ -93,6 +101,7 @@ def request_of_record(record: Mapping[str, Any], *, version: str, corpus: Corpus
         view=AutointerpView(**settings),
         corpus=corpus,
         service=record["service"],
+        speaker=record.get("speaker", ""),
     )
 
 

@@ -13,7 +13,7 @@ from core.autointerp.generation import Generation, ModelProber, Prober, Reviser
 from core.autointerp.lexical import LexicalExplainer, LexicalJudge, PreparedExplainer
 from core.autointerp.neighbours import NeighbourPrecision
 from core.autointerp.prompts import ExplainerOptions
-from core.autointerp.roles import Explained, Explainer, Material, Scorer
+from core.autointerp.roles import Explainer, Material, Scorer
 from core.autointerp.run import Result, Roles, explain_and_score
 from core.autointerp.simulation import Simulation
 from core.engine import Engine
@@ -21,7 +21,7 @@ from core.jobs.progress import JobCancelled, Progress
 from core.llm import Budget, ChatEndpoint, ChatSession, Estimate, Price, estimate_requests
 from core.store import Store
 from core.view.autointerp.gathering import Gathered, gather
-from core.view.autointerp.materials import control_materials, materials_of, scoped
+from core.view.autointerp.materials import control_materials, materials_of
 from core.view.autointerp.record import (
     Record,
     edited_id,
@@ -30,6 +30,7 @@ from core.view.autointerp.record import (
     save_record,
 )
 from core.view.autointerp.request import RunRequest
+from core.view.autointerp.scoped import Explanations, scoped
 
 _SAVE_SECONDS = 3.0
 
@@ -63,22 +64,30 @@ class Prepared:
     """By latent."""
     controls: Mapping[str, Mapping[int, Material]]
     """By kind of control and unit."""
-    scoped: Mapping[int, Explained]
+    scoped: Explanations
     """What the model itself says, where that is the explainer."""
+    scoped_controls: Mapping[str, Explanations]
+    """What it says of the units of each control."""
 
 
-def prepare(engine: Engine, store: Store, request: RunRequest, progress: Progress) -> Prepared:
-    """Everything that needs the model. Raises as `gather` and `scoped`."""
+def prepare(
+    engine: Engine, store: Store, request: RunRequest, progress: Progress, *, explain: bool = True
+) -> Prepared:
+    """Everything that needs the model. Raises as `gather` and `scoped`.
+
+    Without `explain`, the model is not asked for explanations: for who brings their own.
+    """
     gathered = gather(engine, store, request, progress)
     controls = {
         kind: control_materials(engine, request, gathered.cfg, windows)
         for kind, windows in gathered.controls.items()
     }
     materials = materials_of(engine, request, gathered, progress)
-    explained = {}
-    if request.view.explainer == "scope":
-        explained = scoped(engine, request, gathered.cfg.latents, progress)
-    return Prepared(request, gathered, materials, controls, explained)
+    own: Explanations = {}
+    others: Mapping[str, Explanations] = {}
+    if explain and request.explaining_model:
+        own, others = scoped(engine, store, request, gathered, progress)
+    return Prepared(request, gathered, materials, controls, own, others)
 
 
 def estimate(prepared: Prepared, service: Service) -> Estimate:
@@ -87,8 +96,8 @@ def estimate(prepared: Prepared, service: Service) -> Estimate:
     tokens = prepared.gathered.cfg.max_tokens_in_explanation
     roles = _roles(prepared, prepared.materials, session, prober=None)
     requests = first_requests(prepared.materials, roles, explanation_tokens=tokens)
-    for units in prepared.controls.values():
-        plain = _roles(prepared, units, session, prober=None, control=True)
+    for kind, units in prepared.controls.items():
+        plain = _roles(prepared, units, session, prober=None, control=kind)
         requests += first_requests(units, plain, explanation_tokens=tokens)
     return estimate_requests(requests, service.price)
 
@@ -136,8 +145,8 @@ def run(
             materials, roles, session=session, given=edits, on_result=keep, progress=progress
         )
         if not edits:
-            for kind, units in prepared.controls.items():
-                record["controls"][kind] = _control(prepared, units, service, store, progress)
+            for kind in prepared.controls:
+                record["controls"][kind] = _control(prepared, kind, service, store, progress)
         record["status"] = "done"
     except JobCancelled:
         record["status"] = "stopped"
@@ -173,15 +182,17 @@ def _roles(
     session: ChatSession | None,
     *,
     prober: Prober | None,
-    control: bool = False,
+    control: str = "",
 ) -> Roles:
+    """Who does what for the latents, or for the units of a kind of control."""
     view, cfg = prepared.request.view, prepared.gathered.cfg
     chat = session or ChatSession(ChatEndpoint())
     explainer: Explainer
     if view.explainer == "chat":
         explainer = ChatExplainer(chat, cfg, options=options_of(view.switches))
-    elif view.explainer == "scope" and not control:
-        explainer = PreparedExplainer(prepared.scoped)
+    elif view.explainer == "scope":
+        found = prepared.scoped_controls[control] if control else prepared.scoped
+        explainer = PreparedExplainer(found)
     else:
         examples = {latent: it.evidence.examples for latent, it in materials.items()}
         explainer = LexicalExplainer(examples)
@@ -213,14 +224,15 @@ def options_of(switches: tuple[str, ...]) -> ExplainerOptions:
 
 def _control(
     prepared: Prepared,
-    units: Mapping[int, Material],
+    kind: str,
     service: Service | None,
     store: Store,
     progress: Progress,
 ) -> list[Record]:
-    """Explanation and numbers of each unit of a control."""
+    """Explanation and numbers of each unit of a kind of control."""
     session = service.session(store) if service is not None else None
-    roles = _roles(prepared, units, session, prober=None, control=True)
+    units = prepared.controls[kind]
+    roles = _roles(prepared, units, session, prober=None, control=kind)
     found = explain_and_score(units, roles, session=session, progress=progress)
     names = ("explanation", "status", "numbers", "error")
     return [{"unit": unit} | {name: it[name] for name in names} for unit, it in found.items()]
@@ -234,7 +246,11 @@ def _new_record(prepared: Prepared, service: Service | None) -> Record:
     request, gathered = prepared.request, prepared.gathered
     view = request.view
     asked = view.chat_model or "chat model" if request.asks else ""
-    who = {"words": "words of the examples", "chat": asked, "scope": "the model itself"}
+    who = {
+        "words": "words of the examples",
+        "chat": asked,
+        "scope": f"{request.explaining_model} itself",
+    }
     judged = {"words": "matching words", "chat": asked}[view.judge]
     n = len(gathered.cfg.latents)
     subject = f"latent {gathered.cfg.latents[0]}" if n == 1 else f"{n} latents"
@@ -250,6 +266,7 @@ def _new_record(prepared: Prepared, service: Service | None) -> Record:
         "d_sae": gathered.d_sae,
         "settings": asdict(view),
         "latents": gathered.cfg.latents,
+        "speaker": request.explaining_model,
         "service": request.service if request.asks else "",
         "chat_model": service.endpoint.model if service is not None else "",
         "corpus": request.corpus.name,

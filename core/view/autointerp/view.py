@@ -21,6 +21,7 @@ from core.link import (
     write_list,
     write_number,
 )
+from core.view.latent.corpora import parse_corpus
 
 CHOICES = ("random", "this", "list")
 """Latents drawn at random among those that fire, the selected one, or a list."""
@@ -69,8 +70,10 @@ class AutointerpView:
     """Of `SCORES`, those that are wanted."""
     controls: bool = True
     """Whether neurons, random directions and random weights are run as well."""
+    corpus: str = "docs"
+    """Text to look for examples in, as `core.view.latent.corpora` writes it."""
     total_tokens: int = 500_000
-    """Tokens of text to look for examples in."""
+    """Tokens of that text."""
     buffer: int = 10
     """Tokens on either side of an example's middle."""
     no_overlap: bool = False
@@ -166,6 +169,7 @@ LINK: Link[AutointerpView] = Link(
         LinkField("switches", "with", _some_of(SWITCHES), write_list),
         LinkField("scores", "scores", _some_of(SCORES), write_list),
         LinkField("controls", "controls", read_flag, write_flag),
+        LinkField("corpus", "corpus", lambda text: parse_corpus(text).text),
         LinkField("act_threshold_frac", "active", real(0, 0.99), write_number),
         *(LinkField(n, p, read_flag, write_flag) for n, p in _FLAGS.items()),
         *(LinkField(n, p, whole(low, high)) for n, (p, low, high) in _NUMBERS.items()),

@@ -11,6 +11,7 @@ from core.view.patch_scoping.scope_view import OWN
 if TYPE_CHECKING:  # they bring torch, and a page is drawn before that is there
     from core.engine import Engine
     from core.models import Model
+    from core.patch_scoping.choice import By
     from core.patch_scoping.prompt import ScopePrompt
     from core.patch_scoping.templates import Template
 
@@ -110,6 +111,12 @@ def default_layers(n_layers: int, *, demo: bool) -> tuple[int, ...]:
     """The layers to replace before, unless the reader chooses."""
     wanted = DEMO_LAYERS if demo else (DEFAULT_LAYER,)
     return tuple(dict.fromkeys(min(layer, n_layers - 1) for layer in wanted))
+
+
+def automatic_choice(*, demo: bool) -> "By":
+    """How the best text is chosen, unless the reader says: the demo's model was tuned to answer,
+    so its own likeliest text is its answer; elsewhere the metric of the method's authors."""
+    return "likeliest" if demo else "combined"
 
 
 _prints: "WeakKeyDictionary[Model, str]" = WeakKeyDictionary()

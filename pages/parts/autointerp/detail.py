@@ -10,7 +10,8 @@ from core import resources
 from core.view.markup import escape_markdown, shaded_tokens
 from core.view.selection import Selection
 from pages.parts import latent_links, view_state
-from pages.parts.autointerp import work
+from pages.parts.autointerp import reading, work
+from pages.parts.latent import action
 
 if TYPE_CHECKING:
     from core.view.autointerp.record import Record
@@ -234,24 +235,24 @@ def _edit(
     if asks and service is None:
         st.info("This run was judged by a chat model: choose one above to score again.")
         return
-    st.button(
+    action.button(
         "Score it",
+        lambda: _rescore(record, latent, key, service if asks else None),
         type="primary",
         key="ai_rescore",
-        on_click=_rescore,
-        args=(record, latent, key, service if asks else None),
     )
     st.caption("The run is kept as it is; yours is a run of its own that can be compared with it.")
 
 
 def _rescore(record: "Record", latent: int, key: str, service: "Service | None") -> None:
-    from core.corpus import docs_sample
     from core.view.autointerp.request import request_of_record
 
     text = " ".join(st.session_state[key].split())
     entry = resources.catalog().entry(record["release"], record["sae"])
     if not text:
         return
-    request = request_of_record(record, version=entry.version, corpus=docs_sample())
+    request = request_of_record(
+        record, version=entry.version, corpus=reading.corpus_of_record(record)
+    )
     edits = {int(it): text_ for it, text_ in record["edits"].items()} | {latent: text}
     work.start(request, service, parent=record, edits=edits)

@@ -1,6 +1,7 @@
 """The jobs of the page: examples, then questions."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -9,9 +10,10 @@ from core import resources
 from core.jobs import Job, JobState
 from core.view.autointerp.view import AutointerpView
 from core.view.markup import escape_markdown
+from core.view.patch_scoping.asking import speakers
 from core.view.selection import Selection
 from pages.parts import latent_links, work
-from pages.parts.autointerp import state
+from pages.parts.autointerp import reading, state
 from pages.parts.view_state import View
 
 if TYPE_CHECKING:
@@ -21,8 +23,7 @@ if TYPE_CHECKING:
 
 
 def request_of(view: View, page: AutointerpView, service: "Service | None") -> "RunRequest":
-    """What a run of the present choices is."""
-    from core.corpus import docs_sample
+    """What a run of the present choices is. Raises ValueError for a text that cannot be had."""
     from core.view.autointerp.request import RunRequest, relevant
 
     if view.selection is None or view.entry is None:
@@ -33,9 +34,22 @@ def request_of(view: View, page: AutointerpView, service: "Service | None") -> "
         version=view.entry.version,
         latent=view.selection.latent,
         view=relevant(page),
-        corpus=docs_sample(),
+        corpus=reading.corpus(page),
         service="" if service is None else service.endpoint.url,
+        speaker=speaker(view),
     )
+
+
+def speaker(view: View) -> str:
+    """The model that explains the latents of the SAE, where a model does so itself."""
+    return "" if view.entry is None else speakers(view.choices, view.entry)[0].name
+
+
+def spoken(view: View) -> View:
+    """The view with the model that explains in the place of the selected one."""
+    if view.selection is None:
+        return view
+    return replace(view, selection=replace(view.selection, model=speaker(view)))
 
 
 def draw(request: "RunRequest", service: "Service | None", selection: Selection) -> None:
@@ -47,10 +61,24 @@ def draw(request: "RunRequest", service: "Service | None", selection: Selection)
         with st.container(horizontal=True, vertical_alignment="center"):
             _run_button(request, None, "Explain and score")
             st.caption("Runs on this machine alone and costs nothing.")
+        _asked_model(request)
         return
+    _asked_model(request)
     prepared = _prepared(request, selection)
     if prepared is not None:
         _offer(request, prepared, service)
+
+
+def _asked_model(request: "RunRequest") -> None:
+    if not request.explaining_model:
+        return
+    controls = ", and of the directions that the controls write" if request.view.controls else ""
+    st.caption(
+        escape_markdown(
+            f"{request.explaining_model} is asked for the meaning of each latent{controls}, as the "
+            "page of patch scoping asks it unless told otherwise."
+        )
+    )
 
 
 def _offer(request: "RunRequest", prepared: "Prepared", service: "Service") -> None:
@@ -101,7 +129,7 @@ def start(
     known = earlier.result() if earlier is not None and earlier.state is JobState.DONE else None
 
     def make(progress: Any) -> None:
-        prepared = known or prepare(engine, store, request, progress)
+        prepared = known or prepare(engine, store, request, progress, explain=not edits)
         run(engine, store, prepared, service, progress, parent=parent, edits=edits)
 
     jobs.forget(_run_key(name))
