@@ -22,9 +22,10 @@ from core.activations import (
     merge,
     shard_rows,
 )
+from core.activations.bins import bin_edges, log_bin
 from core.activations.block import Block, make_block
 from core.activations.checkpoint import Checkpoint
-from core.activations.state import SQUARE_UNIT, SUM_UNIT, bin_edges, log_bin
+from core.activations.state import SQUARE_UNIT, SUM_UNIT
 from core.corpus import TokenSet
 from core.jobs.progress import JobCancelled, Progress
 from core.models import Model

@@ -9,6 +9,7 @@ An activation above 0 at a position that counts is a *firing*. A position is tol
 the token set: row · context + position.
 """
 
+from core.activations.bins import bin_edges
 from core.activations.build import build_index, build_states, shard_rows
 from core.activations.checkpoint import fingerprint_of_model, fingerprint_of_sae
 from core.activations.config import IndexConfig
@@ -23,7 +24,7 @@ from core.activations.examples import (
 from core.activations.firings import Firings, collect_firings
 from core.activations.index import LatentIndex, finish
 from core.activations.keep import index_key, open_index, open_part, open_summary, save_index
-from core.activations.state import IndexState, bin_edges, merge
+from core.activations.state import IndexState, merge
 
 __all__ = [
     "Band",

@@ -64,12 +64,18 @@ def make_block(
     if (place[1:] < place[:-1]).any():
         order = np.argsort(place, kind="stable")
         place, latent, value = place[order], latent[order], value[order]
-    # One firing a row of the matrix: its transposition is a stable sort by latent, in linear time.
-    n = len(place)
-    entries = csr_array((value, latent, np.arange(n + 1, dtype=np.int32)), shape=(n, n_latents))
-    columns = entries.tocsc()
-    order = columns.indices
-    return Block(n_latents, context, rows, counted, latent[order], place[order], columns.data)
+    order = order_by(latent, n_latents)
+    return Block(n_latents, context, rows, counted, latent[order], place[order], value[order])
+
+
+def order_by(number: Int[np.ndarray, " n"], most: int) -> Int[np.ndarray, " n"]:
+    """What a stable argsort of numbers from 0 to `most` (exclusive) gives, in linear time."""
+    # One entry a row of a matrix, in the column of its number: transposing sorts them.
+    n = len(number)
+    rows = csr_array(
+        (np.empty(n, np.int8), number, np.arange(n + 1, dtype=np.int32)), shape=(n, most)
+    )
+    return rows.tocsc().indices
 
 
 def windows(

@@ -3,10 +3,12 @@
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
 _CHUNK = 512
+_FIRST_OCTAVE, _BINS_PER_OCTAVE = -20, 16
+_LAST_BIN = -_FIRST_OCTAVE * _BINS_PER_OCTAVE
 
 
 def strongest_partners(
@@ -37,16 +39,38 @@ def strongest_partners(
         if check is not None:
             check()
         stop = min(start + _CHUNK, d_sae)
-        joint = (by_latent[start:stop] @ ones).tocoo()
-        one, other, both = joint.row.astype(np.int64) + start, joint.col, joint.data
-        kept = (one != other) & (both >= min_together)
-        one, other, both = one[kept], other[kept], both[kept]
-        jaccard = both / (counts[one] + counts[other] - both)
+        joint = by_latent[start:stop] @ ones
+        row = np.repeat(np.arange(stop - start), np.diff(joint.indptr))
+        often = np.flatnonzero(joint.data >= min_together)
+        row, other, both = row[often], joint.indices[often], joint.data[often]
+        jaccard = both / (counts[start:stop][row] + counts[other] - both)
+        # One more than wanted, as each latent is its own best partner.
+        best = _among_largest(row, jaccard, n_partners + 1, stop - start)
+        best = best[row[best] + start != other[best]]
+        one, other, both, jaccard = row[best] + start, other[best], both[best], jaccard[best]
         order = np.lexsort((other, -jaccard, one))
         one, other, both = one[order], other[order], both[order]
         first = np.searchsorted(one, np.arange(start, stop))
         slot = np.arange(len(one)) - first[one - start]
-        best = slot < n_partners
-        partners[one[best], slot[best]] = other[best]
-        together[one[best], slot[best]] = both[best]
+        shown = slot < n_partners
+        partners[one[shown], slot[shown]] = other[shown]
+        together[one[shown], slot[shown]] = both[shown]
     return partners, together
+
+
+def _among_largest(
+    row: Int[np.ndarray, " n"], value: Float[np.ndarray, " n"], k: int, n_rows: int
+) -> Int[np.ndarray, " m"]:
+    """Indices of entries among which are the `k` largest of each row, and all equal to the k-th.
+
+    Values lie in (0, 1]. They are counted in bins rather than sorted: of each row, what lies in
+    the bin of the k-th largest or above it stays.
+    """
+    # The leading bits of a positive float64 are the octave and the first four binary digits.
+    leading = (value.view(np.int64) >> 48) - ((1023 + _FIRST_OCTAVE) << 4)
+    bins = np.maximum(leading, 0)
+    width = _LAST_BIN + 1
+    counts = np.bincount(row * width + bins, minlength=n_rows * width).reshape(n_rows, width)
+    at_least = counts[:, ::-1].cumsum(1)[:, ::-1]
+    bound = np.maximum((at_least >= k).sum(1) - 1, 0)
+    return np.flatnonzero(bins >= bound[row])

@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
+from core.activations.bins import cell_width
 from core.activations.cofiring import strongest_partners
 from core.activations.config import CELLS, IndexConfig
 from core.activations.ranked import RankedLists, random_rank
-from core.activations.state import SQUARE_UNIT, SUM_UNIT, IndexState, cell_width
+from core.activations.state import SQUARE_UNIT, SUM_UNIT, IndexState
 from core.corpus.token_set import TokenSet
 
 

@@ -28,12 +28,8 @@ class Entries:
     """float32 activation."""
     place: Int[np.ndarray, " n"]
     """int32 place in the token set."""
-    window: Float[np.ndarray, "n width"]
-    """float16 activations around it."""
-
-    def take(self, index: np.ndarray) -> "Entries":
-        """Those at `index`."""
-        return Entries(self.group[index], self.value[index], self.place[index], self.window[index])
+    windows: Callable[[np.ndarray], np.ndarray]
+    """float16 [m, width] activations around those at `m` indices: found only for what is kept."""
 
 
 @dataclass
@@ -65,24 +61,27 @@ class RankedLists:
         return self.value.shape[1]
 
     def entries(self, groups: Int[np.ndarray, " m"] | None = None) -> Entries:
-        """All entries (of `groups`)."""
+        """All entries (of `groups`), which stay as they are when these lists change."""
         if groups is None:
             groups = np.flatnonzero(self.place[:, 0] >= 0)
         index, slot = np.nonzero(self.place[groups] >= 0)
         at = groups[index]
-        return Entries(at, self.value[at, slot], self.place[at, slot], self.window[at, slot])
+        around = self.window[at, slot]
+        return Entries(at, self.value[at, slot], self.place[at, slot], around.__getitem__)
 
     def offer(self, entries: Entries, rank: RankFunction) -> None:
         """Take in what ranks among the first k of its group."""
         if len(entries.group) == 0:
             return
-        touched = np.unique(entries.group)
+        is_touched = np.zeros(len(self.worst), dtype=bool)
+        is_touched[entries.group] = True
+        touched = np.flatnonzero(is_touched)
         held = self.entries(touched)
         group = np.concatenate([held.group, entries.group])
         value = np.concatenate([held.value, entries.value])
         place = np.concatenate([held.place, entries.place])
         ranks = rank(group, value, place)
-        order = np.lexsort((ranks, group))
+        order = _sorted_by(is_touched.cumsum()[group] - 1, ranks, len(touched))
         sorted_group = group[order]
         first = np.flatnonzero(np.r_[True, sorted_group[1:] != sorted_group[:-1]])
         sizes = np.diff(np.r_[first, len(order)])
@@ -95,8 +94,8 @@ class RankedLists:
         self.place[at, slot] = place[order]
         n_held = len(held.group)
         old = order < n_held
-        self.window[at[old], slot[old]] = held.window[order[old]]
-        self.window[at[~old], slot[~old]] = entries.window[order[~old] - n_held]
+        self.window[at[old], slot[old]] = held.windows(order[old])
+        self.window[at[~old], slot[~old]] = entries.windows(order[~old] - n_held)
         full = slot == self.k - 1
         self.worst[at[full]] = ranks[order[full]]
 
@@ -127,3 +126,35 @@ def random_rank(latent: np.ndarray, place: np.ndarray, seed: int) -> np.ndarray:
         mixed *= np.uint64(0x94D049BB133111EB)
         mixed ^= mixed >> np.uint64(31)
     return mixed
+
+
+def among_first(
+    group: Int[np.ndarray, " n"], ranks: UInt64[np.ndarray, " n"], k: int, n_groups: int
+) -> Int[np.ndarray, " m"]:
+    """Indices of entries among which are the first k of each group, for ranks spread evenly.
+
+    Large groups lose most of the others, without anything being sorted.
+    """
+    sizes = np.bincount(group, minlength=n_groups)
+    # So many are expected below the bound that fewer than k are rare; such groups stay whole.
+    share = np.minimum((2.0 * k + 8) / np.maximum(sizes, 1), 1.0)
+    bound = np.where(share < 1, share * 2.0**64, 0).astype(np.uint64)
+    bound[share == 1] = LAST
+    below = ranks < bound[group]
+    short = np.bincount(group[below], minlength=n_groups) < np.minimum(sizes, k)
+    return np.flatnonzero(below | short[group])
+
+
+def _sorted_by(
+    group: Int[np.ndarray, " n"], ranks: UInt64[np.ndarray, " n"], n_groups: int
+) -> Int[np.ndarray, " n"]:
+    """Order by group, then by rank; groups number 0 to n_groups - 1."""
+    bits = np.uint64(max(n_groups - 1, 1).bit_length())
+    key = (group.astype(np.uint64) << (np.uint64(64) - bits)) | (ranks >> bits)
+    order = np.argsort(key)
+    # One sort of one number, then what those numbers could not tell apart.
+    same = np.diff(key[order]) == 0
+    tied = np.flatnonzero(np.r_[same, False] | np.r_[False, same])
+    part = order[tied]
+    order[tied] = part[np.lexsort((ranks[part], key[part]))]
+    return order

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
-from core.activations.block import Block
+from core.activations.block import Block, order_by
 from core.activations.config import IndexConfig
 from core.activations.ranked import random_rank
 
@@ -68,7 +68,8 @@ class RowSample:
         is_wanted[block.rows[wanted]] = True
         inside = is_wanted[block.place // block.context]
         latent, place, value = block.latent[inside], block.place[inside], block.value[inside]
-        order = np.argsort(place, kind="stable")
+        first = int(block.rows.min()) * block.context
+        order = order_by(place - first, (int(block.rows.max()) + 1) * block.context - first)
         rows = block.rows[wanted].astype(np.int64)
         sizes = np.bincount(place) if len(place) else np.zeros(1, np.int64)
         active = np.flatnonzero(sizes)
@@ -128,7 +129,9 @@ class RowSample:
         kept = (before_tokens < self.max_tokens) & (before_pairs < self.max_pairs)
         self.rows, self.counted, self.pairs = rows[kept], counted[kept], pairs[kept]
         place = np.concatenate([self.place, place])
-        inside = np.isin(place // self.context, self.rows)
+        is_sampled = np.zeros(int(rows.max(initial=-1)) + 1, dtype=bool)
+        is_sampled[self.rows] = True
+        inside = is_sampled[place // self.context]
         place = place[inside]
         order = np.argsort(place, kind="stable")
         self.place = place[order]

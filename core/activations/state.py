@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from core.activations.bins import N_BINS, cell_width, exponent, log_bin
 from core.activations.block import Block, windows
 from core.activations.config import CELLS, IndexConfig
 from core.activations.ranked import (
     Entries,
     RankedLists,
     RankFunction,
+    among_first,
     random_rank,
     strongest_first,
 )
@@ -26,10 +28,6 @@ SUM_UNIT = 2.0**-24
 """Unit of the stored sums; an activation counts as at most 2**22."""
 SQUARE_UNIT = 2.0**-16
 """Unit of the stored sums of squares; an activation counts as at most 2**15."""
-BINS_PER_OCTAVE = 4
-FIRST_OCTAVE, LAST_OCTAVE = -12, 16
-N_BINS = BINS_PER_OCTAVE * (LAST_OCTAVE - FIRST_OCTAVE)
-"""Bins of the log-spaced histogram: a quarter octave each, from 2**-12 to 2**16; ends are open."""
 
 _CEILING = np.int64(1) << np.int64(46)
 _MOST = np.iinfo(np.int64).max
@@ -137,11 +135,17 @@ class IndexState:
         group = block.latent.astype(np.int64) * CELLS + cell
         ranks = random_rank(block.latent, block.place, self.config.seed)
         index = np.flatnonzero(ranks < self.cells.worst[group])
+        index = index[among_first(group[index], ranks[index], self.cells.k, len(self.cells.worst))]
         self.cells.offer(self._entries(block, group[index], index), self._cell_rank())
 
     def _entries(self, block: Block, group: np.ndarray, index: np.ndarray) -> Entries:
-        around = windows(block, index, self.config.buffer)
-        return Entries(group, block.value[index], block.place[index], around)
+        buffer = self.config.buffer
+        return Entries(
+            group,
+            block.value[index],
+            block.place[index],
+            lambda some: windows(block, index[some], buffer),
+        )
 
     def _cell_rank(self) -> RankFunction:
         seed = self.config.seed
@@ -260,30 +264,6 @@ def merge(a: IndexState, b: IndexState) -> IndexState:
     out.cells.offer(other.cells.entries(), out._cell_rank())
     out.sample.add(other.sample)
     return out
-
-
-def exponent(value: Float[np.ndarray, "..."]) -> Int[np.ndarray, "..."]:
-    """e with 2**e <= value < 2**(e + 1), for positive finite values."""
-    return np.frexp(value)[1].astype(np.int64) - 1
-
-
-def cell_width(peak: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-    """Width (a power of 2) of the cells of latents whose largest activation is `peak`; 1 for 0."""
-    safe = np.where(peak > 0, peak, np.float32(1))
-    return np.ldexp(1.0, exponent(safe) + 1) / CELLS
-
-
-def log_bin(value: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-    """Bin of the log-spaced histogram: a quarter of its octave, told by the float's own bits."""
-    bits = np.ascontiguousarray(value, dtype=np.float32).view(np.uint32)
-    quarter = (bits >> np.uint32(21)).astype(np.int64) - BINS_PER_OCTAVE * (127 + FIRST_OCTAVE)
-    return quarter.clip(0, N_BINS - 1)
-
-
-def bin_edges() -> Float[np.ndarray, " n_bins_plus_1"]:
-    """Edges of the log-spaced histogram: 2**e · (1, 1.25, 1.5, 1.75)."""
-    octave, quarter = np.divmod(np.arange(N_BINS + 1), BINS_PER_OCTAVE)
-    return np.ldexp(1 + quarter / BINS_PER_OCTAVE, octave + FIRST_OCTAVE)
 
 
 def _add(a: np.ndarray, b: np.ndarray) -> np.ndarray:

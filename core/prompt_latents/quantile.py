@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float, Int
 
-from core.activations.state import cell_width
+from core.activations.bins import cell_width
 
 
 def activation_quantiles(
