@@ -2,9 +2,10 @@
 
 The matrix sought is `E · ∂y/∂x · D`: D holds what each source adds to one position of the first
 site, E what each target reads at one position of the second. Backwards, a batch of targets is
-pulled through one recorded run of the prompt (`vmap` over the backward pass); forwards, a batch of
-sources is pushed along with it. Either way nothing is ever as large as `[batch of passes, pos,
-d_sae]`. As attention is causal, the prompt is cut after the last position that matters.
+pulled through one recorded run of the prompt: by hand where the blocks' derivatives are known
+(`core.gradients.linearise`), else by `vmap` over autograd's backward pass. Forwards, a batch of
+sources is pushed along with the run. Either way nothing is ever as large as `[batch of passes,
+pos, d_sae]`. As attention is causal, the prompt is cut after the last position that matters.
 """
 
 from collections.abc import Iterator
@@ -16,10 +17,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from core.gradients.cost import DEFAULT_MEMORY_BUDGET, passes_at_once, work
+from core.gradients.linearise import linearised, parts_passed
 from core.gradients.segment import Segment
 from core.jobs.progress import Progress
 
 Mode = Literal["auto", "forward", "reverse"]
+
+
+_LINEARISED = 0.5
+"""Work of a pass back through a linearised segment, as a share of a pass by autograd."""
 
 
 @dataclass(frozen=True)
@@ -66,17 +72,63 @@ def jacobian(
     # Under the caller's inference_mode, tensors could not be differentiated.
     with torch.inference_mode(False):
         result = targets.rows.new_zeros(len(targets), len(sources))
+        done = 0
+        for block in jacobian_blocks(
+            segment, base, sources, targets, mode=mode, memory_budget_bytes=memory_budget_bytes
+        ):
+            result[block.targets[:, None], block.sources] = block.values.to(result)
+            done += block.passes
+            if progress is not None:
+                progress.update(done, block.total, unit="passes", message="Gradients")
+    return result
+
+
+@dataclass(frozen=True)
+class Block:
+    """Derivatives that one batch of passes found; all that no block holds are zero."""
+
+    targets: Int[Tensor, " m"]
+    """Numbers of its rows."""
+    sources: Int[Tensor, " n"]
+    """Numbers of its columns."""
+    values: Float[Tensor, "m n"]
+    """The derivatives."""
+    passes: int
+    """Passes it took."""
+    total: int
+    """Passes that all blocks take together."""
+
+
+def jacobian_blocks(
+    segment: Segment,
+    base: Float[Tensor, "batch pos ..."],
+    sources: Entries,
+    targets: Entries,
+    *,
+    mode: Mode = "auto",
+    memory_budget_bytes: int = DEFAULT_MEMORY_BUDGET,
+) -> Iterator[Block]:
+    """What `jacobian` is put together from, a batch of passes at a time.
+
+    In "reverse" mode blocks are whole rows of one prompt, in "forward" mode whole columns.
+    """
+    with torch.inference_mode(False):
         plans = [
             _Plan(segment, base, item, sources, targets, mode, memory_budget_bytes)
             for item in range(base.shape[0])
         ]
-        total, done = sum(plan.passes for plan in plans), 0
-        for plan in plans:
-            for passes in plan.fill(result):
-                done += passes
-                if progress is not None:
-                    progress.update(done, total, unit="passes", message="Gradients")
-    return result
+    total = sum(plan.passes for plan in plans)
+    for plan in plans:
+        # Entered anew for each block: what waits for the next must not hold on to the mode.
+        blocks = plan.blocks()
+        while True:
+            with torch.inference_mode(False):
+                part = next(blocks, None)
+            if part is None:
+                break
+            to, source, values = part
+            passes = len(source) if plan.forward else len(to)
+            yield Block(to, source, values, passes, total)
 
 
 def cheaper_mode(segment: Segment, sources: Entries, targets: Entries) -> Mode:
@@ -87,8 +139,9 @@ def cheaper_mode(segment: Segment, sources: Entries, targets: Entries) -> Mode:
     cuts = (targets.positions + 1 if segment.is_causal else targets.positions * 0 + 1).tolist()
     if not len(sources) or not cuts:
         return "reverse"
-    forward = len(sources) * work(segment, max(cuts))
-    return "forward" if forward < sum(work(segment, cut) for cut in cuts) else "reverse"
+    share = 1.0 if parts_passed(segment) is None else _LINEARISED
+    reverse = share * sum(work(segment, cut) for cut in cuts)
+    return "forward" if len(sources) * work(segment, max(cuts)) < reverse else "reverse"
 
 
 class _Plan:
@@ -120,45 +173,47 @@ class _Plan:
             self._from, self._sources = self._from[seen], self._sources[seen]
         if mode == "auto":
             mode = cheaper_mode(segment, self._sources, self._targets)
-        self._forward = mode == "forward"
+        self.forward = mode == "forward"
         self.passes = 0
         if len(self._from) and len(self._to):
-            self.passes = len(self._from) if self._forward else len(self._to)
+            self.passes = len(self._from) if self.forward else len(self._to)
 
-    def fill(self, result: Tensor) -> Iterator[int]:
-        """Write this prompt's block, telling after each batch how many passes it was."""
+    def blocks(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Rows, columns and values of this prompt's part, a batch of passes at a time."""
         if self.passes:
-            yield from self._forwards(result) if self._forward else self._backwards(result)
+            yield from self._forwards() if self.forward else self._backwards()
 
-    def _backwards(self, result: Tensor) -> Iterator[int]:
+    def _backwards(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         positions = self._targets.positions
         stop = len(positions)
+        longest = self._cut(int(positions[-1]))
+        known = linearised(self._segment, self._base[:, :longest], self._item)
         while stop > 0:
             # From the last position: its passes are the longest, so estimates start cautious.
             cut = self._cut(int(positions[stop - 1]))
             start = max(0, stop - passes_at_once(self._segment, cut, self._budget))
-            chunk = slice(start, stop)
-            with torch.enable_grad():
-                x = self._base[:, :cut].detach().clone().requires_grad_(True)
-                y = self._segment.run(x, self._item)
-            if y.grad_fn is not None:
-                pulled = torch.zeros(
-                    (stop - start, *y.shape), dtype=y.dtype, device=y.device
-                ).flatten(3)
-                number = torch.arange(stop - start, device=y.device)
-                pulled[number, 0, positions[chunk]] = self._targets.rows[chunk].to(y)
-                (grads,) = torch.autograd.grad(
-                    y, x, pulled.view(-1, *y.shape), is_grads_batched=True, allow_unused=True
-                )
-                # None where nothing flows, such as from attention to a parallel MLP.
-                if grads is None:
-                    grads = torch.zeros_like(x).expand(stop - start, *x.shape)
-                part = _contract(grads[:, 0].flatten(2), self._sources)
-                result[self._to[chunk, None], self._from] = part.to(result)
-            yield stop - start
+            chunk = self._targets[start:stop]
+            grads = (
+                self._pulled(chunk, cut)
+                if known is None
+                else known(chunk.rows.to(self._base), chunk.positions)
+            )
+            yield self._to[start:stop], self._from, _contract(grads, self._sources)
             stop = start
 
-    def _forwards(self, result: Tensor) -> Iterator[int]:
+    def _pulled(self, chunk: Entries, cut: int) -> Float[Tensor, "passes cut d"]:
+        """What autograd says that the rows of these targets depend on."""
+        x = self._base[:, :cut].detach()
+        with torch.enable_grad():
+            recorded = torch.func.vjp(lambda it: self._segment.run(it, self._item), x)
+        y, pull = recorded[0], recorded[1]
+        number = torch.arange(len(chunk), device=y.device)
+        rows = torch.zeros((len(chunk), *y.shape), dtype=y.dtype, device=y.device).flatten(3)
+        rows[number, 0, chunk.positions] = chunk.rows.to(y)
+        (grads,) = torch.func.vmap(pull)(rows.view(-1, *y.shape))
+        return grads[:, 0].flatten(2)
+
+    def _forwards(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         cut = self._cut(int(self._targets.positions[-1]))
         x = self._base[:, :cut].detach()
         at_once = passes_at_once(self._segment, cut, self._budget)
@@ -174,8 +229,7 @@ class _Plan:
             with torch.no_grad():
                 moved = torch.func.vmap(push)(tangents.view(-1, *x.shape))
             part = _contract(moved[:, 0].flatten(2), self._targets)
-            result[self._to[:, None], self._from[chunk]] = part.T.to(result)
-            yield len(rows)
+            yield self._to, self._from[chunk], part.T
 
     def _cut(self, position: int) -> int:
         return position + 1 if self._segment.is_causal else self._pos

@@ -1,6 +1,6 @@
 """From sources to targets through a model: what Jacobians are taken of and interventions run on."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypedDict
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from core.gradients.cost import DEFAULT_MEMORY_BUDGET
 from core.gradients.ends import KeepError
-from core.gradients.jacobian import Entries, Mode, jacobian
+from core.gradients.jacobian import Block, Entries, Mode, jacobian, jacobian_blocks
 from core.gradients.segment import Segment
 from core.jobs.progress import Progress
 
@@ -118,6 +118,19 @@ class Route:
         if kind == "attribution":
             values *= self.source_values.to(values)
         return values
+
+    def blocks(
+        self, *, mode: Mode = "auto", memory_budget_bytes: int = DEFAULT_MEMORY_BUDGET
+    ) -> Iterator[Block]:
+        """The gradients a batch of passes at a time, for whoever wants to stop in between."""
+        return jacobian_blocks(
+            self.segment,
+            self.base,
+            self.sources,
+            self.targets,
+            mode=mode,
+            memory_budget_bytes=memory_budget_bytes,
+        )
 
     def restrict(
         self, *, sources: Int[Tensor, " m"] | None = None, targets: Int[Tensor, " n"] | None = None

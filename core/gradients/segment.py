@@ -1,7 +1,7 @@
 """The part of a model between two sites, as a function of what stands at the first."""
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens import HookedTransformer
 
+from core.gradients.freezing import pattern_sites, scale_sites
 from core.models.hooks import (
     HookFunction,
     Model,
@@ -19,7 +20,6 @@ from core.models.hooks import (
     hooks_at,
     layer_of_hook,
     resolve_hook_name,
-    run_with_replacements,
 )
 
 LOGIT_SITE = "unembed.hook_in"
@@ -62,8 +62,17 @@ class Segment:
 
         Gradients flow if they are enabled. The answer has the target site's own shape.
         """
+        return self.read(source, items, ())[self.target_site]
+
+    def read(
+        self,
+        source: Float[Tensor, "copies cut ..."],
+        items: Int[Tensor, " copies"],
+        names: Sequence[str],
+    ) -> dict[str, Tensor]:
+        """The same, with what stands at other sites on the way as well; each by its name."""
         if self.source_site == self.target_site:
-            return source.clone()
+            return {self.target_site: source.clone()}
         cut = source.shape[1]
         tokens = self.tokens[items, :cut]
         hooks = [(name, _put(_cut(name, it[items], cut))) for name, it in self.frozen.items()]
@@ -72,17 +81,17 @@ class Segment:
             hooks.append((self.source_site, _put(source)))
         if self.residual is not None:
             entry = self.residual[items, :cut]
-        with _reading(self.model, self.target_site, hooks) as seen:
-            if self.start_layer is None:
-                self.model(tokens, return_type="logits")
-            elif isinstance(self.model, HookedTransformer):
+        starts_inside = isinstance(self.model, HookedTransformer) and self.start_layer is not None
+        if self.start_layer is not None and not starts_inside:
+            # A bridge cannot start in the middle: the layers before run for nothing.
+            hooks.append((f"blocks.{self.start_layer}.hook_resid_pre", _put(entry)))
+        with _reading(self.model, self.target_site, hooks, names) as seen:
+            if starts_inside:
                 entry = entry.to(self.model.cfg.dtype)
                 self.model(entry, start_at_layer=self.start_layer, return_type="logits")
             else:
-                # A bridge cannot start in the middle: the layers before run for nothing.
-                site = f"blocks.{self.start_layer}.hook_resid_pre"
-                run_with_replacements(self.model, tokens, {site: entry})
-        return seen[0]
+                self.model(tokens, return_type="logits")
+        return seen
 
     @property
     def layers(self) -> range:
@@ -115,9 +124,9 @@ def open_segment(
     first, last = _layer_span(model, source_site, target_site)
     frozen: list[str] = []
     if freeze_attention:
-        frozen += _pattern_sites(model, first, last)
+        frozen += pattern_sites(model, first, last)
     if freeze_layer_norm:
-        frozen += _scale_sites(model, first, last, target_site)
+        frozen += scale_sites(model, first, last, target_site)
     start_layer, starts_at_source = _start(model, source_site)
     names = [source_site, target_site, *frozen, *also_cache]
     residual_site = f"blocks.{start_layer}.hook_resid_pre"
@@ -210,19 +219,30 @@ def _read_sites(model: Model, tokens: Tensor, names: Sequence[str]) -> dict[str,
 
 @contextmanager
 def _reading(
-    model: Model, target_site: str, hooks: list[tuple[str, HookFunction]]
-) -> Iterator[list[Tensor]]:
-    """Run the block's model until the target fired, whose activations end up in the list."""
-    seen: list[Tensor] = []
+    model: Model,
+    target_site: str,
+    hooks: list[tuple[str, HookFunction]],
+    names: Sequence[str] = (),
+) -> Iterator[dict[str, Tensor]]:
+    """Run the block's model until the target fired; what it and `names` hold ends up in the dict.
 
-    def keep(activations: Tensor, hook: Any) -> None:
-        seen.append(activations)
-        raise _Reached
+    A bridge runs its first layers on other activations, so what fires last counts.
+    """
+    seen: dict[str, Tensor] = {}
 
+    def keep(name: str) -> HookFunction:
+        def hook_function(activations: Tensor, hook: Any) -> None:
+            seen[name] = activations
+            if name == target_site:
+                raise _Reached
+
+        return hook_function
+
+    readers = [(name, keep(name)) for name in dict.fromkeys([*names, target_site])]
     with warnings.catch_warnings(), suppress(_Reached):
         # A bridge announces that a norm with a frozen scale is computed from that scale.
         warnings.filterwarnings("ignore", message="A forward hook edited hook_scale")
-        with hooks_at(model, [*hooks, (target_site, keep)]):
+        with hooks_at(model, [*hooks, *readers]):
             yield seen
 
 
@@ -259,41 +279,3 @@ def _layer_span(model: Model, source_site: str, target_site: str) -> tuple[int, 
     if last is not None and has_hook(model, f"blocks.{last}.hook_resid_pre"):
         end -= target_site == resolve_hook_name(model, f"blocks.{last}.hook_resid_pre")
     return layer_of_hook(source_site) or 0, end
-
-
-def _pattern_sites(model: Model, first: int, last: int) -> list[str]:
-    names = [f"blocks.{layer}.attn.hook_pattern" for layer in range(first, last)]
-    _check_freezable(model, names, "attention patterns", lambda pattern: pattern * 0.5)
-    return names
-
-
-def _scale_sites(model: Model, first: int, last: int, target_site: str) -> list[str]:
-    """Scales of every normalisation on the residual stream in these layers."""
-    names = []
-    for layer in range(first, last):
-        found = [f"blocks.{layer}.{norm}.hook_scale" for norm in ("ln1", "ln2")]
-        found += [f"blocks.{layer}.{norm}_post.hook_scale" for norm in ("ln1", "ln2")]
-        names += [name for name in found if has_hook(model, name)]
-    if layer_of_hook(target_site) is None:
-        names += ["ln_final.hook_scale"]
-    if last > first or layer_of_hook(target_site) is None:
-        _check_freezable(model, names, "LayerNorm scales", lambda scale: scale * 2)
-    return names
-
-
-def _check_freezable(
-    model: Model, names: list[str], what: str, change: Callable[[Tensor], Tensor]
-) -> None:
-    """Raise ValueError unless writing to these sites changes what the model says."""
-    advice = f"The {what} of this model cannot be frozen: use them live."
-    if any(not has_hook(model, name) for name in names):
-        raise ValueError(f"{advice} (It has no {next(n for n in names if not has_hook(model, n))})")
-    if not names:
-        return
-    probe = torch.arange(min(3, context_length(model)), device=device_of(model))[None]
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="A forward hook edited hook_scale")
-        plain = run_with_replacements(model, probe, {})
-        changed = run_with_replacements(model, probe, {names[-1]: change})
-    if torch.allclose(plain, changed, atol=1e-6):
-        raise ValueError(f"{advice} (It only reports {names[-1]}, and ignores what is put there.)")

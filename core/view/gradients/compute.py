@@ -2,22 +2,20 @@
 
 import hashlib
 import json
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pandas as pd
-import torch
 from sae_lens import SAE
 from torch import Tensor
 
 from core.catalog.entries import SaeEntry
 from core.engine import Engine
 from core.gradients import Route, latent_route, logit_route, token_route
-from core.gradients.cost import DEFAULT_MEMORY_BUDGET, passes_at_once
+from core.gradients.cost import DEFAULT_MEMORY_BUDGET
 from core.gradients.ends import KeepError
-from core.gradients.jacobian import cheaper_mode
+from core.gradients.filling import Filling
 from core.gradients.matrix import GradientMatrix, gradient_matrix
 from core.gradients.report import ReconstructionReport, SaeFit, sae_fit
 from core.gradients.route import strongest
@@ -129,15 +127,14 @@ def compute(
         JobCancelled: through `progress`.
     """
     names = [entry.key for entry in request.entries]
-    values: Tensor | None = None
-    done, total = 0, 1
+    filling: Filling | None = None
 
     def report(bytes_done: int, bytes_total: int | None, message: str) -> None:
         progress.update(bytes_done, bytes_total, unit="bytes", message=message)
 
-    while done < total:
+    while filling is None or not filling.is_full:
         with HubErrorsInWords(), engine.use(request.model, names, progress=report) as (model, saes):
-            if values is None:
+            if filling is None:
                 prints = sae_prints(request.entries, saes)
                 ids = prompt_ids(model, request.prompt)[0].tolist()
                 key = kept.key_of(request, model, ids, prints)
@@ -145,33 +142,16 @@ def compute(
                 if found is not None:
                     return found
             opened = open_route(request, model, saes)
-            route = opened.route
-            if values is None:
-                values = torch.zeros(len(route.targets), len(route.sources))
-                result = _unfilled(request, opened, model, prints, values)
-                mode = cheaper_mode(route.segment, route.sources, route.targets)
-                axis = route.sources if mode == "forward" else route.targets
-                order = axis.positions.argsort(descending=True, stable=True)
-                cuts = (axis.positions[order] + 1).tolist()
-                if mode == "forward":
-                    cuts = [opened.ids.shape[1]] * len(order)
-                total = len(order) if len(route.sources) and len(route.targets) else 0
-            began = time.monotonic()
-            while done < total:
-                at_once = passes_at_once(route.segment, cuts[done], DEFAULT_MEMORY_BUDGET)
-                part = order[done : done + at_once]
-                if mode == "forward":
-                    block = route.restrict(sources=part).gradients(mode=mode)
-                    values[:, part.cpu()] = block.cpu().float()
-                else:
-                    block = route.restrict(targets=part).gradients(mode=mode)
-                    values[part.cpu()] = block.cpu().float()
-                done += len(part)
-                progress.update(done, total, unit="latents", message="Gradients")
-                if time.monotonic() - began > LEASE_SECONDS:
-                    break
-    assert values is not None
-    result = replace(result, matrix=replace(result.matrix, values=values.numpy()))
+            if filling is None:
+                filling = Filling(opened.route)
+                result = _unfilled(request, opened, model, prints, filling.values)
+            filling.go_on(
+                opened.route,
+                progress,
+                seconds=LEASE_SECONDS,
+                memory_budget_bytes=DEFAULT_MEMORY_BUDGET,
+            )
+    result = replace(result, matrix=replace(result.matrix, values=filling.values.numpy()))
     kept.save(store, key, result)
     return result
 
