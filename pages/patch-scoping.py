@@ -112,7 +112,7 @@ def _explain(
     with measuring:
         standings = runs.standings(request, link=link)
     with head:
-        standing = (standings or {}).get((selection.latent, best.layer))
+        standing = (standings or {}).get(selection.latent)
         answer.headline(selection.latent, best, by, standing, result, waiting=standings is None)
     panels.draw(request, result, best, by, scope, selection, link=link)
 

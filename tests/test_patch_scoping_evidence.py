@@ -13,8 +13,8 @@ from core.patch_scoping import SweepConfig, sweep
 from core.patch_scoping.choice import agreement, choose
 from core.patch_scoping.controls import UNTOUCHED, control_sweep
 from core.patch_scoping.detection import detection_check
-from core.patch_scoping.diagnostics import default_diagnostic_layer, diagnose, join_diagnostics
-from core.patch_scoping.directions import random_directions, unit_directions
+from core.patch_scoping.diagnostics import default_diagnostic_layer, diagnose
+from core.patch_scoping.directions import random_directions
 from core.patch_scoping.faithfulness import (
     LatentTokens,
     faithfulness,
@@ -33,8 +33,6 @@ from core.patch_scoping.reading import (
     unigram_f1,
 )
 from core.patch_scoping.scale_tuning import combined_score
-from core.patch_scoping.standing import standing, standings_of
-from core.patch_scoping.sweep import measure_controls
 from core.patch_scoping.transfer import QualitySums, quality, quality_sums, transfer_sentence
 from make_demo import measure
 
@@ -146,27 +144,6 @@ def test_texts_that_name_their_latents_beat_shuffled_ones() -> None:
     assert rolled.matched.value == 0.0
     assert rolled.shuffled.value == pytest.approx(1 / 5)
     assert rolled.gain.high <= 0
-
-
-def test_standings_from_a_table_are_those_of_the_measures(tiny_model: Model, tiny_sae: SAE) -> None:
-    prompt = scope_prompt(tiny_model, PROMPT)
-    whole = measure_controls(tiny_model, prompt, 1, CONFIG)
-    parts = [
-        measure_controls(tiny_model, prompt, 1, CONFIG, span=span) for span in ((0, 15), (15, 40))
-    ]
-    joined = join_diagnostics(parts)
-    np.testing.assert_allclose(joined.entropy, whole.entropy, atol=1e-4)
-    found = sweep(tiny_model, tiny_sae, [3, 9], {"a": prompt}, CONFIG, controls={("a", 1): whole})
-    directions = unit_directions(tiny_model, tiny_sae, [3, 9])
-    measured = diagnose(
-        tiny_model, prompt, directions, CONFIG.scales, replacement_layer=1, diagnostic_layer=3
-    )
-    expected = standing(measured, whole)
-    told = standings_of(found.table, whole)
-    for i, latent in enumerate((3, 9)):
-        assert told[latent] == found.standings[latent, "a", 1]
-        assert told[latent].rise == pytest.approx(expected[i].rise, abs=1e-5)
-        assert told[latent].verdict == expected[i].verdict
 
 
 def test_one_layer_is_deaf_to_the_scale_and_the_default_is_not(tiny_model: Model) -> None:

@@ -36,7 +36,7 @@ def test_sweep_in_gemmas_chat_format(gemma: Model) -> None:
     measures = found.table[["self_similarity", "entropy", "cross_entropy", "mean_log_prob"]]
     assert np.isfinite(measures.to_numpy()).all()
     assert found.table["score"].between(-1, 1).all()
-    assert set(found.standings) == {(it, "definition", 2) for it in (3, 9)}
+    assert set(found.standings) == {(it, "definition") for it in (3, 9)}
     at_zero = found.table[found.table["scale"] == 0]
     assert at_zero["answer"].nunique() == 1, "at scale 0 the latent does not matter"
     controls = control_sweep(gemma, SAE, {"definition": prompt}, CONFIG, others=[5])

@@ -8,13 +8,12 @@ from sae_lens import SAE
 
 from core.models import Model, load_model, run_with_replacements
 from core.patch_scoping import SweepConfig, scale_tuning, sweep
-from core.patch_scoping.diagnostics import Diagnostics, diagnose
+from core.patch_scoping.diagnostics import diagnose
 from core.patch_scoping.directions import mean_embedding, random_directions, unit_directions
 from core.patch_scoping.figure import grid_figure, scale_tuning_figure, taylor_segments
 from core.patch_scoping.prompt import scope_prompt
 from core.patch_scoping.sampling import Sampling
 from core.patch_scoping.scale_tuning import combined_score, rank_scales
-from core.patch_scoping.standing import standing
 
 PROMPT = 'What is "<unk>"? The "<unk>" is "'
 SCALES = (0.5, 1.0, 3.0, 9.0)
@@ -114,23 +113,6 @@ def test_ranking() -> None:
         rank_scales(table.drop(columns="cross_entropy"))
 
 
-def test_standing_out_is_judged_against_random_directions() -> None:
-    rng = np.random.default_rng(0)
-
-    def measured(n: int, rise: float = 0.0, fall: float = 0.0) -> Diagnostics:
-        noise, entropy = rng.normal(size=(2, n, 4))
-        noise[:, 2] += rise
-        return Diagnostics(np.arange(4.0), noise, np.zeros(n), entropy + 9 - fall, np.ones((n, 4)))
-
-    controls = measured(40)
-    for found in (measured(5, rise=9), measured(5, fall=9)):
-        assert {one.verdict for one in standing(found, controls)} == {"stands out"}
-    verdicts = [one.verdict for one in standing(measured(1000), controls)]
-    assert verdicts.count("stands out") < 150
-    with pytest.raises(ValueError, match="use 39 or more"):
-        standing(controls, measured(10))
-
-
 @pytest.mark.parametrize("layers", [(3, 3), (1, 1), (1, 4), (-1, 2)])
 def test_layers_in_the_wrong_order(
     tiny_model: Model, tiny_sae: SAE, layers: tuple[int, int]
@@ -144,7 +126,7 @@ def test_a_sweep_is_its_parts(any_model: Model, tiny_sae: SAE) -> None:
     config = SweepConfig(layers=(0, 1), scales=(1.0, 8.0), max_new_tokens=4, diagnostic_layer=2)
     found = sweep(any_model, tiny_sae, [3, 9], prompts, config)
     assert len(found.table) == 2 * 2 * 2 * 2
-    assert len(found.standings) == 2 * 2 * 2
+    assert len(found.standings) == 2 * 2
     assert len(found.best()) == len(found.best(by="surest")) == 8
     part = found.table.query("latent == 9 and prompt == 'a' and layer == 1")
     alone = scale_tuning(any_model, tiny_sae, PROMPT, 9, 1, 2, (1.0, 8.0), derivatives=False)

@@ -6,7 +6,7 @@ token (entropy), and how far its next token is from what it says of an average w
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -111,22 +111,6 @@ def diagnose(
         first_derivative=first if derivatives else None,
         second_derivative=second if derivatives else None,
     )
-
-
-def join_diagnostics(parts: Sequence[Diagnostics]) -> Diagnostics:
-    """Measures of several groups of directions at the same scales, as one.
-
-    Raises ValueError for other scales, or for nothing to join.
-    """
-    if not parts or any(not np.array_equal(it.scales, parts[0].scales) for it in parts):
-        raise ValueError("Only measures at the same scales can be joined; measure them alike.")
-
-    def joined(name: str) -> Any:
-        values = [getattr(it, name) for it in parts]
-        return None if any(it is None for it in values) else np.concatenate(values)
-
-    names = [it.name for it in fields(Diagnostics) if it.name != "scales"]
-    return Diagnostics(scales=parts[0].scales, **{name: joined(name) for name in names})
 
 
 def default_diagnostic_layer(model: Model, replacement_layer: int) -> int:

@@ -1,7 +1,8 @@
 """All scales, latents, layers and prompts at once: texts, measures and the best scales."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -24,10 +25,19 @@ from core.patch_scoping.inject import Injection
 from core.patch_scoping.prompt import ScopePrompt
 from core.patch_scoping.sampling import Sampling
 from core.patch_scoping.scale_tuning import SIMILARITY_WEIGHT, rank_scales
-from core.patch_scoping.standing import DEFAULT_CONTROLS, Standing, Words, fewest_controls, standing
+from core.patch_scoping.standing import (
+    DEFAULT_CONTROLS,
+    Standing,
+    Words,
+    fewest_controls,
+    standings_of,
+)
 
+_JUDGED_LAYERS, _JUDGED_SCALES = 3, 8
 DEFAULT_MULTIPLES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 """Scales in multiples of the residual norm around the placeholder."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -72,6 +82,21 @@ class SweepConfig:
                 f"n_controls is {self.n_controls}; use {fewest_controls()} or more, or 0 for none."
             )
 
+    @property
+    def for_controls(self) -> "SweepConfig":
+        """What random directions are swept over: of many layers or scales, some at even steps.
+
+        One text a scale: the first sample is all that counts there.
+        """
+        return replace(
+            self,
+            layers=_spaced(tuple(dict.fromkeys(self.layers)), _JUDGED_LAYERS),
+            scales=None if self.scales is None else _spaced(self.scales, _JUDGED_SCALES),
+            multiples=_spaced(self.multiples, _JUDGED_SCALES),
+            sampling=replace(self.sampling, n_samples=1),
+            n_controls=0,
+        )
+
     def scales_at(self, norm: float) -> tuple[float, ...]:
         """Norms of the injected vector where the residual stream's typical norm is `norm`."""
         return self.scales or tuple(norm * multiple for multiple in self.multiples)
@@ -85,8 +110,8 @@ class Sweep:
     """A row a text: latent, prompt, layer, scale, multiple (of the typical norm), sample, answer,
     text, ended_by, n_tokens, mean_log_prob, self_similarity, resting, entropy, cross_entropy,
     score, rank, best."""
-    standings: dict[tuple[Words, str, int], Standing]
-    """By latent, prompt and layer: does it stand out from random directions?"""
+    standings: dict[tuple[Words, str], Standing]
+    """By latent and prompt: does it stand out from random directions?"""
 
     def best(self, *, by: By = "combined") -> pd.DataFrame:
         """One text for each latent, prompt and layer, a row each; see `choose`."""
@@ -100,13 +125,13 @@ def sweep(
     prompts: Mapping[str, ScopePrompt],
     config: SweepConfig | None = None,
     *,
-    controls: Mapping[tuple[str, int], Diagnostics] | None = None,
+    controls: pd.DataFrame | None = None,
     progress: Progress | None = None,
 ) -> Sweep:
     """Let the model explain each of `latents` at every scale, layer and prompt.
 
-    `controls` are what `measure_controls` gave for prompts and layers, by both; those that are
-    missing are measured, as they are the same for all latents.
+    `controls` is what `random_sweep` gave for these prompts: the same for all latents. It is made
+    where it is missing and `config.n_controls` wants it.
 
     Raises:
         ValueError: no latents or prompts; else as `unit_directions`, `diagnose` and `complete`.
@@ -126,7 +151,7 @@ def sweep_directions(
     prompts: Mapping[str, ScopePrompt],
     config: SweepConfig | None = None,
     *,
-    controls: Mapping[tuple[str, int], Diagnostics] | None = None,
+    controls: pd.DataFrame | None = None,
     progress: Progress | None = None,
 ) -> Sweep:
     """As `sweep`, for any unit directions under any names."""
@@ -135,18 +160,11 @@ def sweep_directions(
         raise ValueError("There are no prompts; give one or more.")
     parts: list[pd.DataFrame] = []
     injections: list[Injection] = []
-    standings: dict[tuple[Words, str, int], Standing] = {}
     for title, prompt in prompts.items():
         for layer in dict.fromkeys(config.layers):
             norm = typical_norm(model, prompt, layer)
             scales = config.scales_at(norm)
             found = _measure(model, prompt, directions, scales, layer, config, progress)
-            if config.n_controls:
-                others = (controls or {}).get((title, layer)) or measure_controls(
-                    model, prompt, layer, config, progress=progress
-                )
-                told = zip(names, standing(found, others), strict=True)
-                standings.update({(name, title, layer): one for name, one in told})
             parts.append(_measures(found, names, title, layer, norm))
             for direction in directions:
                 injections += [Injection(prompt, layer, direction * scale) for scale in scales]
@@ -180,23 +198,39 @@ def sweep_directions(
         keep=config.keep,
         similarity_weight=config.similarity_weight,
     )
+    if not config.n_controls:
+        return Sweep(ranked, {})
+    if controls is None:
+        controls = random_sweep(model, prompts, config, progress=progress)
+    standings = {
+        (latent, title): one
+        for title in prompts
+        for latent, one in standings_of(
+            ranked[ranked["prompt"] == title], controls[controls["prompt"] == title]
+        ).items()
+    }
     return Sweep(ranked, standings)
 
 
-def measure_controls(
+def random_sweep(
     model: Model,
-    prompt: ScopePrompt,
-    layer: int,
+    prompts: Mapping[str, ScopePrompt],
     config: SweepConfig,
     *,
     span: tuple[int, int] | None = None,
     progress: Progress | None = None,
-) -> Diagnostics:
-    """Measures of the random directions that latents must stand out from; `span` of them only."""
-    scales = config.scales_at(typical_norm(model, prompt, layer))
+) -> pd.DataFrame:
+    """The sweep of the random directions that latents must stand out from; `span` of them only.
+
+    Layers and scales are those of `config.for_controls`; latents are numbers from 0.
+    """
     drawn = random_directions(model, config.n_controls, seed=config.seed)
     first, last = span or (0, len(drawn))
-    return _measure(model, prompt, drawn[first:last], scales, layer, config, progress)
+    names = list(range(first, min(last, len(drawn))))
+    fewer = config.for_controls
+    return sweep_directions(
+        model, names, drawn[first:last], prompts, fewer, progress=progress
+    ).table
 
 
 def _measure(
@@ -240,3 +274,11 @@ def _measures(
             "cross_entropy": found.cross_entropy.ravel(),
         }
     )
+
+
+def _spaced(values: tuple[T, ...], most: int) -> tuple[T, ...]:
+    """At most so many of the values, at even steps, the first and the last among them."""
+    if len(values) <= most:
+        return values
+    steps = np.linspace(0, len(values) - 1, most).round().astype(int)
+    return tuple(values[it] for it in steps)

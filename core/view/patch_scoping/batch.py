@@ -20,8 +20,8 @@ class BatchResult:
 
     table: pd.DataFrame
     """Every text: that of `Sweep`."""
-    standings: dict[tuple[int, int], Standing]
-    """By latent and layer."""
+    standings: dict[int, Standing]
+    """By latent."""
 
 
 def run_batch(
@@ -33,12 +33,13 @@ def run_batch(
 
 
 def batch_table(batch: BatchResult, by: By) -> pd.DataFrame:
-    """A row a latent: its best text over all layers and scales, and whether it stands out."""
+    """A row a latent: its best text over all layers and scales, and whether it stands out.
+
+    `p` is the share of random directions that speak as clearly, `agreement` that of the latent's
+    texts with one another; the other measures are those of the best text.
+    """
     best = choose(batch.table, by, per=("latent",))
-    told = [
-        batch.standings[int(latent), int(layer)]
-        for latent, layer in zip(best["latent"], best["layer"], strict=True)
-    ]
+    told = [batch.standings[int(latent)] for latent in best["latent"]]
     return pd.DataFrame(
         {
             "latent": best["latent"].astype(int),
@@ -51,7 +52,7 @@ def batch_table(batch: BatchResult, by: By) -> pd.DataFrame:
             "self_similarity": best["self_similarity"].round(5),
             "entropy": best["entropy"].round(4),
             "cross_entropy": best["cross_entropy"].round(4),
-            "p_similarity": [round(it.rise_p, 4) for it in told],
-            "p_entropy": [round(it.entropy_p, 4) for it in told],
+            "p": [round(it.p, 4) for it in told],
+            "agreement": [round(it.agreement, 4) for it in told],
         }
     )

@@ -1,21 +1,19 @@
 """Sweeps behind the page: the work of a job, in short leases, kept in the store latent by latent.
 
-A latent that was swept before, alone or in a batch, by anybody, is read from the store. What random
-directions do is the same for all latents of a prompt, and is measured after the texts, which are
-what the reader waits for.
+A latent that was swept before, alone or in a batch, by anybody, is read from the store. What the
+model says of random directions is the same for all latents of a prompt, and is asked after the
+texts, which are what the reader waits for.
 """
 
 from dataclasses import dataclass, replace
 
-import numpy as np
 import pandas as pd
 
 from core.engine import Engine
 from core.jobs.progress import Progress
-from core.patch_scoping.diagnostics import Diagnostics, join_diagnostics
 from core.patch_scoping.standing import Standing, standings_of
-from core.patch_scoping.sweep import measure_controls, sweep
-from core.store import ARRAYS, FRAME, Store
+from core.patch_scoping.sweep import random_sweep, sweep
+from core.store import FRAME, Store
 from core.view.patch_scoping.workbench import ScopeRequest, Workbench, in_leases
 
 
@@ -64,32 +62,27 @@ def run(engine: Engine, store: Store, request: ScopeRequest, progress: Progress)
 
 def run_standings(
     engine: Engine, store: Store, request: ScopeRequest, progress: Progress
-) -> dict[tuple[int, int], Standing]:
-    """By latent and layer: does it stand out from random directions? Sweeps what is missing."""
+) -> dict[int, Standing]:
+    """By latent: does it stand out from random directions? Sweeps what is missing."""
     table = run(engine, store, request, progress).table
     work = Workbench(engine, store, replace(request, latents=()), progress)
-    found: dict[tuple[int, int], Standing] = {}
-    for layer in dict.fromkeys(request.config.layers):
-        controls = _controls(work, layer)
-        told = standings_of(table[table["layer"] == layer], controls)
-        found |= {(int(latent), layer): it for latent, it in told.items()}
-    return found
+    return {int(it): one for it, one in standings_of(table, _controls(work)).items()}
 
 
-def _controls(work: Workbench, layer: int) -> Diagnostics:
-    """What random directions do at one layer."""
-    config = work.request.config
-    key = work.key("patch-scoping-random", layer=layer, sae="")
-    arrays = work.store.get(key, ARRAYS)
-    if arrays is not None:
-        return Diagnostics(**arrays)
-    parts: list[Diagnostics] = []
+def _controls(work: Workbench) -> pd.DataFrame:
+    """What the model says of random directions."""
+    config, question = work.request.config, work.request.question
+    key = work.key("patch-scoping-random", sae="", version=2)
+    table = work.store.get(key, FRAME)
+    if table is not None:
+        return table
+    parts: list[pd.DataFrame] = []
 
-    def measure(first: int, last: int) -> None:
-        span = (first, last)
+    def explain(first: int, last: int) -> None:
         with work.lease() as (model, _, prompt):
+            prompts = {question.template: prompt}
             parts.append(
-                measure_controls(model, prompt, layer, config, span=span, progress=work.part)
+                random_sweep(model, prompts, config, span=(first, last), progress=work.part)
             )
 
     def report(done: int) -> None:
@@ -97,8 +90,7 @@ def _controls(work: Workbench, layer: int) -> Diagnostics:
             done, config.n_controls, unit="directions", message="Comparing with random directions"
         )
 
-    in_leases(config.n_controls, measure, report)
-    joined = join_diagnostics(parts)
-    arrays = {name: np.asarray(it) for name, it in vars(joined).items() if it is not None}
-    work.store.put(key, arrays, ARRAYS)
-    return joined
+    in_leases(config.n_controls, explain, report)
+    table = pd.concat(parts, ignore_index=True)
+    work.store.put(key, table, FRAME)
+    return table

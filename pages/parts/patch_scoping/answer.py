@@ -64,10 +64,8 @@ def headline(
     if standing is None:
         if waiting:
             st.caption("Whether the latent stands out from random directions is being measured.")
-    elif standing.verdict == "unexplainable":
-        st.warning(f"**Unexplainable here.** {_words(standing)}", icon=":material/help:")
     else:
-        st.success(f"**The latent stands out.** {_words(standing)}", icon=":material/check_circle:")
+        _verdict(standing)
 
 
 def table(result: "ScopeResult", *, norms: bool) -> None:
@@ -134,19 +132,32 @@ def table(result: "ScopeResult", *, norms: bool) -> None:
         st.caption(remark)
 
 
-def _words(standing: "Standing") -> str:
+def _verdict(standing: "Standing") -> None:
+    """Whether the latent stands out, in words and figures."""
     if standing.verdict == "stands out":
-        verdict = "Random directions of the same length rarely move the model as much"
-    else:
-        verdict = (
-            "Random directions of the same length move the model as much, so take the text for a "
-            "guess unless other evidence bears it out"
+        show, icon, title = st.success, ":material/check_circle:", "The latent stands out."
+        said = "Random directions of the same lengths rarely make the model speak as clearly."
+    elif standing.verdict == "unclear":
+        show, icon, title = (
+            st.info,
+            ":material/help:",
+            "It is unclear whether the latent stands out.",
         )
-    return (
-        f"{verdict}. Largest rise of its self-similarity: {standing.rise:.3f} (random directions "
-        f"{standing.control_rise:.3f}; {standing.rise_p:.0%} of them rise as high). Lowest entropy "
-        f"of the next token: {standing.entropy:.2f} nats (random directions "
-        f"{standing.control_entropy:.2f}; {standing.entropy_p:.0%} fall as low)."
+        said = "Some random directions of the same lengths make the model speak as clearly."
+    else:
+        show, icon, title = st.warning, ":material/block:", "Unexplainable here."
+        said = (
+            "Random directions of the same lengths make the model speak as clearly, so take the "
+            "text for a guess unless other evidence bears it out."
+        )
+    show(f"**{title}** {said}", icon=icon)
+    st.caption(
+        f"{standing.p:.0%} of directions speak as clearly over all layers and scales: mean entropy "
+        f"of the next token {standing.entropy:.2f} nats (random directions "
+        f"{standing.control_entropy:.2f}), log-probability of the texts {standing.log_prob:.1f} "
+        f"({standing.control_log_prob:.1f}), agreement of the texts with one another "
+        f"{standing.agreement:.2f} ({standing.control_agreement:.2f}). Told but not counted: "
+        f"largest rise of the self-similarity {standing.rise:.3f} ({standing.control_rise:.3f})."
     )
 
 

@@ -77,10 +77,12 @@ def _found(batch: "BatchResult", result: "ScopeResult", by: str, key: str) -> No
     from core.view.patch_scoping.batch import batch_table
 
     table = batch_table(batch, by)  # type: ignore[arg-type]  # one of CHOICES
-    n, mute = len(table), int((table["verdict"] == "unexplainable").sum())
+    n = len(table)
+    counts = {name: int((table["verdict"] == name).sum()) for name in ("stands out", "unclear")}
     repeated = int(table["text"].duplicated(keep=False).sum())
     st.markdown(
-        f"**{n} latents**: {n - mute} stand out from random directions, {mute} do not; "
+        f"**{n} latents**: {counts['stands out']} stand out from random directions, "
+        f"{counts['unclear']} are unclear, {n - sum(counts.values())} are unexplainable here; "
         f"{repeated} share their text with another latent."
     )
     st.dataframe(
@@ -108,7 +110,7 @@ def _found(batch: "BatchResult", result: "ScopeResult", by: str, key: str) -> No
             icon=":material/download:",
         )
         downloads.table(lambda: batch.table, "patch-scoping-all-texts", key="scope_batch_all")
-    stands = table[table["verdict"] != "unexplainable"]
+    stands = table[table["verdict"] == "stands out"]
     texts = dict(zip(stands["latent"].astype(int), stands["text"], strict=True))
     st.button(
         f"Use as descriptions ({len(stands)} that stand out)",

@@ -70,8 +70,8 @@ def swept(request: "ScopeRequest", *, link: str, start: bool) -> "ScopeResult | 
     )
 
 
-def standings(request: "ScopeRequest", *, link: str) -> "dict[tuple[int, int], Standing] | None":
-    """By latent and layer, or None while they are measured, which is shown."""
+def standings(request: "ScopeRequest", *, link: str) -> "dict[int, Standing] | None":
+    """By latent, or None while they are measured, which is shown."""
     from core.view.patch_scoping.scoping import run_standings
 
     engine, store = resources.engine(), resources.store()
