@@ -6,6 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 
+from core.device import choose_device
+from core.settings import Settings
+
+DEVICE = choose_device(Settings.from_environment().device)
+"""Where benchmarks that use it run: what `SAE_EXPLORER_DEVICE` says, else a GPU if there is one."""
+
+
+def described_device(device: str) -> str:
+    """The device in words: the GPU's name, or the threads of the CPU."""
+    import torch
+
+    if device.startswith("cuda"):
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"{device}, {torch.get_num_threads()} threads"
+
 
 @dataclass(frozen=True)
 class Row:
@@ -45,10 +60,22 @@ def print_table(rows: list[Row]) -> None:
 
 
 def seconds_of(work: Callable[[], object]) -> float:
-    """Wall time of one call."""
+    """Wall time of one call, what it started on a GPU included."""
+    wait = _waiting()
+    wait()
     begin = time.perf_counter()
     work()
+    wait()
     return time.perf_counter() - begin
+
+
+def _waiting() -> Callable[[], object]:
+    """What waits for the GPU; nothing to wait for without one."""
+    if not DEVICE.startswith("cuda"):
+        return lambda: None
+    import torch
+
+    return torch.cuda.synchronize
 
 
 def _text(seconds: float) -> str:
