@@ -100,7 +100,7 @@ def _explore(
         needs = "the sample of text" if view.colour == "frequency" else "a chosen latent"
         asked.caption(f"This colour needs {needs}; widths are shown until then.")
         view = replace(view, colour="width")
-    left, right = map_columns.columns([3, 1], gap="medium")
+    left, right = map_columns.columns([5, 2], gap="medium")
     dark = st.context.theme.type == "dark"
     with left:
         drawing = chart.draw(data, view, look, dark=dark)
@@ -110,13 +110,8 @@ def _explore(
         st.caption(texts_of.coverage(descriptions))
     with right:
         point.draw(data, selection, row, descriptions, evidence)
-    panel = st.segmented_control(
-        "More about the map",
-        list(_PANELS),
-        format_func=_PANELS.__getitem__,
-        default="nearest",
-        key="map_panel",
-        label_visibility="collapsed",
+    panel = state.choice(
+        "More about the map", _PANELS, field="panel", key="map_panel", hide_label=True
     )
     with errors.shown_plainly():
         if panel == "tree":

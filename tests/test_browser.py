@@ -200,11 +200,13 @@ _POINT_NEAR_MIDDLE = """() => {
 }"""
 
 
+_FAMILY = "release=docs-small-res-splitting&sae=blocks.1.hook_resid_pre_64&latent=7"
+
+
 def test_map_is_clicked_and_zoomed_and_its_link_shows_the_same(
     server: str, browser: "playwright.Browser", page: "playwright.Page"
 ) -> None:
-    family = "release=docs-small-res-splitting&sae=blocks.1.hook_resid_pre_64&latent=7"
-    page.goto(f"{server}/feature-splitting?{family}")
+    page.goto(f"{server}/feature-splitting?{_FAMILY}")
     page.locator(".js-plotly-plot").wait_for()
     assert page.get_by_text("Page not found").count() == 0
     box = page.locator(".js-plotly-plot").bounding_box()
@@ -225,8 +227,75 @@ def test_map_is_clicked_and_zoomed_and_its_link_shows_the_same(
     context = browser.new_context(viewport={"width": 1400, "height": 1500})
     context.set_default_timeout(PATIENCE_MS)
     other = context.new_page()
-    other.goto(f"{server}/feature-splitting?{family}&zoom={zoom}")
+    other.goto(f"{server}/feature-splitting?{_FAMILY}&zoom={zoom}")
     other.locator(".js-plotly-plot").wait_for()
     wanted = [float(value) for value in zoom.split(",")]
     assert other.evaluate(_VISIBLE) == pytest.approx(wanted, abs=0.1)
     context.close()
+
+
+def test_lasso_lists_latents_and_its_link_lists_the_same(
+    server: str, browser: "playwright.Browser", page: "playwright.Page"
+) -> None:
+    page.goto(f"{server}/feature-splitting?{_FAMILY}")
+    chart = page.locator(".js-plotly-plot")
+    chart.wait_for()
+    page.get_by_text("made offline").first.wait_for()  # the map is drawn again for descriptions
+    deadline = time.monotonic() + PATIENCE_MS / 1000
+    while "lasso=" not in page.url and time.monotonic() < deadline:
+        chart.locator("[data-val=lasso]").click()
+        box = chart.bounding_box()
+        assert box is not None
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        size = min(box["width"], box["height"]) / 4
+        page.mouse.move(x - size, y - size)
+        page.mouse.down()
+        for right, down in ((1, -1), (1, 1), (-1, 1), (-1, -0.9)):
+            page.mouse.move(x + right * size, y + down * size, steps=4)
+        page.mouse.up()
+        page.wait_for_timeout(3000)
+    assert parse_qs(urlsplit(page.url).query)["panel"] == ["selection"]
+    selected = page.get_by_text("latents selected", exact=False)
+    count = selected.inner_text()
+    assert 0 < int(count.split()[0]) < 224
+    assert page.get_by_text("Tokens that they make more likely unusually often").count() == 1
+    context = browser.new_context(viewport={"width": 1400, "height": 1500})
+    context.set_default_timeout(PATIENCE_MS)
+    other = context.new_page()
+    other.goto(page.url)
+    other.get_by_text(count, exact=True).wait_for()
+    context.close()
+
+
+_BOX_OF_A_CHILD = """() => {
+  const chart = document.querySelector(".st-key-splitting_tree .js-plotly-plot")
+  const { xaxis, yaxis } = chart._fullLayout
+  const nodes = chart._fullData.find((it) => it.customdata)
+  const child = nodes.x.findIndex((it) => it > nodes.x[0] + 0.5)
+  const where = chart.getBoundingClientRect()
+  return [
+    where.x + xaxis._offset + xaxis.l2p(nodes.x[child] + 0.3),
+    where.y + yaxis._offset + yaxis.l2p(nodes.y[child]),
+    nodes.hovertext[child],
+  ]
+}"""
+
+
+def test_click_on_a_box_of_the_tree_chooses_its_latent(
+    server: str, page: "playwright.Page"
+) -> None:
+    page.goto(f"{server}/feature-splitting?{_FAMILY}&panel=tree")
+    tree = page.locator(".st-key-splitting_tree .js-plotly-plot")
+    tree.wait_for()
+    page.get_by_text("made offline").first.wait_for()  # as above
+    deadline = time.monotonic() + PATIENCE_MS / 1000
+    said = ""
+    while "latent=7&" in page.url and time.monotonic() < deadline:
+        tree.scroll_into_view_if_needed()
+        x, y, said = page.evaluate(_BOX_OF_A_CHILD)
+        page.mouse.click(x, y)
+        page.wait_for_timeout(3000)
+    query = parse_qs(urlsplit(page.url).query)
+    assert said.startswith(f"<b>{query['sae'][0]}</b> · latent {query['latent'][0]}")
+    assert query["panel"] == ["tree"]
+    page.get_by_text(f"Latent {query['latent'][0]} of").first.wait_for()

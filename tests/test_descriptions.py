@@ -28,6 +28,7 @@ from core.descriptions import (
     search_tokens,
 )
 from core.descriptions.token_text import quoted
+from core.descriptions.wording import subject
 from core.jobs.progress import JobCancelled, Progress
 from core.store import Store
 
@@ -488,6 +489,25 @@ def test_texts_fit_on_one_line() -> None:
     )
     twice = describe_latents(windows, np.ones((200, 6)), vocabulary, n_before=PEAK, boosted=boosted)
     assert again == twice
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('fires on "on", "before"; after "np."; boosts " near", " with"', ["on", "before", "np."]),
+        ('fires on words starting "re": "redo"', ["re", "redo"]),
+        ('fires on numbers such as "12", \'"3\'', ["numbers", "12", "3"]),
+        ('near "loss", "grad", on "step"', ["loss", "grad", "step"]),
+        ('mixed: "a_b", "words"', ["a_b", "words"]),
+        ("verbs on words before nouns; boosts morale", None),
+    ],
+)
+def test_what_a_line_is_about(text: str, words: list[str] | None) -> None:
+    about = subject(text)
+    if words is None:
+        assert about == text
+    else:
+        assert re.findall(r"[\w.]+", about) == words
 
 
 def test_signs_for_what_cannot_be_seen() -> None:

@@ -280,6 +280,8 @@ class TestVisible:
             {"x": [0, 0.01, 5, 90], "y": [0, 0.01, 5, 0], "text": ["first", "second", "far", "out"]}
         )
         assert uncovered(labels, (-10, 10, -10, 10))["text"].tolist() == ["first", "far"]
+        kept = uncovered(labels, (-10, 10, -10, 10), clear=[(5.01, 5)])
+        assert kept["text"].tolist() == ["first"]
         # Zoomed in, there is room for both.
         assert uncovered(labels, (-0.02, 0.03, -0.02, 0.03))["text"].tolist() == ["first", "second"]
         points = make_points()

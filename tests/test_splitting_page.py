@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
@@ -198,6 +199,34 @@ def test_neuronpedia_down_costs_a_message_and_working_gives_descriptions(
         settle(app)
         assert "128 from Neuronpedia; 0 have none" in texts(app)
         assert "thing 3" in texts(app)
+
+
+def test_neuronpedia_page_is_embedded_on_demand(
+    open_page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEURONPEDIA_URL", "http://127.0.0.1:9")  # nobody answers there
+    app = open_page(release="mine", sae="family/w_32", latent="3")
+    assert not app.get("iframe")
+    app.toggle(key="map_neuronpedia").set_value(True)
+    settle(app)
+    (shown,) = app.get("iframe")
+    address = urlsplit(shown.proto.src)
+    assert address.netloc == "127.0.0.1:9"
+    assert address.path == "/docs/2-w32/3"
+    assert parse_qs(address.query)["embed"] == ["true"]
+    app.toggle(key="map_neuronpedia").set_value(False)
+    assert not settle(app).get("iframe")
+
+
+def test_panel_and_ways_are_in_the_link(open_page: Open) -> None:
+    app = open_page(**FAMILY, panel="tree", related="firing", through="descriptions")
+    assert app.segmented_control(key="map_panel").value == "tree"
+    assert app.segmented_control(key="tree_by").value == "firing"
+    assert app.segmented_control(key="tree_way").value == "descriptions"
+    app.text_input(key="map_search").set_value("fires")
+    settle(app)
+    assert app.query_params["panel"] in ("hits", ["hits"])
+    assert table(app, "description")["description"].str.contains("fires").all()
 
 
 def test_descriptions_of_the_user_come_first(open_page: Open) -> None:

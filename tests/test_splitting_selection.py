@@ -14,8 +14,11 @@ from core.export import csv_bytes, parquet_bytes
 from core.splitting.map_view import (
     COLOURS,
     DEFAULT,
+    PANELS,
     PARAMETERS,
+    RELATIONS,
     SEARCHES,
+    WAYS,
     MapView,
     parse_view,
     to_parameters,
@@ -192,6 +195,9 @@ def views(draw: st.DrawFn) -> MapView:
         lasso=tuple(corners) if len(corners) > 1 else (),
         search=draw(st.text(max_size=500)),
         search_by=draw(st.sampled_from(SEARCHES)),
+        panel=draw(st.sampled_from(PANELS)),
+        related_by=draw(st.sampled_from(RELATIONS)),
+        found_through=draw(st.sampled_from(WAYS)),
     )
 
 
@@ -259,6 +265,9 @@ class TestLinks:
             ("lasso", ",".join(["1"] * 130)),
             ("search", "x" * 501),
             ("search_by", "smell"),
+            ("panel", "kitchen"),
+            ("related", "blood"),
+            ("through", "gossip"),
         ],
     )
     def test_each_unusable_part_costs_a_sentence(self, name: str, text: str) -> None:

@@ -1,5 +1,6 @@
-"""A pattern in one line of text."""
+"""A pattern in one line of text, and what such a line is about."""
 
+import re
 from collections.abc import Sequence
 
 from core.descriptions.patterns import Pattern
@@ -8,6 +9,11 @@ from core.descriptions.token_text import folded, quoted
 BOOSTS = "; boosts "
 """What stands between the finding and the boosted tokens."""
 _BOOSTED = 3
+_OURS = re.compile(r"^(?:fires (?:on|after|before)|near|mixed:) ")
+_PHRASES = re.compile(
+    r"""("[^"]*"|'[^']*')|\bfires\b|\bon\b|\bwords (?:starting|ending)\b|\binside words\b"""
+    r"""|\bsuch as\b|\bafter\b|\bbefore\b|\bnear\b|\bmixed\b"""
+)
 
 
 def line_of_text(pattern: Pattern, boosted: Sequence[str] = (), *, max_chars: int = 100) -> str:
@@ -34,6 +40,17 @@ def line_of_text(pattern: Pattern, boosted: Sequence[str] = (), *, max_chars: in
             return line + clause
         pushed.pop()
     return line if len(line) <= max_chars else line[: max_chars - 1].rstrip() + "…"
+
+
+def subject(text: str) -> str:
+    """What a description is about: of lines of this module only the words that differ.
+
+    Phrases such as `fires on` and the boosted tokens are left out; other texts stay as they are.
+    """
+    if not _OURS.match(text):
+        return text
+    finding = text.split(BOOSTS)[0]
+    return _PHRASES.sub(lambda found: found[1] or " ", finding)
 
 
 def _main_clause(pattern: Pattern) -> str:

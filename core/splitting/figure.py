@@ -12,7 +12,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from core.splitting.hover import HoverTexts, as_label, hover_texts
-from core.splitting.map_traces import legend_entry, points_trace, ring_trace
+from core.splitting.map_traces import legend_entry, points_trace, ring_size, ring_trace
 from core.splitting.palette import Palette, base_layout, palette
 from core.splitting.point_colors import PointColors, point_colors
 from core.splitting.visible import View, checked_rows, uncovered, view_around
@@ -104,13 +104,17 @@ def map_figure(
     for ring, (name, chosen) in zip(colors.rings, groups.items(), strict=False):
         rows = checked_rows(chosen, len(points))
         if len(rows):
-            figure.add_trace(ring_trace(points, rows, f"{name} ({len(rows):,})", ring, 12, 2))
+            size, width = ring_size(len(rows))
+            figure.add_trace(ring_trace(points, rows, f"{name} ({len(rows):,})", ring, size, width))
     if selected is not None:
         rows = checked_rows([selected], len(points))
         figure.add_trace(ring_trace(points, rows, "chosen latent", colors.selected, 20, 3))
     notes = [*_text_notes(texts, len(points), limit), *coloring.notes]
     if labels is not None and len(labels):
-        written = uncovered(labels, view or view_around(points, range(len(points))))
+        around = view or view_around(points, range(len(points)))
+        places = points[["umap_x", "umap_y"]].to_numpy()
+        clear = [] if selected is None else [tuple(places[selected].tolist())]
+        written = uncovered(labels, around, clear=clear)
         figure.update_layout(annotations=[_name(row, colors) for _, row in written.iterrows()])
         if len(written) < len(labels):
             notes.append(

@@ -63,7 +63,12 @@ def _pick(texts: list[str], rows: Int[np.ndarray, " k"]) -> np.ndarray:
 
 
 def ring_trace(
-    points: pd.DataFrame, rows: Int[np.ndarray, " k"], name: str, color: str, size: int, width: int
+    points: pd.DataFrame,
+    rows: Int[np.ndarray, " k"],
+    name: str,
+    color: str,
+    size: float,
+    width: float,
 ) -> go.Scattergl:
     # Without hover of its own, the point inside can still be read and clicked.
     return go.Scattergl(
@@ -79,6 +84,12 @@ def ring_trace(
         },
         unselected={"marker": {"opacity": 1}},
     )
+
+
+def ring_size(n_rings: int) -> tuple[float, float]:
+    """Diameter and line in pixels: many rings are small and thin, so that points show in them."""
+    share = float(np.interp(np.log10(max(n_rings, 1)), [1.5, 3], [0, 1]))
+    return round(12 - 4.5 * share, 2), round(2 - share, 2)
 
 
 def _position(

@@ -1,4 +1,4 @@
-"""What of the map a link carries: SAEs, settings, colours, chosen latent, zoom, lasso and search.
+"""What of the map a link carries: SAEs, settings, colours, latent, zoom, lasso, search and panel.
 
 Only what differs from the default is in the link, under short readable names. Whatever in a link
 cannot be used is replaced by its default, with a sentence that says so.
@@ -27,6 +27,12 @@ from core.splitting.visible import View
 COLOURS = ("width", "cluster", "frequency", "similarity")
 SEARCHES = ("text", "regex", "meaning")
 """Substring, regular expression, embedding of the descriptions."""
+PANELS = ("nearest", "tree", "selection", "hits", "clusters", "new", "descriptions", "downloads")
+"""What is said about the map below it."""
+RELATIONS = ("cosine", "firing")
+"""What relates latents in the splitting tree: their directions, or where they fire."""
+WAYS = ("examples", "text", "descriptions")
+"""What relatives in other SAEs are found through."""
 
 _LASSO_CORNERS = 64
 _SEARCH_LENGTH = 500
@@ -68,6 +74,12 @@ class MapView:
     """What is searched for."""
     search_by: str = "text"
     """One of `SEARCHES`."""
+    panel: str = "nearest"
+    """One of `PANELS`."""
+    related_by: str = "cosine"
+    """One of `RELATIONS`."""
+    found_through: str = "examples"
+    """One of `WAYS`."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +157,9 @@ def _link(widths: Mapping[str, int] | None) -> Link[MapView]:
             LinkField("lasso", "lasso", _lasso, _write_lasso),
             LinkField("search", "search", short_text(_SEARCH_LENGTH)),
             LinkField("search_by", "search_by", one_of(SEARCHES)),
+            LinkField("panel", "panel", one_of(PANELS)),
+            LinkField("related_by", "related", one_of(RELATIONS)),
+            LinkField("found_through", "through", one_of(WAYS)),
         ],
     )
 

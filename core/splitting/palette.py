@@ -19,7 +19,7 @@ class Palette:
     """Everything that differs between a light and a dark page."""
 
     paper: str
-    """Behind the figure."""
+    """Behind the figure: that of the page, so that a saved image has it too."""
     panel: str
     """Behind labels, boxes and hover texts."""
     text: str
@@ -45,7 +45,7 @@ class Palette:
 LIGHT = Palette(
     paper="#ffffff",
     panel="#ffffff",
-    text="#262730",
+    text="#2f2d2b",
     faint="#9aa0a8",
     narrowest="#6f747b",
     widths=("rgb(0,105,40)", "rgb(144,218,144)"),
@@ -60,13 +60,13 @@ LIGHT = Palette(
 )
 
 DARK = Palette(
-    paper="#0e1117",
-    panel="#1b1f27",
-    text="#fafafa",
-    faint="#6b727c",
+    paper="#171614",
+    panel="#21201d",
+    text="#edebe8",
+    faint="#77736c",
     narrowest="#c3c7cd",
     widths=("rgb(150,235,150)", "rgb(20,105,55)"),
-    missing="#3a3f48",
+    missing="#45423d",
     clusters=(
         *("#77aadd", "#99ddff", "#44bb99", "#bbcc33", "#aaaa00"),
         *("#eedd88", "#ee8866", "#ffaabb"),

@@ -10,6 +10,7 @@ View = tuple[float, float, float, float]
 """Corners of what is visible: x from, x to, y from, y to."""
 
 _LETTER, _LINE = 7.0, 19.0  # pixels
+_RING = 12.0  # pixels from the middle of a chosen point
 _DRAWN_ABOUT = (900, 640)  # pixels that the map is taken to have
 
 
@@ -29,12 +30,17 @@ def view_around(points: pd.DataFrame, rows: Iterable[int], *, margin: float = 0.
     return corners[0], corners[1], corners[2], corners[3]
 
 
-def uncovered(labels: pd.DataFrame, view: View) -> pd.DataFrame:
-    """Those of `labels` (`x`, `y`, `text`) inside `view` that cover no earlier one."""
+def uncovered(
+    labels: pd.DataFrame, view: View, *, clear: Iterable[tuple[float, float]] = ()
+) -> pd.DataFrame:
+    """Those of `labels` (`x`, `y`, `text`) inside `view` that cover no earlier one.
+
+    The places `clear` on the map are not covered either.
+    """
     x_from, x_to, y_from, y_to = view
     # The axes share a scale, so the longer side decides how much a pixel is.
     scale = min(_DRAWN_ABOUT[0] / (x_to - x_from), _DRAWN_ABOUT[1] / (y_to - y_from))
-    kept: list[tuple[float, float, float]] = []
+    kept = [(x * scale, y * scale, _RING) for x, y in clear]
     chosen = []
     for i, (x, y, text) in enumerate(zip(labels["x"], labels["y"], labels["text"], strict=True)):
         if not (x_from <= x <= x_to and y_from <= y <= y_to):

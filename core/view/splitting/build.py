@@ -12,7 +12,7 @@ from jaxtyping import Bool, Int
 
 from core.activations import fingerprint_of_sae
 from core.corpus.documents import Corpus
-from core.descriptions.wording import BOOSTS
+from core.descriptions.wording import subject
 from core.engine import Engine
 from core.jobs.progress import Progress
 from core.splitting.clusters import cluster_labels, cluster_table
@@ -82,6 +82,17 @@ class MapData:
         return self.vocabulary.quoted(self.tokens.boosted)
 
     @cached_property
+    def boosted_by_label(self) -> dict[str, list[str]]:
+        """The boosted tokens of each latent of each SAE; "" for those that have no point."""
+        found = {label: [""] * it.width for label, it in self.family.items()}
+        points = self.map.points
+        for sae, latent, text in zip(
+            points["sae"], points["latent_idx"], self.boosted, strict=True
+        ):
+            found[sae][latent] = text
+        return found
+
+    @cached_property
     def _row_of(self) -> dict[tuple[str, int], int]:
         points = self.map.points
         keys = zip(points["sae"], points["latent_idx"], strict=True)
@@ -116,7 +127,7 @@ class MapData:
         key = hash(tuple(texts))
         if key not in self._tables:
             # What a latent boosts has a column of its own; here it would crowd out what it is.
-            spoken = [text.split(BOOSTS)[0] for text in texts]
+            spoken = [subject(text) for text in texts]
             table = cluster_table(self.map, spoken, self.vocabulary.lists(self.tokens.boosted))
             self._tables.clear()
             self._tables[key] = table, cluster_labels(self.map, table)

@@ -73,8 +73,8 @@ def draw(data: "MapData", view: "MapView", look: Look, *, dark: bool) -> "MapDra
         },
     )
     zoom_listener.draw(KEY)
-    for note in drawing.notes:
-        st.caption(note)
+    if drawing.notes:
+        st.caption(" ".join(drawing.notes))
     return drawing
 
 
@@ -95,7 +95,7 @@ def _selected(data: "MapData") -> None:
     areas = [*event.get("lasso", ()), *event.get("box", ())]
     if areas:
         x, y = areas[-1]["x"], areas[-1]["y"]
-        state.change(lasso=with_lasso(state.current(), x, y).lasso)
+        state.change(lasso=with_lasso(state.current(), x, y).lasso, panel="selection")
         return
     rows = selected_rows(event.get("points", ()), len(data.map.points))
     if len(rows):

@@ -34,9 +34,12 @@ def links(data: "MapData", rows: Sequence[int], *, what: str) -> None:
             entry = data.members[label].entry
             first = Selection(selection.model, *entry.key, latent=chosen[0])
             width = data.family[label].width
+            number = f"{len(chosen):,}"
+            if len(found) > len(chosen):
+                number += f" of the {len(found):,}"
             st.page_link(
                 "pages/autointerp.py",
-                label=f"Explain the {len(chosen):,} {what} among {width:,}",
+                label=f"Explain {number} {what} among {width:,}",
                 icon=":material/rate_review:",
                 query_params=to_parameters(first) | {"latents": write_latents(chosen)},
             )

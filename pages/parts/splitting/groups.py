@@ -61,11 +61,17 @@ def selection(data: "MapData", rows: Sequence[int], texts: Sequence[str]) -> Non
         )
     with right:
         st.caption("By SAE")
-        st.dataframe(found.saes.drop(columns=["sae"]).round(3), hide_index=True)
+        _composition(found.saes.drop(columns=["sae"]))
         if len(found.clusters):
             st.caption("By cluster (-1: noise)")
-            st.dataframe(found.clusters.head(20).round(3), hide_index=True)
+            _composition(found.clusters.head(20))
     search.latent_table(data, texts, list(rows)[:_MOST_LISTED], key="map_selection")
+
+
+def _composition(table: "pd.DataFrame") -> None:
+    shares = table["share"].map("{:.1%}".format)
+    names = {"sae_width": "width", "n_selected": "of these", "n_all": "of all"}
+    st.dataframe(table.assign(share=shares).rename(columns=names), hide_index=True)
 
 
 def clusters(

@@ -30,7 +30,7 @@ def box(view: "MapView") -> None:
             key="map_search",
             placeholder="for example: array",
             max_chars=500,
-            on_change=lambda: state.change(search=st.session_state["map_search"].strip()),
+            on_change=_searched,
         )
         st.segmented_control(
             "Search by",
@@ -43,6 +43,11 @@ def box(view: "MapView") -> None:
             help="Pattern: a regular expression. Meaning: descriptions close to what you write, "
             "which needs an embedding model (set OPENAI_API_KEY or OPENAI_BASE_URL).",
         )
+
+
+def _searched() -> None:
+    text = st.session_state["map_search"].strip()
+    state.change(search=text, panel="hits" if text else state.current().panel)
 
 
 def hits(data: "MapData", descriptions: Sequence[str], view: "MapView") -> list[int]:

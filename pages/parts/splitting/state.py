@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import streamlit as st
+
 from core.splitting.map_view import LINK, MapView, parse_view, with_zoom
 from core.view.splitting.members import Member
 from pages.parts.page_state import PageState
@@ -41,6 +43,35 @@ def change(**fields: Any) -> None:
 def zoom_to(zoom: tuple[float, float, float, float] | None) -> None:
     """Draw the map at another zoom."""
     _state.show(with_zoom(current(), zoom))
+
+
+def choice(
+    label: str,
+    options: Mapping[str, str],
+    *,
+    field: str,
+    key: str,
+    hide_label: bool = False,
+    help: str | None = None,
+) -> str:
+    """A row of buttons for one field of the view; `options` are its values and what they say."""
+    st.session_state[key] = getattr(current(), field)
+
+    def chosen() -> None:
+        value = st.session_state[key]
+        if value is not None:  # a second click on the same button
+            change(**{field: value})
+
+    st.segmented_control(
+        label,
+        list(options),
+        format_func=options.__getitem__,
+        key=key,
+        on_change=chosen,
+        label_visibility="collapsed" if hide_label else "visible",
+        help=help,
+    )
+    return str(getattr(current(), field))
 
 
 def note_zoom(zoom: Sequence[float] | None) -> None:

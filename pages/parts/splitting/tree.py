@@ -9,7 +9,7 @@ from core import resources
 from core.descriptions.table import Descriptions
 from core.view.selection import Selection
 from pages.parts import errors
-from pages.parts.splitting import chart, search
+from pages.parts.splitting import chart, search, state
 
 if TYPE_CHECKING:
     from core.view.splitting.build import MapData
@@ -39,26 +39,19 @@ def draw(
         st.caption("Choose a latent on the map first.")
         return
     label, latent = data.latent(row)
-    by = st.segmented_control(
+    by = state.choice(
         "Related by",
-        list(_BY),
-        format_func=_BY.__getitem__,
-        default="cosine",
+        _BY,
+        field="related_by",
         key="tree_by",
         help="Direction: a child's parent is the latent of the narrower SAE whose decoder "
         "direction is most similar. Firing: the latent that most probably fires where the child "
         "does, on the sample of text.",
     )
     with errors.shown_plainly():
-        _tree(data, label, latent, by or "cosine", descriptions, evidence, dark=dark)
+        _tree(data, label, latent, by, descriptions, evidence, dark=dark)
     st.markdown("**Relatives in the other SAEs**")
-    way = st.segmented_control(
-        "Found through",
-        list(_WAYS),
-        format_func=_WAYS.__getitem__,
-        default="examples",
-        key="tree_way",
-    )
+    way = state.choice("Found through", _WAYS, field="found_through", key="tree_way")
     with errors.shown_plainly():
         if way == "text":
             _through_text(data, selection, texts)
@@ -78,6 +71,7 @@ def _tree(
     *,
     dark: bool,
 ) -> None:
+    from core.splitting.firing_children import DENSE
     from core.splitting.tree import cosine_tree, firing_tree
     from core.splitting.tree_figure import tree_figure
 
@@ -90,10 +84,11 @@ def _tree(
     else:
         tree = cosine_tree(data.family, label, latent)
     if len(tree.nodes) == 1:
-        st.info("No latent of the other SAEs is related closely enough by this measure.")
+        st.info(_alone(by == "firing" and evidence[label].frequency[latent] > DENSE))
     figure = tree_figure(
         tree,
         descriptions={name: list(it.texts) for name, it in descriptions.items()},
+        tokens=data.boosted_by_label,
         frequencies={name: it.frequency.tolist() for name, it in evidence.items()},
         dark=dark,
     )
@@ -118,6 +113,15 @@ def _tree(
         config={"displaylogo": False},
     )
     st.caption(f"Numbers on the links: {tree.measure}. A click on a box chooses that latent.")
+
+
+def _alone(dense: bool) -> str:
+    if not dense:
+        return "No latent of the other SAEs is related closely enough by this measure."
+    return (
+        "This latent fires so often that others fire beside it by chance; what fires where it "
+        "fires says nothing. Its relatives by direction can still be seen."
+    )
 
 
 def _through_examples(
