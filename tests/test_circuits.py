@@ -209,6 +209,98 @@ def test_a_circuit_of_the_demo_kind(whole: Circuit, tokens: Tensor, tiny_hooked:
     assert whole.edges["flow"].is_monotonic_decreasing
 
 
+PARTS = (
+    "blocks.0.attn.hook_z",
+    "blocks.0.hook_mlp_out",
+    "blocks.1.attn.hook_z",
+    "blocks.1.hook_mlp_out",
+)
+
+
+@pytest.mark.parametrize("end_site", ["blocks.2.hook_resid_pre", "logit"])
+def test_what_flows_past_attention_and_mlps_adds_up(
+    any_model: Model, tokens: Tensor, end_site: str
+) -> None:
+    # With patterns and scales held and an SAE on all heads and MLPs, all is linear in what their
+    # latents, what these leave over, and the tokens write to the stream.
+    chain = [sae_at(site, seed) for seed, site in enumerate(PARTS)]
+    if end_site == "logit":
+        chain += [sae_at(f"blocks.2.{it}", 7) for it in ("attn.hook_z", "hook_mlp_out")]
+        end: Any = LogitEnd()
+    else:
+        last = sae_at(end_site, 9)
+        clean = cache_sites(any_model, tokens, [end_site])[end_site]
+        latent = int(encode(last, clean)[0, -1].argmax())
+        chain.append(last)
+        end = LatentEnd(tokens.shape[1] - 1, latent)
+    found = trace_circuit(tokens, chain, any_model, end, pruning=ALL, **HELD)
+    row = len(found.nodes) - 1
+    into = edges_into(found, row)
+    layers = set(found.nodes["layer"].iloc[into["source"]])
+    assert layers == set(range(len(found.layers) - 1))
+    # What is left are constants: the biases of heads' outputs, of the reader, and of the decoders
+    # of norms. MLP outputs hold their own bias, and so does the sum of the embeddings.
+    total = float(into["weight"].sum())
+    value = float(found.nodes["value"].iloc[row])
+    biases = sum(any_model.blocks[n].attn.b_O for n in range(2 + (end_site == "logit")))
+    if end_site == "logit":
+        scale = cache_sites(any_model, tokens, ["ln_final.hook_scale"])["ln_final.hook_scale"]
+        token = int(found.nodes["index"].iloc[row])
+        direction = any_model.W_U[:, token]
+        direction = (direction - direction.mean()) / scale[0, -1, 0]
+        constant = float(biases @ direction + any_model.b_U[token])
+    else:
+        direction = last.W_enc[:, latent]
+        constant = float((biases - last.b_dec) @ direction + last.b_enc[latent])
+    assert total + constant == pytest.approx(value, rel=2e-4, abs=2e-4)
+    # Without what flows past, it would not.
+    beside = found.nodes["layer"].iloc[into["source"]].to_numpy() < len(found.layers) - 2
+    assert abs(float(into["weight"][beside].sum())) > 0.02 * abs(value)
+
+
+def test_a_path_past_an_sae_agrees_with_an_intervention(tiny_hooked: Model, tokens: Tensor) -> None:
+    first, heads, last = (
+        sae_at(site, seed)
+        for seed, site in enumerate(
+            ("blocks.1.hook_resid_pre", "blocks.1.attn.hook_z", "blocks.2.hook_resid_pre")
+        )
+    )
+    sites = [it.cfg.metadata.hook_name for it in (first, heads, last)]
+    clean = cache_sites(tiny_hooked, tokens, sites)
+    latent = int(encode(last, clean[sites[2]])[0, -1].argmax())
+    end = LatentEnd(tokens.shape[1] - 1, latent)
+    found = trace_circuit(tokens, [first, heads, last], tiny_hooked, end, pruning=ALL)
+    into = edges_into(found, len(found.nodes) - 1)
+    past = into[found.nodes["layer"].iloc[into["source"]].to_numpy() == 1]
+    past = past[found.nodes["kind"].iloc[past["source"]].to_numpy() == LATENT]
+    assert len(past) > 3
+    for edge in past.sort_values("flow", ascending=False).head(4).itertuples():
+        node = found.nodes.iloc[edge.source]
+        changed = []
+        for step in (-1e-3, 1e-3):
+            stream = clean[sites[0]].clone()
+            direction = first.W_dec[int(node["index"])] * node["value"]
+            stream[0, int(node["position"])] += step * direction
+            # What the heads find is kept: that is told by the SAE in between.
+            logits = {}
+
+            def keep(activations: Tensor, hook: Any, logits: dict[str, Tensor] = logits) -> None:
+                logits["stream"] = activations
+
+            tiny_hooked.run_with_hooks(
+                tokens,
+                fwd_hooks=[
+                    (sites[0], lambda x, hook, stream=stream: stream),
+                    (sites[1], lambda x, hook: clean[sites[1]]),
+                    (sites[2], keep),
+                ],
+            )
+            read = logits["stream"][0, -1]
+            changed.append(float((read - last.b_dec) @ last.W_enc[:, latent]))
+        actual = (changed[1] - changed[0]) / 2e-3
+        assert actual == pytest.approx(edge.weight, rel=0.03, abs=2e-3)
+
+
 def test_what_it_refuses(tiny_hooked: Model, saes: list[SAE], tokens: Tensor) -> None:
     with pytest.raises(ValueError, match="no SAE"):
         trace_circuit(tokens, [], tiny_hooked, LogitEnd())

@@ -1,6 +1,6 @@
 """One step back: from the kept nodes of a layer to everything that feeds them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -19,7 +19,7 @@ from core.gradients.route import Route
 from core.gradients.rows import encoder_rows
 from core.gradients.segment import LOGIT_SITE, open_segment
 from core.gradients.sparse import SparseTensor
-from core.gradients.tokens import token_route
+from core.gradients.tokens import EMBEDDING_SUM
 from core.models.hooks import Model, cache_sites
 from core.saes import encode, sae_hook_name
 
@@ -83,18 +83,22 @@ class Nodes:
 def step_route(
     model: Model,
     tokens: Int[Tensor, "1 pos"],
-    sae_from: SAE,
+    sae_from: SAE | None,
     sae_to: SAE | None,
     targets: Nodes,
     *,
+    hold: Sequence[str] = (),
     freeze_attention: bool = False,
     freeze_layer_norm: bool = False,
 ) -> Route:
-    """From all latents of an SAE, and what they leave over, to nodes of the next (None: logits).
+    """From all latents of an SAE, and what they leave over, to nodes of a later one.
 
-    The source site holds the model's own activations. The rest at each position is one source.
+    Without `sae_from` from the scales of the tokens' embeddings, without `sae_to` to logits. The
+    source site holds the model's own activations. The rest at each position is one source. Sites
+    of `hold` keep their clean values, for what passes through them is traced through their SAEs.
     """
-    site = written_site(sae_from)
+    site = EMBEDDING_SUM if sae_from is None else written_site(sae_from)
+    also = [] if sae_from is None else [sae_hook_name(sae_from)]
     with torch.inference_mode(False):
         segment, clean = open_segment(
             model,
@@ -103,57 +107,62 @@ def step_route(
             LOGIT_SITE if sae_to is None else sae_hook_name(sae_to),
             freeze_attention=freeze_attention,
             freeze_layer_norm=freeze_layer_norm,
-            also_cache=[sae_hook_name(sae_from)],
+            hold=hold,
+            also_cache=also,
         )
-        read, base = clean[sae_hook_name(sae_from)], clean["source"]
-        acts = SparseTensor.from_dense(encode(sae_from, read))
-        _, latents = written_by(sae_from, acts, read)
-        written = torch.zeros_like(base).flatten(2).to(latents.rows)
-        written.index_put_(
-            (latents.items, latents.positions),
-            latents.rows * acts.sparse[0][:, None].to(latents.rows),
-            accumulate=True,
-        )
-        n_pos = base.shape[1]
-        places = torch.arange(n_pos, device=base.device)
-        sources = Entries(
-            torch.cat([latents.items, places * 0]),
-            torch.cat([latents.positions, places]),
-            torch.cat([latents.rows, (base.flatten(2).to(written) - written)[0]]),
-        )
-        rest = torch.stack([places * 0, places, places * 0 - 1], dim=-1)
-        ends = _targets(model, sae_to, clean["target"], targets)
+        base = clean["source"]
+        if sae_from is None:
+            starts = _token_sources(tokens, base)
+        else:
+            starts = _latent_sources(sae_from, base, clean[also[0]])
         return Route(
             segment=segment,
             base=base,
-            sources=sources,
-            source_indices=torch.cat([acts.sparse[1], rest]),
-            source_values=torch.cat([acts.sparse[0], acts.sparse[0].new_ones(n_pos)]),
-            source_name=latent_name(sae_from),
-            **ends,
+            **starts,
+            **_targets(model, sae_to, clean["target"], targets),
         )
 
 
-def token_step(
-    model: Model,
-    tokens: Tensor,
-    sae: SAE,
-    targets: Nodes,
-    *,
-    freeze_attention: bool,
-    freeze_layer_norm: bool,
-) -> Route:
-    """From the scales of the tokens' embeddings to nodes of the first SAE."""
-    route = token_route(
-        tokens,
-        sae,
-        model,
-        freeze_attention=freeze_attention,
-        freeze_layer_norm=freeze_layer_norm,
-    ).route
-    order = {tuple(it): n for n, it in enumerate(route.target_indices[:, 1:].tolist())}
-    wanted = [order[(int(targets.positions[n]), int(targets.indices[n]))] for n in targets.traced]
-    return route.restrict(targets=torch.tensor(wanted, dtype=torch.long, device=tokens.device))
+class _Sources(TypedDict):
+    sources: Entries
+    source_indices: Tensor
+    source_values: Tensor
+    source_name: str
+
+
+def _token_sources(tokens: Tensor, embeddings: Tensor) -> _Sources:
+    places = torch.arange(tokens.shape[1], device=embeddings.device)
+    items = places * 0
+    return {
+        "sources": Entries(items, places, embeddings[0]),
+        "source_indices": torch.stack([items, places, tokens[0].to(places)], dim=-1),
+        "source_values": embeddings.new_ones(len(places)),
+        "source_name": "token",
+    }
+
+
+def _latent_sources(sae: SAE, base: Tensor, read: Tensor) -> _Sources:
+    acts = SparseTensor.from_dense(encode(sae, read))
+    _, latents = written_by(sae, acts, read)
+    written = torch.zeros_like(base).flatten(2).to(latents.rows)
+    written.index_put_(
+        (latents.items, latents.positions),
+        latents.rows * acts.sparse[0][:, None].to(latents.rows),
+        accumulate=True,
+    )
+    n_pos = base.shape[1]
+    places = torch.arange(n_pos, device=base.device)
+    rest = torch.stack([places * 0, places, places * 0 - 1], dim=-1)
+    return {
+        "sources": Entries(
+            torch.cat([latents.items, places * 0]),
+            torch.cat([latents.positions, places]),
+            torch.cat([latents.rows, (base.flatten(2).to(written) - written)[0]]),
+        ),
+        "source_indices": torch.cat([acts.sparse[1], rest]),
+        "source_values": torch.cat([acts.sparse[0], acts.sparse[0].new_ones(n_pos)]),
+        "source_name": latent_name(sae),
+    }
 
 
 class _Targets(TypedDict):

@@ -53,7 +53,8 @@ def parts_passed(segment: Segment) -> list[Part] | None:
         passed = [("mlp", target[1]), *passed]
     cfg = segment.model.cfg
     is_plain = (
-        cfg.normalization_type in ("LN", "LNPre", "RMS", "RMSPre")
+        all(site.endswith(("hook_pattern", "hook_scale")) for site in segment.frozen)
+        and cfg.normalization_type in ("LN", "LNPre", "RMS", "RMSPre")
         and not getattr(cfg, "parallel_attn_mlp", False)
         and getattr(cfg, "positional_embedding_type", None) == "standard"
         and cfg.dtype in (torch.float32, torch.float64)

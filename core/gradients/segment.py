@@ -108,12 +108,13 @@ def open_segment(
     *,
     freeze_attention: bool = False,
     freeze_layer_norm: bool = False,
+    hold: Sequence[str] = (),
     also_cache: Sequence[str] = (),
 ) -> tuple[Segment, dict[str, Tensor]]:
     """The segment, and the clean activations at both of its sites and at `also_cache`.
 
     Attention patterns or the scales of LayerNorms (RMSNorms) between the sites are held at their
-    clean values if asked for.
+    clean values if asked for, and so are the sites of `hold`, which must lie between them too.
 
     Raises:
         ValueError: the target fires before the source, or the model does not let go of what is
@@ -127,6 +128,7 @@ def open_segment(
         frozen += pattern_sites(model, first, last)
     if freeze_layer_norm:
         frozen += scale_sites(model, first, last, target_site)
+    frozen += [resolve_hook_name(model, site) for site in hold]
     start_layer, starts_at_source = _start(model, source_site)
     names = [source_site, target_site, *frozen, *also_cache]
     residual_site = f"blocks.{start_layer}.hook_resid_pre"
