@@ -211,10 +211,15 @@ def test_a_model_explains_latents_and_controls_alike(open_page: Open, settings: 
     app = open_page(**{**HERE, **SMALL, "n": "3", "explainer": "scope"})
     assert not app.error, texts(app)
     assert "docs-small-it is asked for the meaning of each latent" in texts(app)
+    assert "takes a definition literally" in texts(app)
     click(app, "ai_run")
     assert not app.error, texts(app)
     found = record(app)
     assert found["speaker"] == "docs-small-it"
+    assert "docs-small-it says:" in texts(app)
+    controls = next(it.value for it in app.dataframe if "kind" in it.value)
+    told = [one["explanation"] or "" for kind in CONTROLS for one in found["controls"][kind]]
+    assert controls["explanation"].tolist() == told
     assert found["status"] == "done"
     # Each text is the automatic one of the page of patch scoping, of the tuned model.
     model = load_model(settings.demo_dir / "models" / "docs-small-it", device="cpu")

@@ -127,6 +127,27 @@ def distribution_table(record: Record) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def controls_table(record: Record) -> pd.DataFrame:
+    """A row for each unit of each control: `kind`, `unit`, `explanation`, `balanced_accuracy`,
+    `accuracy`, `all_none` and `error`."""
+    rows = [
+        {
+            "kind": kind,
+            "unit": unit["unit"],
+            "explanation": unit["explanation"] or "",
+            **{name: (unit["numbers"] or {}).get(name) for name in _CONTROL_FIGURES},
+            "error": unit["error"],
+        }
+        for kind, units in record["controls"].items()
+        for unit in units
+    ]
+    columns = ["kind", "unit", "explanation", *_CONTROL_FIGURES, "error"]
+    return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(_CONTROL_FIGURES, "float64"))
+
+
+_CONTROL_FIGURES = ("balanced_accuracy", "accuracy", "all_none")
+
+
 def comparison_table(first: Record, second: Record) -> pd.DataFrame:
     """Latents that both runs scored, side by side: `latent`, `explanation`, `balanced_accuracy`,
     `other_explanation`, `other_balanced_accuracy`, `difference` (this run less the other)."""

@@ -43,7 +43,10 @@ def draw(record: "Record", selection: Selection, service: "Service | None") -> N
         _choice(done, latent, selection)
         explanation = result["explanation"]
         if explanation:
-            st.markdown(f"#### Activates on {escape_markdown(explanation)}")
+            edited = bool(result.get("edited"))
+            says = record.get("speaker") and not edited
+            start = f"{record['speaker']} says:" if says else "Activates on"
+            st.markdown(f"#### {escape_markdown(start)} {escape_markdown(explanation)}")
         if result["error"]:
             st.warning(escape_markdown(result["error"]), icon=":material/warning:")
         part = st.segmented_control(

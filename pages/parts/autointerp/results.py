@@ -7,7 +7,7 @@ import streamlit as st
 from core import resources
 from core.view.markup import escape_markdown
 from core.view.selection import Selection
-from pages.parts import view_state
+from pages.parts import downloads, view_state
 from pages.parts.autointerp import state
 
 if TYPE_CHECKING:
@@ -121,6 +121,29 @@ def distribution(record: "Record", *, dark: bool) -> None:
         "Units that never fired on the text, or whose examples have nothing in common, cannot be "
         "scored and are left out of the means; their number tells as well."
     )
+    if record["controls"]:
+        _controls(record)
+
+
+def _controls(record: "Record") -> None:
+    """What was said of each unit of the controls, folded away."""
+    from core.view.autointerp.tables import controls_table
+
+    with st.expander("What was said of the controls", icon=":material/casino:"):
+        found = controls_table(record)
+        st.dataframe(
+            found if found["error"].any() else found.drop(columns="error"),
+            hide_index=True,
+            column_config={
+                "kind": "Control",
+                "unit": st.column_config.NumberColumn("Number", format="%d", width="small"),
+                "explanation": st.column_config.TextColumn("Explanation", width="large"),
+                "error": "What went wrong",
+                **{name: _number(name) for name in ("balanced_accuracy", "accuracy", "all_none")},
+            },
+        )
+        name = f"autointerp-{record['id'][:6]}-controls"
+        downloads.table(lambda: controls_table(record), name, key="ai_controls_table")
 
 
 def comparison(record: "Record") -> None:

@@ -79,6 +79,11 @@ def _asked_model(request: "RunRequest") -> None:
             "page of patch scoping asks it unless told otherwise."
         )
     )
+    if request.view.judge == "words":
+        st.caption(
+            ":orange[Matching words takes a definition literally: one that paraphrases scores no "
+            "better than chance. Have a chat model judge to see what such texts are worth.]"
+        )
 
 
 def _offer(request: "RunRequest", prepared: "Prepared", service: "Service") -> None:
