@@ -13,7 +13,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from core.jobs.progress import JobCancelled, Progress
 from core.splitting import LabelledSae, MapConfig, compute_map, decoder_rows, map_digest
-from core.splitting.layout import warm_up
+from core.splitting.layout import fit_clusters, fit_layout, warm_up
 from core.splitting.rows import ALL_ZERO, DEAD, NOT_FINITE
 from core.store import Store
 from core.worker import WorkerProcess
@@ -73,6 +73,26 @@ def test_many_separate_parts_are_placed_as_umap_places_them():
         rows, found.neighbors, n_components=2, n_neighbors=5, min_dist=0.05, random_state=0
     )
     np.testing.assert_array_equal(xy(found), plain)
+
+
+@pytest.mark.parametrize(("fit", "epochs"), [(fit_layout, 500), (fit_clusters, 200)])
+def test_maps_of_many_rows_have_as_many_epochs_as_those_of_few(fit, epochs):
+    class Heard(Exception):
+        pass
+
+    class Listener:
+        def update(self, done, total=None, *, unit="", message=""):
+            assert (total, unit) == (epochs, "epochs")
+            raise Heard
+
+    n, k = 10_001, 5
+    ids = ((np.arange(n)[:, None] + np.arange(k)) % n).astype(np.int32)
+    distances = np.tile(np.linspace(0, 1, k, dtype=np.float32), (n, 1))
+    layout = {"n_components": 2, "n_neighbors": k, "min_dist": 0.1, "seed": 0}
+    more = {"min_cluster_size": 3} if fit is fit_clusters else {}
+    rows = np.zeros((n, 2), dtype=np.float32)
+    with pytest.raises(Heard):
+        fit(rows, ids, distances, layout=layout, progress=Listener(), **more)
 
 
 def test_many_copies_of_a_latent_have_places():

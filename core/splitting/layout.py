@@ -2,8 +2,14 @@
 
 Everything here takes and gives NumPy arrays, and runs in the worker process (`core.worker`): it
 compiles with numba, which two threads of one process must not share. The coordinates are those of
-`umap.UMAP(metric="cosine", random_state=seed, precomputed_knn=...)`, to the bit; UMAP's parts are
-called one by one so that two layouts can share their graph and be fitted side by side.
+`umap.UMAP(metric="cosine", random_state=seed, precomputed_knn=..., n_epochs=...)`, to the bit;
+UMAP's parts are called one by one so that two layouts can share their graph and be fitted side by
+side.
+
+A map has as many epochs as UMAP gives small data, whatever its size. Exact neighbours of rows far
+from all others seldom know one another, which makes their graph harder to lay out than the one that
+NN-descent finds: after UMAP's 200 epochs for large data a map of decoder rows is less trustworthy
+than that one's, after 500 it is not.
 """
 
 import logging
@@ -23,11 +29,11 @@ from scipy.sparse import coo_matrix
 log = logging.getLogger(__name__)
 _this_thread = threading.local()
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the coordinates or labels would change."""
 _FEW_ROWS = 10_000
 _EPOCHS, _EPOCHS_OF_MANY = 500, 200
-"""UMAP's defaults: epochs for up to so many rows, and for more."""
+"""UMAP's defaults: epochs for up to so many rows, and for more. Maps always have the first."""
 
 
 class Reports(Protocol):
@@ -39,17 +45,20 @@ class Reports(Protocol):
         """Report that `done` of `total` units are finished."""
 
 
-@dataclass(frozen=True)
-class _Stop:
-    """Ends the layout whose progress it is when it is asked to."""
+@dataclass
+class _Behind:
+    """Progress of a layout beside another: ends it when asked, and reports once that is done."""
 
-    asked: threading.Event = field(default_factory=threading.Event)
+    stop: threading.Event = field(default_factory=threading.Event)
+    reports: Reports | None = None
 
     def update(
         self, done: float, total: float | None = None, *, unit: str = "", message: str = ""
     ) -> None:
-        if self.asked.is_set():
+        if self.stop.is_set():
             raise CancelledError
+        if self.reports is not None:
+            self.reports.update(done, total, unit=unit, message=message)
 
 
 def fit_layout(
@@ -66,7 +75,9 @@ def fit_layout(
     more. `directions` are only looked at where the neighbours fall into many separate parts.
     """
     graph = _graph(ids, distances, layout["n_neighbors"])
-    return _embed(directions, graph, layout, progress=progress, message="Drawing the map")
+    return _embed(
+        directions, graph, layout, n_epochs=_EPOCHS, progress=progress, message="Drawing the map"
+    )
 
 
 def fit_clusters(
@@ -80,8 +91,11 @@ def fit_clusters(
 ) -> dict[str, np.ndarray]:
     """`embedding` [n, n_components] by `layout` (see `fit_layout`) and `labels` [n] in it."""
     graph = _graph(ids, distances, layout["n_neighbors"])
+    n_epochs = _default_epochs(len(directions))
     message = "Layout for clusters"
-    embedding = _embed(directions, graph, layout, progress=progress, message=message)
+    embedding = _embed(
+        directions, graph, layout, n_epochs=n_epochs, progress=progress, message=message
+    )
     labels = label_clusters(embedding, min_cluster_size=min_cluster_size, progress=progress)
     return {"embedding": embedding, "labels": labels}
 
@@ -100,7 +114,7 @@ def fit_both(
 
     The two layouts share their graph if they ask for as many neighbours. Each is fitted in a thread
     of its own (the arithmetic of an epoch lets go of the interpreter); progress is that of the one
-    that ends in clusters, which takes longer.
+    that ends in clusters, and then what is left of the map's.
     """
     # Both graphs before the first thread: making one runs code of numba that is not thread-safe.
     graph = _graph(ids, distances, layout["n_neighbors"])
@@ -108,17 +122,27 @@ def fit_both(
     if cluster_layout["n_neighbors"] != layout["n_neighbors"]:
         cluster_graph = _graph(ids, distances, cluster_layout["n_neighbors"])
     message = "Drawing the map, and the layout for clusters"
-    stop = _Stop()
+    behind = _Behind()
     with ThreadPoolExecutor(1) as other_thread:
-        points = other_thread.submit(_embed, directions, graph, layout, progress=stop)
+        points = other_thread.submit(
+            _embed,
+            *(directions, graph, layout),
+            n_epochs=_EPOCHS,
+            progress=behind,
+            message="Drawing the map",
+        )
         try:
             embedding = _embed(
-                directions, cluster_graph, cluster_layout, progress=progress, message=message
+                *(directions, cluster_graph, cluster_layout),
+                n_epochs=_default_epochs(len(directions)),
+                progress=progress,
+                message=message,
             )
             labels = label_clusters(embedding, min_cluster_size=min_cluster_size, progress=progress)
         except BaseException:
-            stop.asked.set()
+            behind.stop.set()
             raise
+        behind.reports = progress
         return {"points": points.result(), "embedding": embedding, "labels": labels}
 
 
@@ -178,6 +202,7 @@ def _embed(
     graph: coo_matrix,
     layout: Mapping[str, Any],
     *,
+    n_epochs: int,
     progress: Reports | None = None,
     message: str = "",
 ) -> Float[np.ndarray, "n n_components"]:
@@ -186,7 +211,6 @@ def _embed(
     from umap.umap_ import find_ab_params, simplicial_set_embedding
 
     _hook_into_epochs()
-    n_epochs = _EPOCHS if len(directions) <= _FEW_ROWS else _EPOCHS_OF_MANY
     a, b = find_ab_params(1.0, layout["min_dist"])
     with _each_epoch(progress, n_epochs, message):
         embedding, _ = simplicial_set_embedding(
@@ -210,6 +234,10 @@ def _embed(
             tqdm_kwds={"disable": True},
         )
     return np.ascontiguousarray(embedding, dtype=np.float32)
+
+
+def _default_epochs(n_rows: int) -> int:
+    return _EPOCHS if n_rows <= _FEW_ROWS else _EPOCHS_OF_MANY
 
 
 @contextmanager

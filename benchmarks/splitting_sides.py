@@ -1,0 +1,139 @@
+"""The two ways to a map, each run in a process of its own: python -m benchmarks.splitting_sides."""
+
+import json
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.splitting_cases import case_model, case_rows
+from core.splitting import (
+    LabelledSae,
+    MapConfig,
+    VocabularyTexts,
+    compute_map,
+    decoder_rows,
+    top_token_ids,
+)
+from core.splitting.figure import map_figure
+from core.store import Store
+
+FEW_ROWS = 5000
+"""Rows of the maps that have numba compile, and that are made twice to be compared."""
+_K = 15
+
+
+def plain_side(rows: torch.Tensor, model: Any, folder: Path) -> dict[str, Callable[[], Any]]:
+    """Stages of the straightforward pipeline."""
+    import hdbscan
+    from umap import UMAP
+
+    def fit(n_components: int, min_dist: float) -> np.ndarray:
+        umap = UMAP(n_components=n_components, n_neighbors=_K, min_dist=min_dist, metric="cosine")
+        found = umap.fit_transform(rows.numpy())
+        np.save(folder / "neighbors.npy", umap._knn_indices)
+        return found
+
+    def layout() -> np.ndarray:
+        points = fit(2, 0.05)
+        hdbscan.HDBSCAN(min_cluster_size=3).fit(fit(10, 0.1))
+        return points
+
+    def tokens() -> list[str]:
+        texts = []
+        for start in range(0, len(rows), 1000):
+            logits = rows[start : start + 1000] @ model.W_U
+            for ids in logits.topk(10).indices:
+                texts.append(", ".join(map(repr, model.to_str_tokens(ids))))
+        return texts
+
+    return {"map": layout, "tokens": tokens}
+
+
+def our_side(rows: torch.Tensor, model: Any, folder: Path) -> dict[str, Callable[[], Any]]:
+    """Stages of `core.splitting`; `again` is a second visit: from the store to the drawing."""
+    runs = count()
+    stores: list[Store] = []
+
+    def made() -> Any:
+        """The rows anew, as a page that is drawn again makes them."""
+        metadata = SimpleNamespace(hook_name="blocks.0.hook_resid_pre")
+        sae: Any = SimpleNamespace(W_dec=rows, cfg=SimpleNamespace(metadata=metadata))
+        return decoder_rows([LabelledSae("all", sae)])
+
+    def placed() -> Any:
+        return compute_map(made(), MapConfig(clusters=True), store=stores[-1])
+
+    def layout() -> np.ndarray:
+        stores.append(Store(folder / f"store-{len(rows)}-{next(runs)}"))
+        found = placed()
+        np.save(folder / "neighbors.npy", found.neighbors.ids)
+        np.save(folder / "distances.npy", found.neighbors.distances)
+        return found.points[["umap_x", "umap_y"]].to_numpy()
+
+    def tokens() -> list[str]:
+        ids = top_token_ids(rows, model.W_U, 10, store=stores[-1]).boosted
+        if model.W_U.shape[1] > len(model.tokenizer):  # a vocabulary without texts
+            return [", ".join(map(str, row)) for row in ids.tolist()]
+        return VocabularyTexts(model).quoted(ids)
+
+    def again() -> None:
+        map_figure(placed().points, tokens=tokens()).figure.to_json()
+
+    return {"map": layout, "tokens": tokens, "again": again}
+
+
+def run_side(side: str, case: str, folder: Path) -> None:
+    """Run one side, say when memory counts, and leave figures and coordinates in `folder`."""
+    warnings.simplefilter("ignore")
+    torch.set_grad_enabled(False)
+    rows, model = case_rows(case).contiguous(), case_model(case)
+    stages_of = {"plain": plain_side, "ours": our_side}[side]
+    figures: dict[str, float] = {}
+    few = stages_of(rows[:FEW_ROWS], model, folder)
+    figures["compiling"], first = _seconds(few["map"])
+    figures["identical"] = np.array_equal(first, few["map"]())
+    stages = stages_of(rows, model, folder)
+    _say("begin")
+    for name in ("map", "tokens"):
+        figures[name], result = _seconds(stages[name])
+        if name == "map":
+            np.save(folder / "points.npy", result)
+    _say("end")
+    if side == "ours":
+        figures["again"] = _seconds(stages["again"])[0]
+        figures["as_umap"] = _is_that_of_umap(rows, folder)
+    (folder / "figures.json").write_text(json.dumps(figures))
+
+
+def _is_that_of_umap(rows: torch.Tensor, folder: Path) -> bool:
+    """Whether umap-learn, given our neighbours, seed and epochs, gives our points to the bit."""
+    from umap import UMAP
+
+    names = ("neighbors", "distances")
+    knn = tuple(np.ascontiguousarray(np.load(folder / f"{it}.npy")[:, :_K]) for it in names)
+    settings: Any = {"random_state": 0, "n_epochs": 500, "precomputed_knn": knn}
+    umap = UMAP(n_neighbors=_K, min_dist=0.05, metric="cosine", **settings)
+    return np.array_equal(umap.fit_transform(rows.numpy()), np.load(folder / "points.npy"))
+
+
+def _seconds(work: Callable[[], Any]) -> tuple[float, Any]:
+    begin = time.perf_counter()
+    result = work()
+    return time.perf_counter() - begin, result
+
+
+def _say(word: str) -> None:
+    sys.stdout.write(word + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    run_side(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
