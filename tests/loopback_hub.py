@@ -71,6 +71,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._file(repo_id, rest.partition("/")[2])
         elif path.startswith("/api/models/"):
             self._metadata(path.removeprefix("/api/models/"))
+        elif path.startswith("/api/datasets/"):
+            self._metadata(path.removeprefix("/api/"))
         else:
             self._error(404, "", "Not found")
 
@@ -136,13 +138,11 @@ class _Handler(BaseHTTPRequestHandler):
         rest = path.removeprefix(repo_id).strip("/")
         if rest.startswith("tree/"):
             folder = rest.split("/", 2)[2] if rest.count("/") > 1 else ""
-            listed = [name for name in files if name.startswith(folder)]
-            self._json(
-                [{"type": "file", "path": name, "size": len(files[name])} for name in listed]
-            )
+            recursive = "recursive=false" not in self.path.lower()
+            self._json(_tree(files, folder, recursive=recursive))
             return
         info: dict[str, object] = {
-            "id": repo_id,
+            "id": repo_id.removeprefix("datasets/"),
             "modelId": repo_id,
             "sha": COMMIT,
             "private": False,
@@ -180,3 +180,20 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _log(self, status: int) -> None:
         self.hub.requests.append(f"{self.command} {unquote(self.path)} -> {status}")
+
+
+def _tree(files: dict[str, bytes], folder: str, *, recursive: bool) -> list[dict[str, object]]:
+    """Entries below a folder, as the hub lists them: files, and folders unless recursive."""
+    start = f"{folder}/" if folder else ""
+    listed: dict[str, dict[str, object]] = {}
+    for name, content in files.items():
+        if not name.startswith(start):
+            continue
+        inner, _, deeper = name.removeprefix(start).partition("/")
+        if deeper and not recursive:
+            entry = {"type": "directory", "path": f"{start}{inner}", "size": 0, "oid": "0" * 40}
+        else:
+            oid = hashlib.sha1(content, usedforsecurity=False).hexdigest()
+            entry = {"type": "file", "path": name, "size": len(content), "oid": oid}
+        listed[str(entry["path"])] = entry
+    return list(listed.values())

@@ -203,6 +203,54 @@ def test_unknown_hub_dataset(monkeypatch: pytest.MonkeyPatch) -> None:
         texts(hub_dataset("x/y"))
 
 
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            ValueError(
+                "Config name is missing.\nPlease pick one among the available configs: "
+                "['en', 'de']\nExample of usage:\n\t`load_dataset('x/y', 'en')`"
+            ),
+            r"add it to the name, as in x/y@PART. Parts are: en, de\.$",
+        ),
+        (
+            ValueError("BuilderConfig 'fr' not found. Available: ['en', 'de']"),
+            r"Parts are: en, de\.$",
+        ),
+        (
+            ValueError("Bad split: train. Available splits: ['test']"),
+            r"\(Bad split: train. Available splits: \['test'\]\); choose another",
+        ),
+        (
+            FileNotFoundError("Couldn't find any data file at /secret/place/x/y. Couldn't find"),
+            r"from the hub \(it could not be reached\)",
+        ),
+    ],
+)
+def test_what_a_hub_dataset_lacks_is_said(
+    error: Exception, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(datasets, "load_dataset", refuse)
+    with pytest.raises(ValueError, match=message):
+        texts(hub_dataset("x/y"))
+
+
+def test_a_folder_of_the_server_is_no_hub_dataset(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cache" / "texts").mkdir(parents=True)
+    (tmp_path / "cache" / "texts" / "a.txt").write_text("what somebody else has brought")
+    with pytest.raises(ValueError, match="also a folder where the explorer runs"):
+        texts(hub_dataset("cache/texts"))
+
+
 def test_packing_as_the_sae_was_trained(tiny_model: Model) -> None:
     hook = "blocks.1.hook_resid_pre"
     short = make_sae("standard", d_in=32, d_sae=8, hook_name=hook, context_size=16)

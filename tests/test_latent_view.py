@@ -175,13 +175,16 @@ def test_texts_have_names_that_links_can_carry(tmp_path: Path) -> None:
     kept = keep_file(tmp_path, b'{"text": "a b c", "other": "d"}\n', "../../My notes!.JSONL")
     pasted = keep_text(tmp_path, "some words")
     hub = CorpusChoice("hub", "owner/data.set-1", "body")
-    for choice in (CorpusChoice(), kept, pasted, hub, CorpusChoice("file", kept.name, "other")):
+    part = CorpusChoice("hub", "owner/data@en-US", "body")
+    other = CorpusChoice("file", kept.name, "other")
+    for choice in (CorpusChoice(), kept, pasted, hub, part, other):
         assert parse_corpus(choice.text) == choice
     assert {it.parent for it in tmp_path.rglob("*")} == {tmp_path}
     assert title_of(kept) == "My_notes_.jsonl"
     assert [it.text for it in corpus_of(kept, tmp_path).documents()] == ["a b c"]
-    other = corpus_of(parse_corpus(f"{kept.text}:other"), tmp_path)
-    assert [it.text for it in other.documents()] == ["d"]
+    assert corpus_of(part, tmp_path).name == "owner/data, en-US"
+    by_column = corpus_of(parse_corpus(f"{kept.text}:other"), tmp_path)
+    assert [it.text for it in by_column.documents()] == ["d"]
     assert [it.text for it in corpus_of(pasted, tmp_path).documents()] == ["some words"]
     again = keep_file(tmp_path, b'{"text": "a b c", "other": "d"}\n', "../../My notes!.JSONL")
     assert again == kept
@@ -204,6 +207,8 @@ def test_texts_have_names_that_links_can_carry(tmp_path: Path) -> None:
         "text:..",
         "hub:",
         "hub:a/b/c",
+        "hub:a/b@",
+        "hub:a/b@c/d",
         "hub:../x",
         "docs:x",
         "web:http://a",

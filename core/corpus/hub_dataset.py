@@ -1,6 +1,8 @@
 """A corpus from the Hugging Face hub, streamed: only what is used is downloaded."""
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from sae_lens import SAE
@@ -8,6 +10,8 @@ from sae_lens import SAE
 from core.corpus.documents import Corpus, Document, digest_of
 
 _PREFERRED = ("text", "content", "document", "body")
+_PARTS = re.compile(r"(?:available configs|Available): \[(.*?)\]", re.DOTALL)
+_SHOWN_PARTS = 20
 DEFAULT_TOKENS = 2_000_000
 """Tokens taken of a hub dataset unless told otherwise."""
 
@@ -85,6 +89,12 @@ def _rows(
             f"{name} is read from the Hugging Face hub, and HF_HUB_OFFLINE is set; unset it, or "
             "choose the documentation sample or a file of your own."
         )
+    if Path(name).exists():
+        # The library would read that instead, whatever lies in it.
+        raise ValueError(
+            f"{name!r} is also a folder where the explorer runs; name a dataset of the hub, or "
+            "choose a file of your own."
+        )
     try:
         stream = datasets.load_dataset(name, config, split=split, streaming=True, revision=revision)
         for row in stream:
@@ -96,9 +106,27 @@ def _rows(
         ) from error
     except (OSError, datasets.exceptions.DatasetsError, RuntimeError) as error:
         raise ValueError(
-            f"The dataset {name} could not be read from the hub ({_first_line(error)}); check the "
+            f"The dataset {name} could not be read from the hub ({_reason(error)}); check the "
             "connection, or choose the documentation sample or a file of your own."
         ) from error
+    except ValueError as error:
+        parts = _PARTS.search(str(error))
+        if parts is None:
+            raise ValueError(
+                f"The dataset {name} could not be read as rows of text ({_first_line(error)}); "
+                "choose another."
+            ) from error
+        shown = ", ".join(re.findall(r"'([^']*)'", parts.group(1))[:_SHOWN_PARTS])
+        raise ValueError(
+            f"{name} comes in several parts, of which one is read; add it to the name, as in "
+            f"{name}@PART. Parts are: {shown}."
+        ) from error
+
+
+def _reason(error: BaseException) -> str:
+    # The library looks for a folder of that name last, and says only that.
+    local = type(error) is FileNotFoundError and "Couldn't find any data file at" in str(error)
+    return "it could not be reached" if local else _first_line(error)
 
 
 def _first_line(error: BaseException) -> str:

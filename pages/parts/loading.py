@@ -102,7 +102,9 @@ def _planned(plan: LoadPlan, selection: Selection, entry: SaeEntry) -> bool:
 
 def plan_table(plan: LoadPlan) -> None:
     """Sizes of the model and of each SAE, and what is free."""
-    rows = [_plan_row("Model" if part is plan.parts[0] else "SAE", part) for part in plan.parts]
+    several = len(plan.parts) > 2
+    rows = [_plan_row("Model", plan.parts[0])]
+    rows += [_plan_row(part.name if several else "SAE", part) for part in plan.parts[1:]]
     st.dataframe(rows, hide_index=True, width="stretch")
     model = plan.parts[0]
     st.caption(

@@ -56,7 +56,7 @@ def details(kind: str, current: CorpusChoice, *, proposed: str, key: str) -> dic
             key=f"{key}_dataset_{proposed}",
             max_chars=190,
             help="Only as much of it is downloaded as is read. Proposed is what the SAE says that "
-            "it was trained on.",
+            "it was trained on. Of a dataset in several parts, name one: owner/name@part.",
         )
         return {"name": name.strip(), "column": _column(key)}
     if kind == "file":

@@ -51,6 +51,9 @@ def ready(model: str, entries: Sequence[SaeEntry], *, then: str = "Download and 
         n_bytes = format_bytes(plan.bytes_to_download)
         st.markdown(f"**This needs weights that are not on this machine yet ({n_bytes})**")
         plan_table(plan)
+        if all(file.size is not None for part in plan.parts for file in part.files):
+            needed = format_bytes(plan.memory_needed)
+            st.caption(f"With all of them in memory at once, up to {needed} of it are needed.")
         if plan.problem is not None:
             st.warning(escape_markdown(plan.problem), icon=":material/warning:")
         st.button(

@@ -1,7 +1,8 @@
 """The texts that can be read for examples, named so that a link can carry them.
 
-`docs` is the sample of documentation, `hub:owner/name` a dataset of the Hugging Face hub, and
-`file:NAME` or `text:NAME` what a user has brought: kept on the server under its contents' digest.
+`docs` is the sample of documentation, `hub:owner/name` a dataset of the Hugging Face hub (with
+`@part` after the name of one that has several), and `file:NAME` or `text:NAME` what a user has
+brought: kept on the server under its contents' digest.
 """
 
 import hashlib
@@ -16,7 +17,9 @@ if TYPE_CHECKING:  # brings torch, and links are read before that is there
 FILE_ENDINGS = ("txt", "md", "jsonl", "ndjson", "json", "parquet")
 """Endings of files that are taken; others are read as plain text."""
 _KINDS = ("docs", "hub", "file", "text")
-_DATASET = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
+_DATASET = re.compile(
+    r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?(@[A-Za-z0-9][\w.-]{0,60})?", re.ASCII
+)
 _KEPT = re.compile(r"[0-9a-f]{20}-[A-Za-z0-9_-]{0,60}\.[a-z]{2,8}")
 _COLUMN = re.compile(r"[^\x00-\x1f]{0,80}")
 
@@ -28,7 +31,7 @@ class CorpusChoice:
     kind: str = "docs"
     """`docs`, `hub`, `file` or `text`."""
     name: str = ""
-    """Dataset, or name of what was kept."""
+    """Dataset (`owner/name`, or `owner/name@part`), or name of what was kept."""
     column: str = ""
     """Column of a table that holds the text; empty to find it."""
 
@@ -84,7 +87,8 @@ def corpus_of(choice: CorpusChoice, folder: Path) -> "Corpus":
     if choice.kind == "hub":
         from core.corpus.hub_dataset import hub_dataset
 
-        return hub_dataset(choice.name, column=choice.column or None)
+        name, _, part = choice.name.partition("@")
+        return hub_dataset(name, config=part or None, column=choice.column or None)
     file = folder / choice.name
     if not file.is_file():
         raise ValueError(

@@ -22,7 +22,7 @@ def draw(selection: Selection, entry: SaeEntry, view: LatentPageView) -> None:
     """Histogram, filters and the table."""
     opened = index.opened(selection, entry, view)
     if opened is None:
-        if not index.pending(selection, entry, view):
+        if not index.under_way(selection, entry, view):
             reading.offer(selection, entry, view)
         return
     reading.line(selection, entry, view)

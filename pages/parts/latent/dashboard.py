@@ -38,7 +38,8 @@ def draw(selection: Selection, entry: SaeEntry, view: LatentPageView) -> None:
             opened = index.opened(selection, entry, view)
             if opened is not None:
                 dashboard = _dashboard(opened, selection)
-            elif not index.pending(selection, entry, view):
+        if opened is None and not index.under_way(selection, entry, view):
+            with errors.shown_plainly():
                 reading.offer(selection, entry, view)
     with top, errors.shown_plainly(), st.container(border=True):
         descriptions.draw(selection, entry, opened)

@@ -12,7 +12,7 @@ from core.store import JSON, Key
 from core.view.latent.corpora import corpus_of, parse_corpus
 from core.view.latent.page_view import LatentPageView
 from core.view.selection import Selection
-from pages.parts import latent_links, text_choice, view_state, work
+from pages.parts import latent_links, text_choice, view_state, weights, work
 from pages.parts.latent import state
 from pages.parts.polling import reserve_room
 
@@ -24,6 +24,7 @@ UNASKED_TOKENS = 300_000
 """The demo reads up to so many tokens without being asked."""
 _ASKED = "latent_asked"
 _ROOM = 500
+_FAILED = (JobState.FAILED, JobState.CANCELLED)
 
 
 def resolved(selection: Selection, entry: SaeEntry, view: LatentPageView) -> LatentPageView:
@@ -60,6 +61,9 @@ def release_entries(selection: Selection) -> list[SaeEntry]:
 
 def ask(request: "IndexRequest") -> None:
     """Have this read from the next run on; for callbacks."""
+    job = resources.jobs().get(request.key)
+    if job is not None and job.state in _FAILED:
+        resources.jobs().forget(request.key)
     st.session_state[_ASKED] = request.key
 
 
@@ -77,7 +81,7 @@ def opened(
     if found is not None or quiet:
         return found
     wanted = _wanted(request, selection, view)
-    if wanted is None:
+    if wanted is None or not _weights_ready(selection, wanted):
         return None
     engine, store = resources.engine(), resources.store()
     last_key = _last_key(selection, entry)
@@ -98,14 +102,20 @@ def opened(
     found = resources.recent_indexes().get(request.key)
     if found is None:
         work.shown(job)
-        reserve_room(_ROOM)
+        if not job.state.finished:
+            reserve_room(_ROOM)
     return found
 
 
-def pending(selection: Selection, entry: SaeEntry, view: LatentPageView) -> bool:
-    """Whether the index that the view asks for is wanted: running, failed, or about to start."""
+def under_way(selection: Selection, entry: SaeEntry, view: LatentPageView) -> bool:
+    """Whether the index that the view asks for is being made, or waits for an answer."""
     view = resolved(selection, entry, view)
-    return _wanted(request_of(selection, [entry], view), selection, view) is not None
+    try:
+        wanted = _wanted(request_of(selection, [entry], view), selection, view)
+    except ValueError:
+        return False
+    job = resources.jobs().get(wanted.key) if wanted is not None else None
+    return wanted is not None and (job is None or job.state not in _FAILED)
 
 
 def known_about(index: "OpenIndex") -> "AboutAll | None":
@@ -143,7 +153,7 @@ def _wanted(
 
     everything = request_of(selection, release_entries(selection), view)
     job = resources.jobs().get(everything.key)
-    running = job is not None and job.state is not JobState.DONE
+    running = job is not None and not job.state.finished
     asked = st.session_state.get(_ASKED)
     if running or asked == everything.key:
         return everything
@@ -153,6 +163,22 @@ def _wanted(
     if unasked or started or asked == request.key or was_made(resources.store(), request):
         return request
     return None
+
+
+def _weights_ready(selection: Selection, wanted: "IndexRequest") -> bool:
+    """Whether all SAEs of a request are here or may be fetched: asked before any download."""
+    if len(wanted.saes) == 1 or resources.jobs().get(wanted.key) is not None:
+        return True
+    keys = {(release, sae_id) for release, sae_id, _ in wanted.saes}
+    entries = [it for it in release_entries(selection) if it.key in keys]
+    if weights.ready(selection.model, entries, then="Download and read"):
+        return True
+    st.button(
+        "Not now",
+        key="latent_not_all",
+        on_click=lambda: st.session_state.pop(_ASKED, None),
+    )
+    return False
 
 
 def _about_key(index: "OpenIndex") -> str:

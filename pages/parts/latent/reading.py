@@ -67,8 +67,8 @@ def chooser(selection: Selection, entry: SaeEntry, view: LatentPageView) -> None
         several = st.toggle(
             f"Read it with all {len(local)} SAEs of this release at once",
             key="reading_all",
-            help="The model runs once for all of them. SAEs that are not on this machine yet are "
-            "downloaded.",
+            help="The model runs once for all of them. For SAEs that are not on this machine yet, "
+            "the sizes of the downloads are shown first, and nothing is fetched before you agree.",
         )
     read_by = entries if several else [entry]
 

@@ -1,0 +1,60 @@
+"""Servers for a headless Chromium, and which one it is; its fixtures are in browser_fixtures."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+REPOSITORY = Path(__file__).resolve().parent.parent
+MARKS = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium found; set CHROMIUM to its path"),
+]
+"""Marks of a module whose tests drive the browser."""
+
+
+@contextmanager
+def demo_server(demo: Path, folder: Path, **environment: str) -> Iterator[str]:
+    """Address of a fresh server on the bundle in `demo`; its log and cache are in `folder`."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "tests.serve_demo", str(demo)]
+    options = ["--server.port", str(port), "--server.address", "127.0.0.1"]
+    env: Mapping[str, str] = {
+        **os.environ,
+        "SAE_EXPLORER_CACHE": str(folder / "cache"),
+        "SAE_EXPLORER_DEVICE": "cpu",
+        **environment,
+    }
+    with (folder / "server.log").open("wb") as log:
+        process = subprocess.Popen(
+            [*command, *options], cwd=REPOSITORY, env=env, stdout=log, stderr=log
+        )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        _await(process, address, folder / "server.log")
+        yield address
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def _await(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        with suppress(urllib.error.URLError, ConnectionError, TimeoutError):
+            urllib.request.urlopen(f"{address}/_stcore/health", timeout=5)
+            return
+        time.sleep(0.1)
+    pytest.fail(f"The server did not start: {log.read_text()}")
