@@ -52,7 +52,8 @@ def draw(view: View) -> None:
             answer.prompt(facts)
             request = _request(question, selection, view, scope, layers, facts.stop)
             _explain(request, selection, scope, demo=demo)
-    latent_links.draw(selection, here="patch-scoping")
+    with st.container(horizontal=True, gap="medium"):
+        latent_links.draw(selection, here="patch-scoping")
 
 
 def _request(

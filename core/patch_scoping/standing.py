@@ -51,7 +51,7 @@ class Standing:
     control_log_prob: float
     """Mean of the same over the random directions."""
     agreement: float
-    """Mean word overlap (unigram F1) of two texts at different layers or scales."""
+    """Mean word overlap (unigram F1) of two texts at different scales of one layer."""
     control_agreement: float
     """Mean of the same over the random directions."""
     rise: float
@@ -84,10 +84,12 @@ def evidence(table: pd.DataFrame) -> pd.DataFrame:
     first = table[table["sample"] == 0]
     rows = {}
     for latent, part in first.groupby("latent", sort=False):
+        # A text may well change from one layer to another, but not with the scale alone.
+        by_layer = [layer["answer"].astype(str) for _, layer in part.groupby("layer")]
         rows[latent] = {
             "entropy": float(part["entropy"].mean()),
             "log_prob": float((part["mean_log_prob"] * part["n_tokens"]).mean()),
-            "agreement": mean_overlap([str(it) for it in part["answer"]]),
+            "agreement": float(np.mean([mean_overlap(list(it)) for it in by_layer])),
             "rise": float((part["self_similarity"] - part["resting"]).max()),
         }
     return pd.DataFrame.from_dict(rows, orient="index")

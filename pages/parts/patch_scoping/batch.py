@@ -1,7 +1,7 @@
 """Many latents as one task: a text each, with progress, cancel, and files to take away."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
@@ -90,14 +90,7 @@ def _found(batch: "BatchResult", result: "ScopeResult", by: str, key: str) -> No
         hide_index=True,
         width="stretch",
         height=min(600, 38 + 35 * n),
-        column_config={
-            "text": st.column_config.TextColumn("What the model says", width="large"),
-            "surety": st.column_config.ProgressColumn(
-                "surety", min_value=0, max_value=1, format="%.2f"
-            ),
-            "scale": st.column_config.NumberColumn("scale", format="%.3g"),
-            "norm": st.column_config.NumberColumn("norm", format="%.4g"),
-        },
+        column_config=_columns(),
     )
     with st.container(horizontal=True, gap="small"):
         downloads.table(lambda: table, "patch-scoping", key="scope_batch_best")
@@ -125,3 +118,29 @@ def _found(batch: "BatchResult", result: "ScopeResult", by: str, key: str) -> No
 
 def _json_lines(table: "pd.DataFrame") -> bytes:
     return table.to_json(orient="records", lines=True, force_ascii=False).encode()
+
+
+def _columns() -> dict[str, Any]:
+    number = st.column_config.NumberColumn
+    return {
+        "latent": number("Latent", format="%d"),
+        "text": st.column_config.TextColumn("What the model says", width="large"),
+        "verdict": "Verdict",
+        "surety": st.column_config.ProgressColumn(
+            "Surety", min_value=0, max_value=1, format="%.2f", width="small"
+        ),
+        "layer": number("Layer", width="small"),
+        "scale": number("Scale", format="%.3g", width="small", help="× the typical norm"),
+        "norm": number("Norm", format="%.4g", width="small"),
+        "self_similarity": number("Self-similarity", format="%.3f"),
+        "entropy": number("Entropy", format="%.2f"),
+        "cross_entropy": number("Cross-entropy", format="%.2f"),
+        "p": number(
+            "Share as clear",
+            format="%.2f",
+            help="Share of random directions that speak as clearly; the verdict follows from it.",
+        ),
+        "agreement": number(
+            "Agreement", format="%.2f", help="Word overlap of the texts at different scales."
+        ),
+    }
