@@ -10,9 +10,8 @@ from core.gradients.induction import (
     Induction,
     box_positions,
     find_induction,
-    head_scores,
-    repeated_tokens,
 )
+from core.gradients.repeated import head_scores, repeated_tokens
 from core.models import Model, cache_sites, load_model
 from core.saes import load_sae_from_disk
 from core.settings import REPOSITORY

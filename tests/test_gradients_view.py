@@ -268,7 +268,7 @@ def test_colours_end_before_outliers(result: GradientResult) -> None:
 
 def test_check_and_its_figure(engine: Engine, result: GradientResult) -> None:
     cells = strongest_shown(shown_matrix(result, GradientView(), {}), 5)
-    found = check(engine, result, cells, Progress())
+    found = check(engine, store(), result, cells, Progress())
     table = found.verification.cells
     places = table[["from_position", "from_index", "to_position", "to_index"]]
     assert [tuple(it) for it in places.to_numpy().tolist()] == list(found.cells) == cells
@@ -276,9 +276,9 @@ def test_check_and_its_figure(engine: Engine, result: GradientResult) -> None:
     assert list(figure.data[1].x) == pytest.approx(table["predicted_step"].tolist())
     assert list(figure.data[3].y) == pytest.approx(table["actual_ablation"].tolist())
     with pytest.raises(ValueError, match="not in this matrix"):
-        check(engine, result, [(99, 0, 0, 0)], Progress())
+        check(engine, store(), result, [(99, 0, 0, 0)], Progress())
     with pytest.raises(ValueError, match="no cells"):
-        check(engine, result, [], Progress())
+        check(engine, store(), result, [], Progress())
 
 
 def test_a_box_share_over_chance() -> None:

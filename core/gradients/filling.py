@@ -5,7 +5,7 @@ import time
 import torch
 
 from core.gradients.cost import DEFAULT_MEMORY_BUDGET
-from core.gradients.jacobian import cheaper_mode
+from core.gradients.jacobian import Mode, cheaper_mode
 from core.gradients.route import Route
 from core.jobs.progress import Progress
 
@@ -13,11 +13,12 @@ from core.jobs.progress import Progress
 class Filling:
     """Gradients of a route that is opened anew for every turn; holds on to no model."""
 
-    def __init__(self, route: Route) -> None:
-        """Nothing is computed yet."""
+    def __init__(self, route: Route, *, mode: Mode = "auto") -> None:
+        """Nothing is computed yet; `mode` is as `Route.gradients` takes it."""
         self.values = torch.zeros(len(route.targets), len(route.sources))
         """What is known so far, [n_to, n_from] in float32 in main memory."""
-        self._mode = cheaper_mode(route.segment, route.sources, route.targets)
+        auto = cheaper_mode(route.segment, route.sources, route.targets)
+        self._mode: Mode = auto if mode == "auto" else mode
         # Rows (columns, where passes go forwards) that no turn has come to.
         n_left = len(route.sources if self._mode == "forward" else route.targets)
         self._left = torch.ones(n_left if self.values.numel() else 0, dtype=torch.bool)

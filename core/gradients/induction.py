@@ -6,6 +6,7 @@ second half are candidates, and their gradients should sit in the boxes (first B
 same is measured on random tokens that do not repeat, where nothing of the kind should show.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Unpack
@@ -16,9 +17,12 @@ from jaxtyping import Float, Int
 from sae_lens import SAE
 from torch import Tensor
 
+from core.gradients.filling import Filling
 from core.gradients.latents import LatentRoute, latent_route
+from core.gradients.repeated import repeated_tokens, unrepeated
 from core.gradients.route import GradientOptions, freezing, pass_options
-from core.models.hooks import Model, cache_sites, context_length
+from core.jobs.progress import Progress
+from core.models.hooks import Model
 from core.saes import sae_hook_name
 
 
@@ -66,32 +70,6 @@ class Induction:
     """Gradients of that route."""
 
 
-def repeated_tokens(
-    model: Model, length: int = 10, *, n_prompts: int = 1, seed: int = 0, repeated: bool = True
-) -> Int[Tensor, "prompts pos"]:
-    """BOS, `length` random tokens, and the same again (or, if not `repeated`, others).
-
-    No token occurs twice within a half, nor a special token at all.
-
-    Raises:
-        ValueError: a length below 2, or beyond half the context or vocabulary.
-    """
-    tokenizer = model.tokenizer
-    special = set(getattr(tokenizer, "all_special_ids", []))
-    ordinary = torch.tensor([it for it in range(model.cfg.d_vocab) if it not in special])
-    most = min((context_length(model) - 1) // 2, len(ordinary) // 2)
-    if not 2 <= length <= most:
-        raise ValueError(f"The length is {length}; this model can repeat 2 to {most} tokens.")
-    generator = torch.Generator().manual_seed(seed)
-    bos = getattr(tokenizer, "bos_token_id", None)
-    rows = []
-    for _ in range(n_prompts):
-        drawn = ordinary[torch.randperm(len(ordinary), generator=generator)[: 2 * length]]
-        second = drawn[:length] if repeated else drawn[length:]
-        rows.append(torch.cat([torch.tensor([bos or 0]), drawn[:length], second]))
-    return torch.stack(rows).to(next(model.parameters()).device)
-
-
 def box_positions(length: int) -> list[tuple[int, int]]:
     """Positions of (first B, second A) for each pair of neighbours in the repeated tokens."""
     return [(first_b, first_b + length - 1) for first_b in range(2, length + 2)]
@@ -123,91 +101,136 @@ def find_induction(
         ValueError: SAEs that do not read hook_z or are in the wrong order, or a fraction outside
             (0, 1].
     """
-    if not 0 < min_fraction <= 1:
-        raise ValueError(f"min_fraction is {min_fraction}; use a share above 0 and up to 1.")
-    for sae in (sae_from, sae_to):
-        if not sae_hook_name(sae).endswith("hook_z"):
-            raise ValueError(
-                f"The SAE at {sae_hook_name(sae)} does not read attention heads (hook_z); "
-                "induction is looked for between attention SAEs."
-            )
     if tokens is None:
         tokens = repeated_tokens(model, length, n_prompts=n_prompts, seed=seed)
-    tokens = tokens[None] if tokens.dim() == 1 else tokens
-    length = tokens.shape[1] // 2
-    control = _unrepeated(model, tokens, length, seed)
-    found = latent_route(tokens, sae_from, sae_to, model, **freezing(options))
-    alone = latent_route(control, sae_from, sae_to, model, **freezing(options))
-    fractions = pd.DataFrame(
-        {
-            "fraction": _fraction(found.acts_next_recon.dense, length),
-            "fraction_true": _fraction(found.acts_next.dense, length),
-            "fraction_control": _fraction(alone.acts_next_recon.dense, length),
-            "mean_activation": _second(found.acts_next_recon.dense, length).mean((0, 1)).cpu(),
-        }
+    search = InductionSearch(
+        model,
+        sae_from,
+        sae_to,
+        tokens,
+        seed=seed,
+        min_fraction=min_fraction,
+        min_gain=min_gain,
+        **options,
     )
-    fractions.insert(0, "latent", fractions.index)
-    fractions["gain"] = fractions["fraction"] - fractions["fraction_control"]
-    fractions["throughout"] = fractions["fraction"] >= min_fraction - 1e-9
-    latents = fractions[fractions["throughout"] | (fractions["gain"] >= min_gain)].copy()
-    found, alone = (_only(route, latents["latent"], length) for route in (found, alone))
-    passes = pass_options(options)
-    passes["kind"] = "gradient"
-    gradients, control_gradients = (route.route.gradients(**passes) for route in (found, alone))
-    inside, causal = _boxes(found, length)
-    each = [
-        _share(gradients, inside, causal, rows=found.route.target_indices[:, 2] == latent)
-        for latent in latents["latent"]
-    ]
-    latents["share"], latents["score"] = [it.share for it in each], [it.ratio for it in each]
-    latents = latents.sort_values(
-        ["gain", "score"], ascending=False, ignore_index=True, kind="stable"
-    )
-    return Induction(
-        length=length,
-        tokens=tokens,
-        control_tokens=control,
-        latents=latents,
-        partners=_partners(found, gradients, inside, latents["latent"].tolist(), n_partners),
-        boxes=_share(gradients, inside, causal),
-        control_boxes=_share(control_gradients, *_boxes(alone, length)),
-        route=found,
-        gradients=gradients,
-    )
+    while not search.is_done:
+        search.go_on(model, sae_from, sae_to, options.get("progress"), seconds=math.inf)
+    return search.found(model, sae_from, sae_to, n_partners=n_partners)
 
 
-@torch.no_grad()
-def head_scores(model: Model, tokens: Int[Tensor, "prompts pos"]) -> pd.DataFrame:
-    """How far each attention head looks at the previous token, and how far it does induction.
+class InductionSearch:
+    """The search in several turns, so that others use the model in between; holds on to none.
 
-    `tokens` are repeated, as `repeated_tokens` makes them. A row a head: layer, head,
-    previous_token (mean attention from a position to the one before), induction (mean attention
-    from each token of the second half to the one after its first occurrence).
+    Every turn is given the model and the SAEs that it began with.
     """
-    tokens = tokens[None] if tokens.dim() == 1 else tokens
-    length = tokens.shape[1] // 2
-    names = [f"blocks.{layer}.attn.hook_pattern" for layer in range(model.cfg.n_layers)]
-    rows = []
-    for layer, pattern in enumerate(cache_sites(model, tokens, names).values()):
-        previous = pattern.diagonal(-1, dim1=-2, dim2=-1).mean((0, -1))
-        # The k-th entry of this diagonal is attention from position k + length - 1 to k.
-        induction = pattern.diagonal(1 - length, dim1=-2, dim2=-1)[..., 2:].mean((0, -1))
-        rows += [
-            {"layer": layer, "head": head, "previous_token": float(p), "induction": float(i)}
-            for head, (p, i) in enumerate(zip(previous, induction, strict=True))
+
+    def __init__(
+        self,
+        model: Model,
+        sae_from: SAE,
+        sae_to: SAE,
+        tokens: Int[Tensor, "prompts pos"],
+        *,
+        seed: int = 0,
+        min_fraction: float = 1.0,
+        min_gain: float = 0.25,
+        **options: Unpack[GradientOptions],
+    ) -> None:
+        """Find the latents; their gradients are left to `go_on`. As for `find_induction`."""
+        if not 0 < min_fraction <= 1:
+            raise ValueError(f"min_fraction is {min_fraction}; use a share above 0 and up to 1.")
+        for sae in (sae_from, sae_to):
+            if not sae_hook_name(sae).endswith("hook_z"):
+                raise ValueError(
+                    f"The SAE at {sae_hook_name(sae)} does not read attention heads (hook_z); "
+                    "induction is looked for between attention SAEs."
+                )
+        tokens = tokens[None] if tokens.dim() == 1 else tokens
+        self.length = tokens.shape[1] // 2
+        """Tokens that are repeated."""
+        self._tokens = (tokens, unrepeated(model, tokens, self.length, seed))
+        self._options = options
+        found, alone = (
+            latent_route(it, sae_from, sae_to, model, **freezing(options)) for it in self._tokens
+        )
+        fractions = pd.DataFrame(
+            {
+                "fraction": _fraction(found.acts_next_recon.dense, self.length),
+                "fraction_true": _fraction(found.acts_next.dense, self.length),
+                "fraction_control": _fraction(alone.acts_next_recon.dense, self.length),
+                "mean_activation": _second(found.acts_next_recon.dense, self.length)
+                .mean((0, 1))
+                .cpu(),
+            }
+        )
+        fractions.insert(0, "latent", fractions.index)
+        fractions["gain"] = fractions["fraction"] - fractions["fraction_control"]
+        fractions["throughout"] = fractions["fraction"] >= min_fraction - 1e-9
+        chosen = fractions["throughout"] | (fractions["gain"] >= min_gain)
+        self._latents = fractions[chosen].copy()
+        mode = options.get("mode", "auto")
+        self._fillings = tuple(
+            Filling(_only(it, self._latents["latent"], self.length).route, mode=mode)
+            for it in (found, alone)
+        )
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all gradients are known."""
+        return all(filling.is_full for filling in self._fillings)
+
+    def go_on(
+        self,
+        model: Model,
+        sae_from: SAE,
+        sae_to: SAE,
+        progress: Progress | None = None,
+        *,
+        seconds: float,
+    ) -> None:
+        """Take a turn of about `seconds`. Raises JobCancelled through `progress`."""
+        for number, filling in enumerate(self._fillings):
+            if not filling.is_full:
+                route = self._opened(number, model, sae_from, sae_to).route
+                budget = pass_options(self._options)["memory_budget_bytes"]
+                filling.go_on(route, progress, seconds=seconds, memory_budget_bytes=budget)
+                return
+
+    def found(self, model: Model, sae_from: SAE, sae_to: SAE, *, n_partners: int = 5) -> Induction:
+        """What came of it, once it is done."""
+        found, alone = (self._opened(it, model, sae_from, sae_to) for it in (0, 1))
+        gradients, control_gradients = (
+            filling.values.to(found.route.source_values) for filling in self._fillings
+        )
+        inside, causal = _boxes(found, self.length)
+        latents = self._latents.copy()
+        each = [
+            _share(gradients, inside, causal, rows=found.route.target_indices[:, 2] == latent)
+            for latent in latents["latent"]
         ]
-    return pd.DataFrame(rows)
+        latents["share"], latents["score"] = [it.share for it in each], [it.ratio for it in each]
+        latents = latents.sort_values(
+            ["gain", "score"], ascending=False, ignore_index=True, kind="stable"
+        )
+        order = latents["latent"].tolist()
+        return Induction(
+            length=self.length,
+            tokens=self._tokens[0],
+            control_tokens=self._tokens[1],
+            latents=latents,
+            partners=_partners(found, gradients, inside, order, n_partners),
+            boxes=_share(gradients, inside, causal),
+            control_boxes=_share(control_gradients, *_boxes(alone, self.length)),
+            route=found,
+            gradients=gradients,
+        )
 
-
-def _unrepeated(model: Model, tokens: Tensor, length: int, seed: int) -> Tensor:
-    """The same first halves, each with a second half of tokens that are not in it."""
-    # Twice as many tokens as are needed: the first half can rule out no more than that.
-    spare = repeated_tokens(model, length, n_prompts=len(tokens), seed=seed + 1, repeated=False)
-    control = tokens.clone()
-    for prompt, candidates in zip(control, spare, strict=True):
-        fresh = candidates[~torch.isin(candidates, prompt)]
-        prompt[length + 1 :] = fresh[:length]
-    return control
+    def _opened(self, number: int, model: Model, sae_from: SAE, sae_to: SAE) -> LatentRoute:
+        """The route on one set of prompts, to the latents found in second halves."""
+        route = latent_route(
+            self._tokens[number], sae_from, sae_to, model, **freezing(self._options)
+        )
+        return _only(route, self._latents["latent"], self.length)
 
 
 def _second(latents: Tensor, length: int) -> Tensor:

@@ -51,6 +51,11 @@ class Verification:
     ablation: Agreement
     """For taking the source away."""
 
+    @classmethod
+    def of(cls, cells: pd.DataFrame) -> "Verification":
+        """Of the rows that `changes` gave, in one or in several goes."""
+        return cls(cells, step=_agreement(cells, "step"), ablation=_agreement(cells, "ablation"))
+
     @property
     def verdict(self) -> str:
         """How far the linear story holds, in two sentences."""
@@ -82,8 +87,32 @@ def verify(
 ) -> Verification:
     """Compare gradients with interventions on the source of each cell.
 
+    For arguments and errors see `changes`.
+    """
+    found = changes(
+        route,
+        gradients,
+        cells,
+        step_fraction=step_fraction,
+        memory_budget_bytes=memory_budget_bytes,
+        progress=progress,
+    )
+    return Verification.of(found)
+
+
+def changes(
+    route: Route,
+    gradients: Float[Tensor, "n_to n_from"],
+    cells: Sequence[Cell],
+    *,
+    step_fraction: float = 0.02,
+    memory_budget_bytes: int = DEFAULT_MEMORY_BUDGET,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """What each cell's gradient predicts, and what comes of an intervention: a row a cell.
+
     `gradients` is what `route.gradients()` gave (not attributions). The small step is
-    `step_fraction` of the source's activation.
+    `step_fraction` of the source's activation. Columns are those of `Verification.cells`.
 
     Raises:
         ValueError: no cells, cells or gradients that do not belong to the route, or a step of 0.
@@ -130,12 +159,7 @@ def verify(
         "died_step": died_step,
         "died_ablation": died_ablation,
     }
-    frame = pd.DataFrame({name: column.cpu().numpy() for name, column in columns.items()})
-    return Verification(
-        cells=frame,
-        step=_agreement(frame, "step"),
-        ablation=_agreement(frame, "ablation"),
-    )
+    return pd.DataFrame({name: column.cpu().numpy() for name, column in columns.items()})
 
 
 @torch.no_grad()

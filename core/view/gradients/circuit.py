@@ -1,4 +1,4 @@
-"""A circuit for the page: traced in one lease, named, and with what else could be explained."""
+"""A circuit for the page: traced in short leases, named, and with what else could be explained."""
 
 import hashlib
 import json
@@ -7,15 +7,21 @@ from dataclasses import asdict, dataclass, replace
 
 import pandas as pd
 import torch
+from sae_lens import SAE
+from torch import Tensor
 
 from core.catalog.entries import SaeEntry
-from core.circuits import Circuit, LatentEnd, LogitEnd, Pruning, trace_circuit
+from core.circuits import Circuit, LatentEnd, LogitEnd, Pruning
 from core.circuits.graph import LATENT, LOGIT, REST, TOKEN
+from core.circuits.trace import Tracing
 from core.engine import Engine
+from core.gradients.route import Freezing
 from core.jobs.progress import Progress
-from core.models.hooks import cache_sites
+from core.models.hooks import Model, cache_sites
 from core.models.token_text import token_text
 from core.saes import encode, sae_hook_name
+from core.store import Store
+from core.view.gradients import circuit_kept
 from core.view.gradients.prompt import prompt_ids, prompt_texts
 from core.view.gradients.sites import name_of, title_of
 from core.view.gradients.texts import SaePrint, sae_prints
@@ -99,8 +105,10 @@ class CircuitResult:
         return pd.concat([table, edges[["weight", "influence", "flow"]]], axis=1)
 
 
-def trace(engine: Engine, request: CircuitRequest, progress: Progress) -> CircuitResult:
-    """The circuit of `request`.
+def trace(
+    engine: Engine, store: Store, request: CircuitRequest, progress: Progress
+) -> CircuitResult:
+    """The circuit of `request`, a layer a lease; from the store where it was traced before.
 
     Raises:
         ValueError: a prompt that cannot be used, SAEs that do not go together, an end that is not
@@ -116,69 +124,102 @@ def trace(engine: Engine, request: CircuitRequest, progress: Progress) -> Circui
         progress.update(done, total, unit="bytes", message=message)
 
     names = [entry.key for entry in request.chain]
-    with HubErrorsInWords(), engine.use(request.model, names, progress=report) as (model, saes):
-        ids = prompt_ids(model, request.prompt)
-        texts = prompt_texts(model, ids)
-        end: LogitEnd | LatentEnd = LogitEnd(request.end[0] if request.end else None)
-        if len(request.end) == 2:
-            end = LatentEnd(*request.end)
-        found = trace_circuit(
-            ids,
-            saes,
-            model,
-            end,
-            pruning=request.pruning,
-            freeze_attention=request.freeze_attention,
-            freeze_layer_norm=request.freeze_layer_norm,
-            progress=progress,
-        )
-
-        with torch.no_grad():
-            chances = model(ids, return_type="logits")[0, -1].float().softmax(-1)
-            site = sae_hook_name(saes[-1])
-            acts = encode(saes[-1], cache_sites(model, ids, [site])[site])[0]
-        likely = chances.topk(min(_N_TOKENS, len(chances))).indices.tolist()
-        last = acts[-1].topk(min(_N_LATENTS, acts.shape[-1]))
-        latents = [
-            (ids.shape[1] - 1, int(latent))
-            for latent, value in zip(last.indices.tolist(), last.values.tolist(), strict=True)
-            if value > 0
-        ]
-        prints = sae_prints(request.chain, saes)
-        named = {
-            token: token_text(model.tokenizer, token) for token in {*likely, *_logit_ids(found)}
-        }
-    ends: list[tuple[int, ...]] = [*((it,) for it in likely), *latents]
-    if request.end and request.end not in ends:
-        ends.insert(0, request.end)
-    where = _short(request.chain[-1])
-    choices = [
-        EndChoice(it, f"next token {named[it[0]]!r} ({float(chances[it[0]]):.0%} likely)")
-        if len(it) == 1
-        else EndChoice(it, f"latent {it[1]} of {where} at {texts[it[0]]!r} ({it[0]})")
-        for it in ends
-    ]
-    titles = ["Tokens", *(_short(entry) for entry in request.chain)]
-    if len(request.end) != 2:
-        titles.append("Next token")
-    return CircuitResult(
+    tracing: Tracing | None = None
+    while tracing is None or not tracing.is_done:
+        with HubErrorsInWords(), engine.use(request.model, names, progress=report) as (model, saes):
+            if tracing is None:
+                ids = prompt_ids(model, request.prompt)
+                prints = sae_prints(request.chain, saes)
+                key = circuit_kept.key_of(request, model, ids[0].tolist(), prints)
+                known = circuit_kept.load(store, key, request, prints)
+                if known is not None:
+                    return known
+                texts = prompt_texts(model, ids)
+                ends = _likely_ends(model, saes[-1], ids)
+                tracing = Tracing(
+                    ids,
+                    saes,
+                    model,
+                    _end_of(request),
+                    pruning=request.pruning,
+                    freezing=Freezing(
+                        freeze_attention=request.freeze_attention,
+                        freeze_layer_norm=request.freeze_layer_norm,
+                    ),
+                )
+            tracing.go_on(model, saes, progress)
+            if tracing.is_done:
+                found = tracing.circuit()
+                wanted = {*(it[0] for it, _ in ends if len(it) == 1), *_logit_ids(found)}
+                named = {token: token_text(model.tokenizer, token) for token in wanted}
+    result = CircuitResult(
         request=request,
         circuit=found,
         tokens=texts,
         labels=tuple(_labels(found, texts, named)),
-        titles=tuple(titles),
-        ends=tuple(choices),
+        titles=layer_titles(request),
+        ends=_choices(request, ends, texts, named),
         prints=prints,
     )
+    circuit_kept.save(store, key, result)
+    return result
+
+
+def layer_titles(request: CircuitRequest) -> tuple[str, ...]:
+    """Name of each layer of the picture."""
+    titles = ["Tokens", *(_short(entry) for entry in request.chain)]
+    return (*titles, "Next token") if len(request.end) != 2 else tuple(titles)
+
+
+def _end_of(request: CircuitRequest) -> LogitEnd | LatentEnd:
+    if len(request.end) == 2:
+        return LatentEnd(*request.end)
+    return LogitEnd(request.end[0] if request.end else None)
+
+
+@torch.no_grad()
+def _likely_ends(model: Model, sae: SAE, ids: Tensor) -> list[tuple[tuple[int, ...], float]]:
+    """The likeliest next tokens with their chances, then the last token's strongest latents."""
+    chances = model(ids, return_type="logits")[0, -1].float().softmax(-1)
+    site = sae_hook_name(sae)
+    last = encode(sae, cache_sites(model, ids, [site])[site])[0, -1]
+    likely = chances.topk(min(_N_TOKENS, len(chances)))
+    active = last.topk(min(_N_LATENTS, len(last)))
+    tokens = zip(likely.indices.tolist(), likely.values.tolist(), strict=True)
+    latents = zip(active.indices.tolist(), active.values.tolist(), strict=True)
+    return [
+        *(((int(token),), float(chance)) for token, chance in tokens),
+        *(((ids.shape[1] - 1, int(it)), float(value)) for it, value in latents if value > 0),
+    ]
+
+
+def _choices(
+    request: CircuitRequest,
+    ends: list[tuple[tuple[int, ...], float]],
+    texts: tuple[str, ...],
+    named: Mapping[int, str],
+) -> tuple[EndChoice, ...]:
+    where = _short(request.chain[-1])
+
+    def title(end: tuple[int, ...], value: float | None) -> str:
+        if len(end) == 2:
+            return f"latent {end[1]} of {where} at {texts[end[0]]!r} ({end[0]})"
+        likely = "" if value is None else f" ({value:.0%} likely)"
+        return f"next token {named[end[0]]!r}{likely}"
+
+    choices = [EndChoice(end, title(end, value)) for end, value in ends]
+    if request.end and request.end not in [end for end, _ in ends]:
+        choices.insert(0, EndChoice(request.end, title(request.end, None)))
+    return tuple(choices)
 
 
 def chain_note(chain: tuple[SaeEntry, ...]) -> str | None:
-    """What a circuit through these SAEs leaves out; None where it leaves out nothing."""
+    """How to read a circuit through these SAEs; None where each layer feeds only the next."""
     if all("resid" in (entry.hook_name or "") for entry in chain):
         return None
     return (
-        "Not all of these SAEs read the residual stream, which carries everything: what flows past "
-        "the others is left out, and each SAE is shown to feed only the next."
+        "Not all of these SAEs read the residual stream, which carries everything. What flows past "
+        "the others is drawn as lines that pass over their layers."
     )
 
 

@@ -8,13 +8,18 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
+from sae_lens import SAE
 
 from core.catalog.entries import SaeEntry
 from core.engine import Engine
-from core.gradients.induction import BoxShare, find_induction, head_scores, repeated_tokens
+from core.gradients.induction import BoxShare, InductionSearch
 from core.gradients.matrix import GradientMatrix, gradient_matrix, token_texts
+from core.gradients.repeated import head_scores, repeated_tokens
 from core.jobs.progress import Progress
-from core.models.hooks import cache_sites
+from core.models.hooks import Model, cache_sites
+from core.store import Store
+from core.view.gradients import induction_kept
+from core.view.gradients.compute import LEASE_SECONDS
 from core.view.gradients.sites import attention
 from core.view.gradients.texts import SaePrint, sae_prints
 from core.view.loading import HubErrorsInWords
@@ -101,8 +106,10 @@ class InductionResult:
     """What identifies the weights of each SAE, by its name in links."""
 
 
-def find_heads(engine: Engine, request: HeadsRequest, progress: Progress) -> HeadsResult:
-    """Scores of all heads, and the patterns of those that matter most.
+def find_heads(
+    engine: Engine, store: Store, request: HeadsRequest, progress: Progress
+) -> HeadsResult:
+    """Scores of all heads, and the patterns of those that matter most; from the store if there.
 
     Raises:
         ValueError: a length that the model cannot repeat.
@@ -110,20 +117,27 @@ def find_heads(engine: Engine, request: HeadsRequest, progress: Progress) -> Hea
     progress.update(0, 1, unit="models", message="Looking where heads look")
     with HubErrorsInWords(), engine.use(request.model) as (model, _):
         tokens = repeated_tokens(model, request.length, n_prompts=N_PROMPTS, seed=request.seed)
+        key = induction_kept.heads_key(model, tokens)
+        known = induction_kept.load_heads(store, key)
+        if known is not None:
+            return known
         scores = head_scores(model, tokens)
         concerned = concerned_heads(scores)
         layers = sorted({layer for layer, _ in concerned})
         names = {layer: f"blocks.{layer}.attn.hook_pattern" for layer in layers}
         found = cache_sites(model, tokens[:1], list(names.values()))
-        return HeadsResult(
-            scores=scores,
-            tokens=tuple(token_texts(model, tokens[:1])[0]),
-            patterns={
-                (layer, head): found[names[layer]][0, head].float().cpu().numpy()
-                for layer, head in concerned
-            },
-            titles=concerned,
-        )
+        texts = tuple(token_texts(model, tokens[:1])[0])
+    result = HeadsResult(
+        scores=scores,
+        tokens=texts,
+        patterns={
+            (layer, head): found[names[layer]][0, head].float().cpu().numpy()
+            for layer, head in concerned
+        },
+        titles=concerned,
+    )
+    induction_kept.save_heads(store, key, result)
+    return result
 
 
 def concerned_heads(scores: pd.DataFrame) -> dict[tuple[int, int], str]:
@@ -166,8 +180,10 @@ def suggested_pair(
     return first, second
 
 
-def find(engine: Engine, request: InductionRequest, progress: Progress) -> InductionResult:
-    """Induction between the two SAEs.
+def find(
+    engine: Engine, store: Store, request: InductionRequest, progress: Progress
+) -> InductionResult:
+    """Induction between the two SAEs, in short leases; from the store where it was found before.
 
     Raises:
         ValueError: SAEs that do not read heads, are in the wrong order, or do not fit.
@@ -179,29 +195,51 @@ def find(engine: Engine, request: InductionRequest, progress: Progress) -> Induc
         progress.update(done, total, unit="bytes", message=message)
 
     names = [entry.key for entry in request.entries]
-    with HubErrorsInWords(), engine.use(heads.model, names, progress=report) as (model, saes):
-        tokens = repeated_tokens(model, heads.length, n_prompts=N_PROMPTS, seed=heads.seed)
-        found = find_induction(
-            model, saes[0], saes[1], tokens=tokens, seed=heads.seed, progress=progress
-        )
-        route = found.route.route
-        first = [
-            (indices[:, 0] == 0).nonzero()[:, 0]
-            for indices in (route.target_indices, route.source_indices)
-        ]
-        narrowed = route.restrict(targets=first[0], sources=first[1])
-        values = found.gradients[first[0]][:, first[1]]
-        texts = token_texts(model, tokens[:1])
-        return InductionResult(
-            request=request,
-            length=found.length,
-            latents=found.latents,
-            partners=found.partners,
-            boxes=found.boxes,
-            control_boxes=found.control_boxes,
-            matrix=gradient_matrix(narrowed, values, texts),
-            prints=sae_prints(request.entries, saes),
-        )
+    search: InductionSearch | None = None
+    result: InductionResult | None = None
+    while result is None:
+        with HubErrorsInWords(), engine.use(heads.model, names, progress=report) as (model, saes):
+            if search is None:
+                tokens = repeated_tokens(model, heads.length, n_prompts=N_PROMPTS, seed=heads.seed)
+                prints = sae_prints(request.entries, saes)
+                key = induction_kept.key_of(model, tokens, heads.seed, prints)
+                known = induction_kept.load(store, key, request, prints)
+                if known is not None:
+                    return known
+                search = InductionSearch(model, saes[0], saes[1], tokens, seed=heads.seed)
+            if not search.is_done:
+                search.go_on(model, saes[0], saes[1], progress, seconds=LEASE_SECONDS)
+            else:
+                result = _result(request, search, model, saes, prints)
+    induction_kept.save(store, key, result)
+    return result
+
+
+def _result(
+    request: InductionRequest,
+    search: InductionSearch,
+    model: Model,
+    saes: Sequence[SAE],
+    prints: Mapping[str, SaePrint],
+) -> InductionResult:
+    found = search.found(model, saes[0], saes[1])
+    route = found.route.route
+    first = [
+        (indices[:, 0] == 0).nonzero()[:, 0]
+        for indices in (route.target_indices, route.source_indices)
+    ]
+    narrowed = route.restrict(targets=first[0], sources=first[1])
+    values = found.gradients[first[0]][:, first[1]]
+    return InductionResult(
+        request=request,
+        length=found.length,
+        latents=found.latents,
+        partners=found.partners,
+        boxes=found.boxes,
+        control_boxes=found.control_boxes,
+        matrix=gradient_matrix(narrowed, values, token_texts(model, found.tokens[:1])),
+        prints=prints,
+    )
 
 
 def verdict(result: InductionResult) -> str:

@@ -123,11 +123,11 @@ def _verified(result: "GradientResult", view: GradientView, place: tuple[int, in
         st.caption("The gradient of this cell is zero.")
         return
     cells = [(view.cell[0], view.cell[1], view.cell[2], view.cell[3])]
-    engine = resources.engine()
+    engine, store = resources.engine(), resources.store()
     found = work.result(
         check_key(result, cells),
         "Verifying a cell",
-        lambda progress: check(engine, result, cells, progress),
+        lambda progress: check(engine, store, result, cells, progress),
     )
     if found is None:
         return

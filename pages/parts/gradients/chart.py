@@ -85,11 +85,11 @@ def check(result: "GradientResult", matrix: "GradientMatrix") -> None:
     from core.view.gradients.shown import strongest_shown
 
     cells = strongest_shown(matrix, N_CHECKED)
-    engine = resources.engine()
+    engine, store = resources.engine(), resources.store()
     found: Check | None = work.result(
         check_key(result, cells),
         "Verifying the strongest cells",
-        lambda progress: run(engine, result, cells, progress),
+        lambda progress: run(engine, store, result, cells, progress),
         wait=0.2,
     )
     if found is None:

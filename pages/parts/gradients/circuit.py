@@ -49,11 +49,11 @@ def draw(selection: Selection, entries: Sequence[SaeEntry], view: GradientView) 
     )
     if not weights.ready(selection.model, chain):
         return
-    engine = resources.engine()
+    engine, store = resources.engine(), resources.store()
     result: CircuitResult | None = work.result(
         request.key,
         "Tracing a circuit",
-        lambda progress: trace(engine, request, progress),
+        lambda progress: trace(engine, store, request, progress),
         link=latent_links.address("gradients", selection, tab="circuit"),
     )
     if result is None:

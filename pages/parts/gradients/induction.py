@@ -48,12 +48,12 @@ def draw(selection: Selection, entries: Sequence[SaeEntry], view: GradientView) 
             controls.number("Seed", "seed", view, 0, 2**31 - 1, "Which random tokens.")
     saes = sites.attention(entries)
     request = HeadsRequest(selection.model, view.length, view.seed)
-    engine = resources.engine()
+    engine, store = resources.engine(), resources.store()
     link = latent_links.address("gradients", selection, tab="induction")
     heads = work.result(
         request.key,
         "Scores of attention heads",
-        lambda progress: find_heads(engine, request, progress),
+        lambda progress: find_heads(engine, store, request, progress),
         link=link,
     )
     if heads is None:
@@ -91,7 +91,7 @@ def draw(selection: Selection, entries: Sequence[SaeEntry], view: GradientView) 
     result = work.result(
         wanted.key,
         "Looking for induction",
-        lambda progress: find(engine, wanted, progress),
+        lambda progress: find(engine, store, wanted, progress),
         link=link,
     )
     if result is None:

@@ -1,0 +1,161 @@
+"""Verification, circuits and induction: in short leases, kept in the store, and the same again."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from core.catalog import Catalog
+from core.circuits import Pruning
+from core.engine import Engine
+from core.jobs.progress import JobCancelled, Progress
+from core.settings import Settings
+from core.store import Store
+from core.view.choices import read_choices
+from core.view.gradients import check as check_module
+from core.view.gradients import circuit as circuit_module
+from core.view.gradients import induction as induction_module
+from core.view.gradients import sites
+from core.view.gradients.check import check
+from core.view.gradients.circuit import CircuitRequest, chain_note, trace
+from core.view.gradients.compute import GradientRequest, compute
+from core.view.gradients.induction import HeadsRequest, InductionRequest, find, find_heads
+from core.view.gradients.shown import strongest_shown
+from tests.demo_bundle import write_demo
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    demo: Path = write_demo(tmp_path_factory.mktemp("gradients-kept"))
+    return Engine(Catalog(replace(Settings(), demo_dir=demo)), device="cpu")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def leases(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Every lease that is taken, one entry each."""
+    taken: list[object] = []
+    use = Engine.use
+
+    def counted(self: Engine, *names: Any, **options: Any) -> Any:
+        taken.append(names)
+        return use(self, *names, **options)
+
+    monkeypatch.setattr(Engine, "use", counted)
+    return taken
+
+
+def sae(engine: Engine, name: str) -> Any:
+    found = sites.find(sites.usable(read_choices(engine.catalog, hub=False), "docs-small"), name)
+    assert found is not None
+    return found
+
+
+def test_a_check_in_several_leases_is_the_same_and_is_kept(
+    engine: Engine, store: Store, leases: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = [sae(engine, f"docs-small-res/blocks.{layer}.hook_resid_pre") for layer in (0, 2)]
+    request = GradientRequest("latents", "docs-small", "The river runs", *ends)
+    result = compute(engine, store, request, Progress())
+    cells = strongest_shown(result.matrix, 12)
+    whole = check(engine, Store(store.directory / "other"), result, cells, Progress())
+    leases.clear()
+    monkeypatch.setattr(check_module, "LEASE_SECONDS", 0.0)
+    parts = check(engine, store, result, cells, Progress())
+    assert len(leases) == 3
+    pd.testing.assert_frame_equal(parts.verification.cells, whole.verification.cells, atol=1e-5)
+
+    leases.clear()
+    monkeypatch.setattr(check_module, "changes", None)
+    again = check(engine, store, result, cells, Progress())
+    assert len(leases) == 1
+    assert again.names == parts.names
+    assert again.verification.verdict == parts.verification.verdict
+    pd.testing.assert_frame_equal(again.verification.cells, parts.verification.cells)
+    with pytest.raises(TypeError):
+        check(engine, store, result, cells[:3], Progress())
+
+
+def circuit_request(engine: Engine, **options: Any) -> CircuitRequest:
+    chain = tuple(sae(engine, f"docs-small-res/blocks.{it}.hook_resid_pre") for it in (0, 1, 2))
+    request = CircuitRequest("docs-small", "The river runs", chain, (), Pruning(), True, True)
+    return replace(request, **options)
+
+
+def test_a_circuit_is_traced_a_layer_a_lease_and_is_kept(
+    engine: Engine, store: Store, leases: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = circuit_request(engine)
+    first = trace(engine, store, request, Progress())
+    assert len(leases) == 4
+    assert chain_note(request.chain) is None
+    leases.clear()
+    monkeypatch.setattr(circuit_module, "Tracing", None)
+    again = trace(engine, store, request, Progress())
+    assert len(leases) == 1
+    for name in ("tokens", "labels", "titles", "ends", "prints"):
+        assert getattr(again, name) == getattr(first, name)
+    pd.testing.assert_frame_equal(again.circuit.nodes, first.circuit.nodes)
+    pd.testing.assert_frame_equal(again.frame(), first.frame())
+    for name in ("layers", "kept", "rest", "tokens"):
+        assert getattr(again.circuit, name) == getattr(first.circuit, name)
+    assert first.ends[0].title.endswith("likely)")
+    with pytest.raises(TypeError):
+        trace(engine, store, replace(request, freeze_attention=False), Progress())
+
+
+def test_a_cancelled_circuit_is_not_kept(
+    engine: Engine, store: Store, leases: list[object]
+) -> None:
+    stopped = Progress()
+    stopped.cancel()
+    with pytest.raises(JobCancelled):
+        trace(engine, store, circuit_request(engine), stopped)
+    assert store.usage().recomputable.entries == 0
+    found = trace(engine, store, circuit_request(engine, end=(3,)), Progress())
+    assert found.ends[0].end == (3,) or (3,) in [it.end for it in found.ends]
+
+
+def test_induction_in_several_leases_is_the_same_and_is_kept(
+    engine: Engine, store: Store, leases: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heads = HeadsRequest("docs-small", 4, 0)
+    scores = find_heads(engine, store, heads, Progress())
+    heads_sae = sae(engine, "docs-small-hook-z/blocks.1.hook_z")
+    request = InductionRequest(heads, heads_sae, heads_sae)
+    other = Store(store.directory / "other")
+    whole = find(engine, other, request, Progress())
+    leases.clear()
+    monkeypatch.setattr(induction_module, "LEASE_SECONDS", 0.0)
+    parts = find(engine, store, request, Progress())
+    assert len(leases) >= 3
+    np.testing.assert_allclose(parts.matrix.values, whole.matrix.values, atol=1e-5)
+    pd.testing.assert_frame_equal(parts.latents, whole.latents, atol=1e-4)
+    assert len(parts.latents) > 0
+    assert parts.matrix.values.any()
+
+    leases.clear()
+    monkeypatch.setattr(induction_module, "InductionSearch", None)
+    monkeypatch.setattr(induction_module, "head_scores", None)
+    again = find(engine, store, request, Progress())
+    same = find_heads(engine, store, heads, Progress())
+    assert len(leases) == 2
+    pd.testing.assert_frame_equal(again.latents, parts.latents)
+    pd.testing.assert_frame_equal(again.partners, parts.partners)
+    pd.testing.assert_frame_equal(again.matrix.frame(), parts.matrix.frame(), check_dtype=False)
+    assert repr(again.boxes) == repr(parts.boxes)
+    assert repr(again.control_boxes) == repr(parts.control_boxes)
+    pd.testing.assert_frame_equal(same.scores, scores.scores)
+    assert same.titles == scores.titles
+    assert same.tokens == scores.tokens
+    for place, pattern in scores.patterns.items():
+        np.testing.assert_array_equal(same.patterns[place], pattern)
+    with pytest.raises(TypeError):
+        find_heads(engine, store, replace(heads, seed=1), Progress())
