@@ -32,7 +32,7 @@ def draw(view: View) -> None:
     scope = state.begin()
     for problem in state.problems():
         st.warning(escape_markdown(problem), icon=":material/link_off:")
-    able = speakers(view.choices, view.entry)
+    able = speakers(view.choices, view.entry, resources.catalog())
     names = [it.name for it in able]
     speaker = scope.speaker if scope.speaker in names else names[0]
     if scope.speaker and scope.speaker != speaker:
@@ -46,6 +46,14 @@ def draw(view: View) -> None:
     demo = resources.catalog().model(speaker).source == "demo"
     layers = _layers(scope, n_layers, demo=demo)
     ask.draw(able, speaker, scope, layers=layers, n_layers=n_layers)
+    tuned = [it.name for it in able if it.base_model and it.source == "hub"]
+    if tuned and speaker == view.entry.model:
+        st.caption(
+            escape_markdown(
+                f"{tuned[0]} was tuned from this model to answer questions and explains better; "
+                "choose it above if this machine can hold it."
+            )
+        )
     if opening.loaded(replace(view, selection=spoken)) and n_layers is not None:
         with errors.shown_plainly():
             facts = runs.facts(question)

@@ -1,15 +1,24 @@
 """Patch scoping on an imitation of Gemma: its architecture, its chat format, bf16."""
 
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from core import resources
+from core.engine import Engine
 from core.models import Model, load_model
 from core.patch_scoping import SweepConfig, scale_tuning, sweep, template_prompt
 from core.patch_scoping.controls import UNTOUCHED, control_sweep
-from tests.builders import make_sae
+from core.settings import Settings
+from core.view.patch_scoping import trust
+from core.view.patch_scoping.asking import Question, prompt_facts
+from tests.builders import make_sae, write_sae
+from tests.demo_bundle import write_demo
+from tests.page_sessions import Open, page_server, settle, texts
 from tests.tiny_gemma import write_tiny_gemma
 
 SAE = make_sae("jumprelu", d_in=32, d_sae=48, hook_name="blocks.2.hook_resid_post")
@@ -59,3 +68,62 @@ def test_bf16_measures_are_those_of_float32_up_to_rounding(folder: Path) -> None
     ]
     for name in ("self_similarity", "entropy", "cross_entropy"):
         np.testing.assert_allclose(tables[1][name], tables[0][name], atol=0.15)
+
+
+@pytest.fixture(scope="module", params=["float32", "bfloat16"])
+def open_page(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Open]:
+    """The page on a bundle whose models are imitations of Gemma, the tuned one of other weights."""
+    home = tmp_path_factory.mktemp("gemma-page")
+    demo = write_demo(home / "demo")
+    for seed, name in enumerate(("docs-small", "docs-small-it")):
+        for file in (demo / "models" / name).iterdir():
+            file.unlink()
+        write_tiny_gemma(demo / "models" / name, seed=seed)
+    hook = "blocks.2.hook_resid_post"
+    sae = make_sae("jumprelu", d_in=32, d_sae=48, hook_name=hook, model_name="docs-small")
+    write_sae(sae, demo / "saes" / "docs-small-res" / hook)
+    settings = Settings(cache_dir=home / "cache", demo_dir=demo, device="cpu")
+    replaced = {
+        (resources, "Engine"): partial(Engine, dtype=request.param),
+        (trust, "TRANSFER_TOKENS"): 600,
+    }
+    link = {"model": "docs-small", "release": "docs-small-res", "sae": hook, "latent": "3"}
+    link |= {"layers": "2", "scales": "0 1 1000", "tokens": "5"}
+    with page_server(settings, "pages/patch-scoping.py", link=link, replaced=replaced) as opened:
+        assert resources.engine().dtype == request.param
+        yield opened
+
+
+def test_the_page_speaks_gemmas_chat_format(open_page: Open) -> None:
+    app = open_page()
+    assert not app.exception
+    assert not app.error, texts(app)
+    said = texts(app)
+    facts = prompt_facts(resources.engine(), Question("docs-small-it"))
+    assert facts.chat
+    assert "<start_of_turn>model\nThe meaning of the word" in facts.text
+    assert "no chat format" not in said
+    assert "occurs 2 times" in said
+    shown = next(it.value for it in app.dataframe if "surety" in it.value)
+    assert shown["scale"].tolist() == [0, 1, 1000]
+    measures = shown[["surety", "self-similarity", "entropy", "cross-entropy", "score"]]
+    assert np.isfinite(measures.to_numpy(float)).all()
+    assert "At scale 0" in said
+    assert "drowns" in said
+    assert "of directions speak as clearly" in said
+
+
+def test_every_panel_draws_on_gemma(open_page: Open) -> None:
+    for panel in ("tuning", "layers", "controls", "compare", "transfer"):
+        app = open_page(panel=panel, layers="1,2" if panel == "layers" else "2")
+        assert not app.exception, panel
+        assert not app.error, (panel, texts(app))
+    app = open_page(panel="batch", batch="3, 7-9")
+    app.button(key="scope_batch_start").click()
+    settle(app)
+    assert not app.error, texts(app)
+    found = next(it.value for it in app.dataframe if "verdict" in it.value)
+    assert found["latent"].tolist() == [3, 7, 8, 9]
+    assert found["p"].between(1 / 41 - 1e-3, 1).all()

@@ -1,10 +1,15 @@
 """What the page reads from links and text fields, and how it shows texts."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from core.view.patch_scoping.asking import Question, template_of
+from core.catalog import Catalog
+from core.settings import Settings
+from core.view.choices import read_choices
+from core.view.patch_scoping.asking import Question, published_tuned, speakers, template_of
 from core.view.patch_scoping.scope_view import LINK, ScopeView, parse_latents, parse_scales
 from core.view.patch_scoping.texts import (
     best_text,
@@ -13,6 +18,7 @@ from core.view.patch_scoping.texts import (
     shown_table,
     side_by_side,
 )
+from tests.demo_bundle import write_demo, write_user_sae
 
 
 @pytest.mark.parametrize(
@@ -125,3 +131,22 @@ def test_differences_are_coloured_and_escaped() -> None:
     assert left == "a :orange[red] \\*cat\\*"
     assert right == "a :blue[grey] \\*cat\\*"
     assert diff_markdown("", "x") == ("", ":blue[x]")
+
+
+def test_who_can_explain(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    write_user_sae(folder, model_name="gemma-2b")
+    demo = write_demo(tmp_path / "demo")
+    catalog = Catalog(Settings(demo_dir=demo, user_sae_dirs=(folder,)))
+    choices = read_choices(catalog)
+
+    def names(release: str, sae_id: str) -> list[str]:
+        return [it.name for it in speakers(choices, catalog.entry(release, sae_id), catalog)]
+
+    assert names("docs-small-res", "blocks.1.hook_resid_pre") == ["docs-small-it", "docs-small"]
+    # The pair of the course; the base model comes first, for the other is another download.
+    assert names("gemma-2b-res-jb", "blocks.6.hook_resid_post") == ["gemma-2b", "gemma-2b-it"]
+    [tuned] = published_tuned("gemma-2-2b", catalog)
+    assert (tuned.repo_id, tuned.base_model) == ("google/gemma-2-2b-it", "gemma-2-2b")
+    assert names("gpt2-small-res-jb", "blocks.8.hook_resid_pre") == ["gpt2-small"]
+    assert published_tuned("docs-small", catalog) == []

@@ -1,10 +1,12 @@
 """Who answers, what is asked, and what of it the model really sees."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from core.catalog import Catalog
 from core.catalog.entries import ModelEntry, SaeEntry
+from core.catalog.model_names import hub_repository
 from core.view.choices import Choices
 from core.view.patch_scoping.scope_view import OWN
 
@@ -20,6 +22,7 @@ DEFAULT_LAYER = 2
 DEMO_LAYERS = (1, 2)
 """Where the demo's tuned model was taught to read."""
 _MARK = "{X}"
+_TUNED_ENDINGS = ("-it", "-Instruct", "-instruct", "-Chat", "-chat")
 
 
 @dataclass(frozen=True)
@@ -58,10 +61,27 @@ class PromptFacts:
     """What ends an answer."""
 
 
-def speakers(choices: Choices, entry: SaeEntry) -> tuple[ModelEntry, ...]:
-    """Models that can explain the latents of an SAE: those tuned from its model, then its own."""
+def speakers(choices: Choices, entry: SaeEntry, catalog: Catalog) -> tuple[ModelEntry, ...]:
+    """Models that can explain the latents of an SAE, the one to ask unless told otherwise first.
+
+    Models on this machine that were tuned from its model, then its own, then published tuned
+    models: those would have to be downloaded, so nobody is asked to do that by default.
+    """
     fitting = [it for it in choices.models if entry.model in (it.name, it.base_model)]
-    return tuple(sorted(fitting, key=lambda it: it.name == entry.model))
+    local = sorted(fitting, key=lambda it: it.name == entry.model)
+    known = {it.name for it in local}
+    published = [] if entry.source == "demo" else published_tuned(entry.model, catalog)
+    return (*local, *(it for it in published if it.name not in known))
+
+
+def published_tuned(model: str, catalog: Catalog) -> list[ModelEntry]:
+    """Published models that were tuned from a published one: "gemma-2b-it" for "gemma-2b"."""
+    repository = hub_repository(model)
+    if repository is None:
+        return []
+    names = [repository + ending for ending in _TUNED_ENDINGS]
+    found = [catalog.model(name) for name in names if hub_repository(name) == name]
+    return [replace(it, base_model=model) for it in found]
 
 
 def template_of(question: Question) -> "Template":

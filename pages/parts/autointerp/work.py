@@ -42,7 +42,9 @@ def request_of(view: View, page: AutointerpView, service: "Service | None") -> "
 
 def speaker(view: View) -> str:
     """The model that explains the latents of the SAE, where a model does so itself."""
-    return "" if view.entry is None else speakers(view.choices, view.entry)[0].name
+    if view.entry is None:
+        return ""
+    return speakers(view.choices, view.entry, resources.catalog())[0].name
 
 
 def spoken(view: View) -> View:
