@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from core.patch_scoping import SweepConfig, sweep, template_prompt
 from core.patch_scoping.generation import complete
 from core.patch_scoping.inject import Injection
 from core.patch_scoping.prompt import ScopePrompt
+from core.patch_scoping.standing import standings_of
+from core.patch_scoping.sweep import random_sweep
 from core.saes import encode, load_sae_from_disk
 from make_demo.measure import unigram_f1
 
@@ -61,10 +64,20 @@ def test_texts_are_about_the_latents_word() -> None:
         asked.append(Injection(ScopePrompt("", tuple(tokens), "", ())))
     own = [completion.answer for [completion] in complete(model, asked, max_new_tokens=20)]
     config = SweepConfig(layers=(1,), multiples=(0.75, 1.25, 2.0), max_new_tokens=20, n_controls=0)
-    best = sweep(model, sae, chosen, {"definition": prompt}, config).best(by="surest")
+    swept = sweep(model, sae, chosen, {"definition": prompt}, config)
+    best = swept.best(by="surest")
     read = best.set_index("latent").loc[chosen, "answer"].tolist()
     matched = np.mean([unigram_f1(a, b) for a, b in zip(read, own, strict=True)])
     shuffled = np.mean(
         [unigram_f1(a, b) for i, a in enumerate(read) for j, b in enumerate(own) if i != j]
     )
     assert matched > shuffled + 0.05
+    # Latents of one word speak more clearly than random directions; the share of pairs is the AUC.
+    random = random_sweep(model, {"definition": prompt}, replace(config, n_controls=80))
+    controls, fresh = (random[random["latent"] < 40], random[random["latent"] >= 40])
+    p, p_fresh = (
+        np.array([one.p for one in standings_of(table, controls).values()])
+        for table in (swept.table, fresh)
+    )
+    less, alike = p[:, None] < p_fresh[None], p[:, None] == p_fresh[None]
+    assert less.mean() + alike.mean() / 2 > 0.55
