@@ -3,10 +3,10 @@
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
+from core.engine.fair_lock import FairLock
 from core.hub import Progress
-
-_POLL_SECONDS = 0.2
 
 Variant = tuple[tuple[str, bool], ...]
 """Weight processing other than the default, sorted by name."""
@@ -16,7 +16,7 @@ class ModelLocks:
     """Reentrant locks by model name; a thread holds at most one model at a time."""
 
     def __init__(self) -> None:
-        self._locks: dict[str, threading.RLock] = {}
+        self._locks: dict[str, FairLock] = {}
         self._guard = threading.Lock()
         self._thread = threading.local()
 
@@ -40,12 +40,12 @@ class ModelLocks:
         """Hold the lock of `name`; `progress` is called while others have it, and may raise."""
         self.check_nesting(name)
         with self._guard:
-            lock = self._locks.setdefault(name, threading.RLock())
+            lock = self._locks.setdefault(name, FairLock())
         if progress is None:
             lock.acquire()
         else:
-            while not lock.acquire(timeout=_POLL_SECONDS):
-                progress(0, None, f"waiting for {name}, which another task is using")
+            words = f"waiting for {name}, which another task is using"
+            lock.acquire(waiting=partial(progress, 0, None, words))
         outer = self.held
         self._thread.held = (name, variant)
         try:

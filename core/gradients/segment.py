@@ -120,8 +120,9 @@ def open_segment(
         ValueError: the target fires before the source, or the model does not let go of what is
             to be frozen.
     """
-    source_site, target_site = (resolve_hook_name(model, it) for it in (source_site, target_site))
+    # Under the names that were given: those of SAEs, which users know.
     check_order(model, source_site, target_site)
+    source_site, target_site = (resolve_hook_name(model, it) for it in (source_site, target_site))
     first, last = _layer_span(model, source_site, target_site)
     frozen: list[str] = []
     if freeze_attention:
@@ -150,7 +151,7 @@ def open_segment(
 
 def check_order(model: Model, source_site: str, target_site: str) -> None:
     """Raise ValueError unless `source_site` fires before `target_site`, or is the same site."""
-    if source_site == target_site:
+    if resolve_hook_name(model, source_site) == resolve_hook_name(model, target_site):
         return
     probe = torch.zeros(1, 1, dtype=torch.long, device=device_of(model))
     fired = list(_read_sites(model, probe, [source_site, target_site]))

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from core.descriptions.table import Descriptions
     from core.view.gradients.texts import SaePrint
 
+_READING = "Reading a sample of text for descriptions"
+
 
 def known(model: str, prints: "Mapping[str, SaePrint]", entries: Sequence[SaeEntry]) -> Any:
     """What is known now, by the SAE's name in links; nothing is started."""
@@ -63,7 +65,16 @@ def _read_sample(model: str, entries: Sequence[SaeEntry], key: str) -> None:
     def make(progress: Any) -> None:
         kept.put(key, measure(engine, store, model, members, docs_sample(), progress))
 
-    job = work.submitted_again(key, "Reading a sample of text for descriptions", make)
+    # One at a time: two would leave nobody to run what the reader is waiting for.
+    jobs = resources.jobs()
+    others = [it for it in jobs.jobs() if it.title == _READING and it.key != key]
+    other = next((it for it in others if not it.state.finished), None)
+    busy = None if other is None or jobs.get(key) is not None else jobs.get(other.key)
+    if busy is not None:
+        st.caption("Descriptions of these latents follow those that are being made.")
+        work.shown(busy)
+        return
+    job = work.submitted_again(key, _READING, make)
     job.wait(0.3)
     if kept.get(key) is None:
         work.shown(job)
