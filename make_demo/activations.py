@@ -38,11 +38,11 @@ class SiteActivations:
 def gather(
     model: Model, windows: Int[Tensor, "n context"], hook_names: Sequence[str], *, batch: int = 32
 ) -> dict[str, SiteActivations]:
-    """Activations at `hook_names`; heads of `hook_z` sites are concatenated."""
+    """Activations at `hook_names`, on the model's device; heads of `hook_z` are concatenated."""
     collected: dict[str, list[Tensor]] = {name: [] for name in hook_names}
     for rows in windows.split(batch):
         for name, values in cache_sites(model, rows, list(hook_names)).items():
-            collected[name].append(values[:, 1:].flatten(2).flatten(0, 1).bfloat16().cpu())
+            collected[name].append(values[:, 1:].flatten(2).flatten(0, 1).bfloat16())
     return {name: _standardise(torch.cat(parts)) for name, parts in collected.items()}
 
 

@@ -72,8 +72,8 @@ def new_model(recipe: BaseRecipe, vocab_size: int) -> GPT2LMHeadModel:
         n_head=recipe.n_heads,
         bos_token_id=BOS_ID,
         eos_token_id=BOS_ID,
-        resid_pdrop=0.0,
-        embd_pdrop=0.0,
+        resid_pdrop=recipe.dropout,
+        embd_pdrop=recipe.dropout,
         attn_pdrop=0.0,
     )
     config.n_ctx = recipe.context  # transformer_lens reads it; transformers no longer writes it
@@ -81,7 +81,7 @@ def new_model(recipe: BaseRecipe, vocab_size: int) -> GPT2LMHeadModel:
 
 
 def make_optimizers(
-    model: torch.nn.Module, *, muon_lr: float, adam_lr: float
+    model: torch.nn.Module, *, muon_lr: float, adam_lr: float, weight_decay: float = 0.01
 ) -> list[tuple[torch.optim.Optimizer, float]]:
     """Muon for the matrices inside the blocks, AdamW for the rest, each with its peak rate."""
     matrices: list[Tensor] = []
@@ -90,7 +90,10 @@ def make_optimizers(
         inside = parameter.ndim == 2 and "wte" not in name and "wpe" not in name
         (matrices if inside else rest).append(parameter)
     return [
-        (torch.optim.Muon(matrices, lr=muon_lr, momentum=0.95, weight_decay=0.01), muon_lr),
+        (
+            torch.optim.Muon(matrices, lr=muon_lr, momentum=0.95, weight_decay=weight_decay),
+            muon_lr,
+        ),
         (torch.optim.AdamW(rest, lr=adam_lr, betas=(0.9, 0.97), weight_decay=0.0), adam_lr),
     ]
 
@@ -193,7 +196,12 @@ def train_base(
         batch = batches(step).to(device)
         return next_token_loss(model, batch, batch)
 
-    optimizers = make_optimizers(model, muon_lr=recipe.muon_lr, adam_lr=recipe.adam_lr)
+    optimizers = make_optimizers(
+        model,
+        muon_lr=recipe.muon_lr,
+        adam_lr=recipe.adam_lr,
+        weight_decay=recipe.weight_decay,
+    )
     train(
         model,
         optimizers,

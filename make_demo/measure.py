@@ -89,6 +89,7 @@ def sae_quality(
     text; a latent is dead when it fires neither there nor in `more_windows`.
     """
     hook_name = sae.cfg.metadata.hook_name
+    windows, more_windows = (it.to(sae.W_dec.device) for it in (windows, more_windows))
     fired = torch.zeros(sae.cfg.d_sae, dtype=torch.bool)
     l0, error, n = 0.0, 0.0, 0
     values = []
@@ -181,7 +182,8 @@ class VectorReader:
         """The answer at the scale whose text the model is surest of (mean log-probability)."""
         prompt = torch.tensor([prompt_tokens(self.tokenizer, [UNK_ID])] * len(SCALES))
         places = prompt[0] == UNK_ID
-        vectors = direction / direction.norm() * norm * torch.tensor(SCALES)[:, None]
+        unit = direction.float().cpu() / direction.norm().item()
+        vectors = unit * norm * torch.tensor(SCALES)[:, None]
 
         def replace(_: torch.nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             hidden = arguments[0]

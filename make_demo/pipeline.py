@@ -2,10 +2,10 @@
 
 import json
 import logging
-import os
-import platform
-from collections.abc import Callable
-from dataclasses import asdict
+import multiprocessing
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,7 @@ from core.models import Model, load_model
 from core.saes import load_sae_from_disk
 from make_demo.activations import SiteActivations, gather, sample_windows
 from make_demo.base_model import train_base
-from make_demo.bundle import copy_sae, save_model, size_in_bytes, write_index
-from make_demo.card import model_card
+from make_demo.bundle import save_model
 from make_demo.definitions import choose_definitions, read_glossary
 from make_demo.measure import (
     VectorReader,
@@ -30,6 +29,7 @@ from make_demo.measure import (
     reading_score,
     sae_quality,
 )
+from make_demo.publish import write_bundle
 from make_demo.recipe import Recipe
 from make_demo.saes import SaePlan, sae_plans, save_sae, train_sae
 from make_demo.stages import Stages, digest
@@ -51,6 +51,20 @@ _EXTRA_WORDS = 1500
 """Words of several tokens that the tuned model learns besides those of the vocabulary."""
 
 
+@dataclass(frozen=True)
+class Step:
+    """One stage, ready to be run."""
+
+    name: str
+    """Its folder below the working directory."""
+    inputs: str
+    """Digest of all that it depends on."""
+    work: Callable[[Path], Any]
+    """Writes into its folder and returns its result."""
+    cost: int = 0
+    """The costliest of a group begin first where several run side by side."""
+
+
 class Pipeline:
     """Runs the stages; what several need is loaded once, when it is first asked for."""
 
@@ -62,13 +76,22 @@ class Pipeline:
         demo_dir: Path,
         device: torch.device,
         wordnet: Path | None = None,
+        workers: int = 1,
     ) -> None:
+        self._arguments: dict[str, Any] = {
+            "work_dir": work_dir,
+            "demo_dir": demo_dir,
+            "device": device,
+            "wordnet": wordnet,
+        }
         self.recipe, self.demo_dir, self.device, self.wordnet = recipe, demo_dir, device, wordnet
+        self.workers = workers
         self.stages = Stages(work_dir)
         self.plans = sae_plans(recipe.saes, recipe.base)
+        self._site: tuple[str, SiteActivations] | None = None
 
-    def run(self, *, until: str | None = None) -> None:
-        """Run what has not been run with this recipe, in order; `until` names the last stage."""
+    def groups(self) -> list[list[Step]]:
+        """All stages in order; those of one group do not need each other."""
         recipe = self.recipe
         text = digest(recipe.corpus)
         base = digest(text, recipe.base)
@@ -78,24 +101,55 @@ class Pipeline:
         saes = {plan: self._sae_digest(base, plan) for plan in self.plans}
         tuning_saes = [saes[plan] for plan in self.plans if not plan.shipped]
         tuned = digest(base, words, tuning_saes, recipe.tune)
-        steps: list[tuple[str, str, Callable[[Path], Any]]] = [
-            ("text", text, lambda folder: build_text(recipe.corpus, folder)),
-            ("base", base, self._train_base),
-            ("definitions", words, self._definitions),
-        ]
-        steps += [(f"saes/{plan.folder}", saes[plan], self._sae_stage(plan)) for plan in self.plans]
-        steps.append(("tuned", tuned, self._tune))
-        steps.append(("measured/models", digest(base, tuned), self._measure_base))
-        steps += [
-            (f"measured/{plan.folder}", digest(saes[plan], tuned), self._sae_measure(plan))
+        measures = [Step("measured/models", digest(base, tuned), self._measure_base)] + [
+            Step(f"measured/{plan.folder}", digest(saes[plan], tuned), self._sae_measure(plan))
             for plan in self.plans
             if plan.shipped
         ]
-        for name, inputs, work in steps:
-            self.stages.run(name, inputs, work)
-            if name == until:
-                return
-        self._write_bundle()
+        return [
+            [Step("text", text, lambda folder: build_text(recipe.corpus, folder))],
+            [Step("base", base, self._train_base)],
+            [Step("definitions", words, self._definitions)],
+            [
+                Step(f"saes/{it.folder}", saes[it], self._sae_stage(it), it.width * it.steps)
+                for it in self.plans
+            ],
+            [Step("tuned", tuned, self._tune)],
+            measures,
+        ]
+
+    def run(self, *, until: str | None = None) -> None:
+        """Run what has not been run with this recipe, in order; `until` names the last stage."""
+        for group in self.groups():
+            if self.workers > 1 and len(group) > 1 and until not in [step.name for step in group]:
+                self._run_side_by_side(group)
+            for step in group:
+                self.stages.run(step.name, step.inputs, step.work)
+                if step.name == until:
+                    return
+        write_bundle(
+            self.recipe,
+            self.stages,
+            self.plans,
+            self.demo_dir,
+            model_of=self._hugging_face,
+            device=self.device,
+        )
+
+    def _run_side_by_side(self, group: Sequence[Step]) -> None:
+        """Run stages in processes of their own: training small SAEs leaves a GPU mostly idle."""
+        spawn = multiprocessing.get_context("spawn")
+        names = [step.name for step in sorted(group, key=lambda step: -step.cost)]
+        with ProcessPoolExecutor(self.workers, mp_context=spawn) as pool:
+            jobs = [pool.submit(_run_stage, self.recipe, self._arguments, name) for name in names]
+            for job in jobs:
+                job.result()
+
+    def run_stage(self, name: str) -> None:
+        """Run one stage whose predecessors are done."""
+        for step in (step for group in self.groups() for step in group):
+            if step.name == name:
+                self.stages.run(step.name, step.inputs, step.work)
 
     def _sae_digest(self, base: str, plan: SaePlan) -> str:
         """Only what this one SAE depends on: changing another's steps does not train it again."""
@@ -119,14 +173,15 @@ class Pipeline:
         """The base model as the explorer loads it; the SAEs live in its activations."""
         return load_model(self._path("base") / "model", device=str(self.device))
 
-    @cached_property
-    def _activations(self) -> dict[str, SiteActivations]:
-        """At the sites of the SAEs that are not trained yet: a site is half a gigabyte."""
-        pending = [plan for plan in self.plans if f"saes/{plan.folder}" not in self.stages.results]
-        sites = list(dict.fromkeys(plan.hook_name for plan in pending))
-        logger.info("gathering activations at %d sites", len(sites))
-        windows = self._windows("train", self.recipe.saes.tokens, seed=11)
-        return gather(self._processed_base, windows.to(self.device), sites)
+    def _activations(self, hook_name: str) -> SiteActivations:
+        """At one site: all sites at once are tens of gigabytes. The last site is kept."""
+        if self._site is None or self._site[0] != hook_name:
+            self._site = None
+            logger.info("gathering activations at %s", hook_name)
+            windows = self._windows("train", self.recipe.saes.tokens, seed=11)
+            found = gather(self._processed_base, windows.to(self.device), [hook_name])
+            self._site = (hook_name, found[hook_name])
+        return self._site[1]
 
     def _windows(self, name: str, n_tokens: int, *, seed: int) -> torch.Tensor:
         context = self.recipe.base.context
@@ -134,7 +189,7 @@ class Pipeline:
 
     @cached_property
     def _residuals(self) -> dict[int, ResidualSample]:
-        windows = self._windows("train", min(250_000, self.recipe.saes.tokens), seed=13)
+        windows = self._windows("train", self.recipe.tune.sample_tokens, seed=13)
         return sample_residuals(
             self._processed_base, windows.to(self.device), self.recipe.tune.layers
         )
@@ -172,7 +227,7 @@ class Pipeline:
 
     def _sae_stage(self, plan: SaePlan) -> Callable[[Path], dict[str, int]]:
         def work(folder: Path) -> dict[str, int]:
-            activations = self._activations[plan.hook_name]
+            activations = self._activations(plan.hook_name)
             sae = train_sae(
                 plan, activations, self.recipe.saes, self.recipe.base, device=str(self.device)
             )
@@ -216,6 +271,7 @@ class Pipeline:
 
     def _measure_base(self, folder: Path) -> dict[str, Any]:
         base = self._hugging_face("base")
+        torch.nn.Module.to(base, self.device)
         trigram = KneserNeyTrigram(self._tokens("train"), self.recipe.corpus.vocab_size)
         context = self.recipe.base.context
         result: dict[str, Any] = {
@@ -239,7 +295,9 @@ class Pipeline:
 
     @cached_property
     def _reader(self) -> VectorReader:
-        return VectorReader(self._hugging_face("tuned"), self._tokenizer)
+        model = self._hugging_face("tuned")
+        torch.nn.Module.to(model, self.device)
+        return VectorReader(model, self._tokenizer)
 
     def _sae_measure(self, plan: SaePlan) -> Callable[[Path], dict[str, Any]]:
         def work(folder: Path) -> dict[str, Any]:
@@ -259,53 +317,9 @@ class Pipeline:
 
         return work
 
-    def _measured(self) -> dict[str, Any]:
-        """All measures, as the card takes them."""
-        results = self.stages.results
-        by_sae = {
-            plan.folder: results[f"measured/{plan.folder}"] for plan in self.plans if plan.shipped
-        }
-        reading = {folder: r["reading"] for folder, r in by_sae.items() if "reading" in r}
-        return {
-            **results["measured/models"],
-            "saes": {folder: r["quality"] for folder, r in by_sae.items()},
-            "reading": reading,
-            "reading_mean": {
-                key: float(np.mean([score[key] for score in reading.values()]))
-                for key in ("f1", "shuffled_f1")
-            },
-        }
 
-    def _write_bundle(self) -> None:
-        measured = self._measured()
-        tokenizer_json = self._path("text") / "tokenizer.json"
-        for stage, name in (("base", "docs-small"), ("tuned", "docs-small-it")):
-            target = self.demo_dir / "models" / name
-            save_model(self._hugging_face(stage), tokenizer_json, target, chat=stage == "tuned")
-        for plan in self.plans:
-            if plan.shipped:
-                metrics = measured["saes"][plan.folder]
-                copy_sae(
-                    self._path(f"saes/{plan.folder}"), self.demo_dir / "saes" / plan.folder, metrics
-                )
-        write_index(self.demo_dir)
-        card = model_card(
-            self.recipe,
-            text=self.stages.results["text"],
-            measured=measured,
-            seconds=self._minutes_by_kind(),
-            bundle_bytes=size_in_bytes(self.demo_dir),
-            machine=f"{os.cpu_count()} cores of {platform.machine()}"
-            if self.device.type == "cpu"
-            else torch.cuda.get_device_name(self.device),
-        )
-        (self.demo_dir / "README.md").write_text(card)
-        logger.info("bundle written to %s: %d bytes", self.demo_dir, size_in_bytes(self.demo_dir))
-
-    def _minutes_by_kind(self) -> dict[str, float]:
-        """Seconds by stage, the SAEs together."""
-        seconds: dict[str, float] = {}
-        for name, value in self.stages.seconds.items():
-            kind = name.split("/")[0]
-            seconds[kind] = seconds.get(kind, 0.0) + value
-        return seconds
+def _run_stage(recipe: Recipe, arguments: dict[str, Any], name: str) -> None:
+    """`Pipeline.run_stage` in a process of its own, on one thread."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    torch.set_num_threads(1)
+    Pipeline(recipe, **arguments).run_stage(name)

@@ -61,7 +61,7 @@ class SaePlan:
 
 
 def sae_plans(recipe: SaeRecipe, base: BaseRecipe) -> list[SaePlan]:
-    """All SAEs, cheapest family members first, so that an interruption loses little."""
+    """All SAEs, by site, so that the activations of a site are gathered once; narrow ones first."""
     d = base.d_model
     n_narrow = max(0, len(recipe.family_multiples) - len(recipe.wide_steps))
     family_steps = (recipe.steps,) * n_narrow + recipe.wide_steps
@@ -106,7 +106,8 @@ def sae_plans(recipe: SaeRecipe, base: BaseRecipe) -> list[SaePlan]:
             recipe.family_multiples, family_steps, family_revival, strict=True
         )
     ]  # fmt: skip
-    return plans
+    sites = list(dict.fromkeys(plan.hook_name for plan in plans))
+    return sorted(plans, key=lambda plan: sites.index(plan.hook_name))
 
 
 def _start_from_data(sae: TopKTrainingSAE, activations: SiteActivations, seed: int) -> None:
@@ -116,7 +117,7 @@ def _start_from_data(sae: TopKTrainingSAE, activations: SiteActivations, seed: i
     """
     rng = torch.Generator().manual_seed(seed)
     chosen = torch.randint(0, len(activations.values), (sae.cfg.d_sae,), generator=rng)
-    rows = activations.values[chosen].float() - activations.mean
+    rows = activations.values[chosen.to(activations.values.device)].float() - activations.mean
     norm = sae.W_dec.norm(dim=-1).mean()
     directions = (rows / rows.norm(dim=-1, keepdim=True)).to(sae.W_dec) * norm
     sae.W_dec.data = directions.detach().clone()
@@ -128,7 +129,8 @@ def batches(activations: SiteActivations, size: int, seed: int) -> Iterator[Tens
     generator = torch.Generator().manual_seed(seed)
     n = len(activations.values)
     while True:
-        yield activations.values[torch.randint(0, n, (size,), generator=generator)].float()
+        rows = torch.randint(0, n, (size,), generator=generator).to(activations.values.device)
+        yield activations.values[rows].float()
 
 
 def train_sae(

@@ -81,15 +81,16 @@ def latent_words(
 
     Latents with fewer than `n_top` firings in the sample are left out.
     """
-    best = torch.full((n_top, sae.cfg.d_sae), -1.0)
-    places = torch.zeros((n_top, sae.cfg.d_sae), dtype=torch.long)
+    device = sae.W_dec.device
+    best = torch.full((n_top, sae.cfg.d_sae), -1.0, device=device)
+    places = torch.zeros((n_top, sae.cfg.d_sae), dtype=torch.long, device=device)
     for start in range(0, len(sample.tokens), chunk):
-        acts = encode(sae, sample.residuals[start : start + chunk])
+        acts = encode(sae, sample.residuals[start : start + chunk].to(device))
         values, rows = acts.topk(min(n_top, len(acts)), dim=0)
         best, order = torch.cat([best, values]).topk(n_top, dim=0)
         places = torch.cat([places, rows + start]).gather(0, order)
     found = []
-    tokens = sample.tokens[places]
+    tokens = sample.tokens[places.cpu()]
     for latent in (best[-1] > 0).nonzero().flatten().tolist():
         token, count = Counter(tokens[:, latent].tolist()).most_common(1)[0]
         found.append(LatentWord(latent, token, count))
