@@ -11,9 +11,15 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+SETTLED_SECONDS = 60.0
+"""A page that polls is never at rest for long; then the last click wins."""
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 REPOSITORY = Path(__file__).resolve().parent.parent
 MARKS = [
@@ -21,6 +27,19 @@ MARKS = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium found; set CHROMIUM to its path"),
 ]
 """Marks of a module whose tests drive the browser."""
+
+
+def settled(page: "Page") -> None:
+    """Return once the page's script has run: a click before that goes to what stood there before.
+
+    The state is watched for a moment, because what a widget has sent starts the next run.
+    """
+    deadline = time.monotonic() + SETTLED_SECONDS
+    calm = 0
+    while calm < 3 and time.monotonic() < deadline:
+        state = page.get_by_test_id("stApp").get_attribute("data-test-script-state")
+        calm = calm + 1 if state == "notRunning" else 0
+        page.wait_for_timeout(100)
 
 
 @contextmanager

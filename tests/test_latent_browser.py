@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.browsing import MARKS, demo_server
+from tests.browsing import MARKS, demo_server, settled
 from tests.builders import make_sae, write_sae
 from tests.demo_bundle import D_MODEL, write_demo
 from tests.hub_contents import RES_JB, RES_JB_REPO, fill, sae_files
@@ -167,13 +167,16 @@ def test_a_file_of_the_user_is_read_and_displays_harmlessly(
 ) -> None:
     page.goto(link(server, "docs-small-res", "blocks.1.hook_resid_pre", 7))
     page.get_by_text("Strongest examples", exact=True).wait_for()
+    settled(page)
     page.get_by_role("button", name="Read another text").click()
     page.get_by_text("A file of mine").click()
     name, data = upload_of(kind)
-    page.locator("input[type=file]").set_input_files(
-        {"name": name, "mimeType": "application/octet-stream", "buffer": data}
-    )
+    with page.expect_response(lambda response: "upload_file" in response.url):
+        page.locator("input[type=file]").set_input_files(
+            {"name": name, "mimeType": "application/octet-stream", "buffer": data}
+        )
     page.get_by_text(name, exact=False).first.wait_for()
+    settled(page)
     if kind == "parquet":
         # Two columns of text: which one is asked in words, and named then.
         page.get_by_role("button", name="Read this text").click()
@@ -181,6 +184,7 @@ def test_a_file_of_the_user_is_read_and_displays_harmlessly(
         column = page.get_by_role("textbox", name="Column with the text")
         column.fill("said")
         column.press("Enter")
+        settled(page)
     page.get_by_role("button", name="Read this text").click()
     page.get_by_text("Examples come from: ").filter(has_text=f".{kind}").wait_for()
     page.get_by_test_id("stHtml").filter(has_text="onerror").first.wait_for()
@@ -195,6 +199,7 @@ def test_published_sae_is_read_on_its_own_dataset_and_shown_publicly(
     page.goto(f"{server}/latent?{urlencode({**address, 'tokens': '3000'})}")
     page.get_by_role("button", name="Download and load").click()
     page.get_by_text("No text was read with this SAE yet").wait_for()
+    settled(page)
     page.get_by_text("Hugging Face dataset").click()
     dataset = page.get_by_role("textbox", name="Name of the dataset")
     dataset.wait_for()
@@ -202,6 +207,7 @@ def test_published_sae_is_read_on_its_own_dataset_and_shown_publicly(
     # With all SAEs of the release: sizes are asked for, and nothing is fetched before a click.
     hub.take_requests()
     page.get_by_text("SAEs of this release at once").click()
+    settled(page)
     read = page.get_by_role("button", name="Read this text")
     read.click()
     page.get_by_role("button", name="Download and read").wait_for()
@@ -215,6 +221,7 @@ def test_published_sae_is_read_on_its_own_dataset_and_shown_publicly(
     # With this one, a click is enough; only the dataset is asked for.
     page.goto(f"{server}/latent?{urlencode({**address, 'tokens': '3000'})}")
     page.get_by_text("Hugging Face dataset").click()
+    settled(page)
     read.click()
     page.get_by_text(f"Examples come from: {DATASET}").wait_for()
     fetched = [it for it in hub.take_requests() if it.startswith("GET") and "/resolve/" in it]
