@@ -4,9 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.browsing import CHROMIUM
+from tests.browsing import CHROMIUM, PATIENCE_MS
 
-PATIENCE_MS = 180_000
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
 

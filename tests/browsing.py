@@ -18,6 +18,8 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
+PATIENCE_MS = 180_000
+"""How long a test waits for what must come."""
 SETTLED_SECONDS = 60.0
 """A page that polls is never at rest for long; then the last click wins."""
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")

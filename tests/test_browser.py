@@ -1,32 +1,20 @@
 """The running app in headless Chromium: first paint, links, typing, and who is asked for what."""
 
 import os
-import shutil
-import socket
-import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
-from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from tests.browsing import MARKS, PATIENCE_MS, demo_server, settled
 from tests.demo_bundle import write_demo
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-REPOSITORY = Path(__file__).resolve().parent.parent
 FIRST_PAINT_SECONDS = float(os.environ.get("FIRST_PAINT_SECONDS", "15"))
 """The aim is 2 s on an idle machine; tests may share theirs with others."""
-PATIENCE_MS = 180_000
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium found; set CHROMIUM to its path"),
-]
+pytest_plugins = ["tests.browser_fixtures"]
+pytestmark = MARKS
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
 
@@ -34,50 +22,8 @@ playwright = pytest.importorskip("playwright.sync_api", reason="playwright is no
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a fresh server on the tiny bundle."""
     folder = tmp_path_factory.mktemp("browser")
-    write_demo(folder / "demo")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "tests.serve_demo", str(folder / "demo")]
-    options = ["--server.port", str(port), "--server.address", "127.0.0.1"]
-    env = {**os.environ, "SAE_EXPLORER_CACHE": str(folder / "cache"), "SAE_EXPLORER_DEVICE": "cpu"}
-    with (folder / "server.log").open("wb") as log:
-        process = subprocess.Popen(
-            [*command, *options], cwd=REPOSITORY, env=env, stdout=log, stderr=log
-        )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        _await_server(process, address, folder / "server.log")
+    with demo_server(write_demo(folder / "demo"), folder) as address:
         yield address
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator["playwright.Browser"]:
-    with playwright.sync_playwright() as driver:
-        options = ["--no-sandbox", "--disable-background-networking"]
-        # Maps are drawn with WebGL, here by the CPU.
-        options += ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-        options += ["--disable-component-update", "--disable-sync"]
-        running = driver.chromium.launch(executable_path=CHROMIUM, args=options)
-        yield running
-        running.close()
-
-
-@pytest.fixture
-def page(browser: "playwright.Browser") -> Iterator["playwright.Page"]:
-    """A tab without cookies or history, which must not ask anybody but the server."""
-    context = browser.new_context(viewport={"width": 1400, "height": 1500})
-    context.set_default_timeout(PATIENCE_MS)
-    tab = context.new_page()
-    requests: list[str] = []
-    tab.on("request", lambda request: requests.append(request.url))
-    yield tab
-    context.close()
-    local = ("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:")
-    assert [url for url in requests if not url.startswith(local)] == []
 
 
 # The order matters: this one meets the server before its libraries are there.
@@ -173,16 +119,6 @@ def _main(page: "playwright.Page") -> list[str]:
     return page.get_by_test_id("stMain").get_by_test_id("stMarkdown").all_inner_texts()
 
 
-def _await_server(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        with suppress(urllib.error.URLError, ConnectionError, TimeoutError):
-            urllib.request.urlopen(f"{address}/_stcore/health", timeout=5)
-            return
-        time.sleep(0.1)
-    pytest.fail(f"The server did not start: {log.read_text()}")
-
-
 _VISIBLE = """() => {
   const { xaxis, yaxis } = document.querySelector(".js-plotly-plot")._fullLayout
   return [...xaxis.range, ...yaxis.range]
@@ -207,19 +143,26 @@ def test_map_is_clicked_and_zoomed_and_its_link_shows_the_same(
     server: str, browser: "playwright.Browser", page: "playwright.Page"
 ) -> None:
     page.goto(f"{server}/feature-splitting?{_FAMILY}")
-    page.locator(".js-plotly-plot").wait_for()
+    chart = page.locator(".js-plotly-plot").last  # the one before may still stand
+    chart.wait_for()
     assert page.get_by_text("Page not found").count() == 0
-    box = page.locator(".js-plotly-plot").bounding_box()
-    assert box is not None
-    x, y = page.evaluate(_POINT_NEAR_MIDDLE)
-    page.mouse.click(box["x"] + x, box["y"] + y)
-    page.wait_for_function("() => !location.href.includes('latent=7&')")
-    chosen = page.url
-    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.get_by_text("made offline").first.wait_for()  # the map is drawn again for descriptions
     deadline = time.monotonic() + PATIENCE_MS / 1000
+    while "latent=7&" in page.url and time.monotonic() < deadline:
+        settled(page)
+        box = chart.bounding_box()
+        assert box is not None
+        x, y = page.evaluate(_POINT_NEAR_MIDDLE)
+        page.mouse.click(box["x"] + x, box["y"] + y)
+        page.wait_for_timeout(3000)
+    chosen = page.url
     while "zoom=" not in page.url and time.monotonic() < deadline:
-        page.mouse.wheel(0, -200)  # the map is drawn again after the click and may not hear it
-        page.wait_for_timeout(5000)
+        settled(page)
+        box = chart.bounding_box()  # a panel may have moved the map
+        assert box is not None
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        page.mouse.wheel(0, -200)
+        page.wait_for_timeout(3000)
     assert (
         parse_qs(urlsplit(page.url).query)["latent"] == parse_qs(urlsplit(chosen).query)["latent"]
     )
@@ -228,7 +171,8 @@ def test_map_is_clicked_and_zoomed_and_its_link_shows_the_same(
     context.set_default_timeout(PATIENCE_MS)
     other = context.new_page()
     other.goto(f"{server}/feature-splitting?{_FAMILY}&zoom={zoom}")
-    other.locator(".js-plotly-plot").wait_for()
+    other.locator(".js-plotly-plot").last.wait_for()
+    settled(other)
     wanted = [float(value) for value in zoom.split(",")]
     assert other.evaluate(_VISIBLE) == pytest.approx(wanted, abs=0.1)
     context.close()
@@ -238,7 +182,7 @@ def test_lasso_lists_latents_and_its_link_lists_the_same(
     server: str, browser: "playwright.Browser", page: "playwright.Page"
 ) -> None:
     page.goto(f"{server}/feature-splitting?{_FAMILY}")
-    chart = page.locator(".js-plotly-plot")
+    chart = page.locator(".js-plotly-plot").last  # the one before may still stand
     chart.wait_for()
     page.get_by_text("made offline").first.wait_for()  # the map is drawn again for descriptions
     deadline = time.monotonic() + PATIENCE_MS / 1000

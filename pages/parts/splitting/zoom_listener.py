@@ -16,7 +16,6 @@ export default function (component) {
   const { setStateValue, data } = component
   let timer = null
   let chart = null
-  let stopped = false
   const report = () => {
     const { xaxis, yaxis } = chart._fullLayout ?? {}
     if (!xaxis || !yaxis) return
@@ -27,18 +26,23 @@ export default function (component) {
     clearTimeout(timer)
     timer = setTimeout(report, 300)
   }
+  const leave = () => {
+    if (chart && chart.removeListener) chart.removeListener("plotly_relayout", later)
+  }
+  // A chart that is drawn anew is another element: the listener follows it there.
   const attach = () => {
-    if (stopped) return
-    const found = document.querySelector(`.st-key-${data.chart} .js-plotly-plot`)
-    if (!found || !found.on) return setTimeout(attach, 300)
+    const found = [...document.querySelectorAll(`.st-key-${data.chart} .js-plotly-plot`)].pop()
+    if (!found || !found.on || found === chart) return
+    leave()
     chart = found
     chart.on("plotly_relayout", later)
   }
   attach()
+  const watch = setInterval(attach, 300)
   return () => {
-    stopped = true
+    clearInterval(watch)
     clearTimeout(timer)
-    if (chart && chart.removeListener) chart.removeListener("plotly_relayout", later)
+    leave()
   }
 }
 """
