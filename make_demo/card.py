@@ -15,9 +15,8 @@ def model_card(
     *,
     text: Mapping[str, Any],
     measured: Mapping[str, Any],
-    seconds: Mapping[str, float],
+    seconds: Mapping[str, Mapping[str, float]],
     bundle_bytes: int,
-    machine: str,
 ) -> str:
     """Markdown; every figure comes from `measured`."""
     return "\n".join(
@@ -34,7 +33,7 @@ def model_card(
             *_aims(recipe, measured, bundle_bytes),
             *_saes(measured["saes"]),
             *_reading(measured),
-            *_recipe(recipe, text, seconds, machine),
+            *_recipe(recipe, text, seconds),
             "## Licences",
             "",
             "Weights, like the code, under the MIT licence. The training text is the documentation "
@@ -183,18 +182,22 @@ def _reading(measured: Mapping[str, Any]) -> list[str]:
 
 
 def _recipe(
-    recipe: Recipe, text: Mapping[str, Any], seconds: Mapping[str, float], machine: str
+    recipe: Recipe, text: Mapping[str, Any], seconds: Mapping[str, Mapping[str, float]]
 ) -> list[str]:
-    total = sum(seconds.values())
     base = recipe.base
     tokens_seen = (base.steps + base.second_steps) * base.batch * base.context
-    stages = ", ".join(f"{name} {value / 60:.0f}" for name, value in seconds.items() if value >= 30)
+    times = "; ".join(
+        f"{sum(by_kind.values()) / 60:.0f} minutes on {machine} ("
+        + ", ".join(f"{kind} {value / 60:.0f}" for kind, value in by_kind.items() if value >= 30)
+        + ")"
+        for machine, by_kind in seconds.items()
+    )
     return [
         "## Recipe",
         "",
         f"Training text: {text['train_docstrings']:,} docstrings without near-duplicates, "
         f"{text['train_tokens'] / 1e6:.2f} M tokens; the base model saw {tokens_seen / 1e6:.1f} M. "
-        f"{total / 60:.0f} minutes on {machine} (minutes by stage: {stages}).",
+        f"Minutes by stage, added up where several ran side by side: {times}.",
         "",
         "Every setting and seed (`make_demo/recipe.py`):",
         "",

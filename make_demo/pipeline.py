@@ -3,6 +3,8 @@
 import json
 import logging
 import multiprocessing
+import os
+import platform
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -86,7 +88,7 @@ class Pipeline:
         }
         self.recipe, self.demo_dir, self.device, self.wordnet = recipe, demo_dir, device, wordnet
         self.workers = workers
-        self.stages = Stages(work_dir)
+        self.stages = Stages(work_dir, machine=_name_of(device))
         self.plans = sae_plans(recipe.saes, recipe.base)
         self._site: tuple[str, SiteActivations] | None = None
 
@@ -101,8 +103,12 @@ class Pipeline:
         saes = {plan: self._sae_digest(base, plan) for plan in self.plans}
         tuning_saes = [saes[plan] for plan in self.plans if not plan.shipped]
         tuned = digest(base, words, tuning_saes, recipe.tune)
-        measures = [Step("measured/models", digest(base, tuned), self._measure_base)] + [
-            Step(f"measured/{plan.folder}", digest(saes[plan], tuned), self._sae_measure(plan))
+        measures = [Step("measured/models", base, self._measure_base)] + [
+            Step(
+                f"measured/{plan.folder}",
+                digest(saes[plan], tuned if self._is_read(plan) else None),
+                self._sae_measure(plan),
+            )
             for plan in self.plans
             if plan.shipped
         ]
@@ -133,7 +139,6 @@ class Pipeline:
             self.plans,
             self.demo_dir,
             model_of=self._hugging_face,
-            device=self.device,
         )
 
     def _run_side_by_side(self, group: Sequence[Step]) -> None:
@@ -299,6 +304,11 @@ class Pipeline:
         torch.nn.Module.to(model, self.device)
         return VectorReader(model, self._tokenizer)
 
+    def _is_read(self, plan: SaePlan) -> bool:
+        """Whether the tuned model's reading of this SAE is scored; it has seen none of it."""
+        released = plan.release == "docs-small-res"
+        return released and plan.residual_layer in self.recipe.tune.layers
+
     def _sae_measure(self, plan: SaePlan) -> Callable[[Path], dict[str, Any]]:
         def work(folder: Path) -> dict[str, Any]:
             sae = self._sae(plan)
@@ -306,7 +316,7 @@ class Pipeline:
             quality = sae_quality(self._processed_base, sae, held_out, more_windows=more)
             result: dict[str, Any] = {"quality": {"width": plan.width, **quality}}
             layer = plan.residual_layer
-            if plan.release == "docs-small-res" and layer in self.recipe.tune.layers:
+            if layer is not None and self._is_read(plan):
                 sample = self._residuals[layer]
                 words = word_tokens(self._tokenizer)
                 found = word_latents(latent_words(sae, sample), words)
@@ -316,6 +326,12 @@ class Pipeline:
             return result
 
         return work
+
+
+def _name_of(device: torch.device) -> str:
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    return f"{os.cpu_count()} cores of {platform.machine()}"
 
 
 def _run_stage(recipe: Recipe, arguments: dict[str, Any], name: str) -> None:

@@ -1,14 +1,11 @@
 """The last step of `make demo`: models, SAEs with their figures, index and card into demo/."""
 
 import logging
-import os
-import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from transformers import GPT2LMHeadModel
 
 from make_demo.bundle import copy_sae, save_model, size_in_bytes, write_index
@@ -29,7 +26,6 @@ def write_bundle(
     demo_dir: Path,
     *,
     model_of: Callable[[str], GPT2LMHeadModel],
-    device: torch.device,
 ) -> None:
     """Write `demo_dir` from finished stages; `model_of("base")` loads the model of a stage."""
     measured = _measured(stages, plans)
@@ -46,9 +42,8 @@ def write_bundle(
         recipe,
         text=stages.results["text"],
         measured=measured,
-        seconds=_seconds_by_kind(stages.seconds),
+        seconds=_seconds_by_machine(stages),
         bundle_bytes=size_in_bytes(demo_dir),
-        machine=_name_of(device),
     )
     (demo_dir / "README.md").write_text(card)
     logger.info("bundle written to %s: %d bytes", demo_dir, size_in_bytes(demo_dir))
@@ -70,16 +65,11 @@ def _measured(stages: Stages, plans: Sequence[SaePlan]) -> dict[str, Any]:
     }
 
 
-def _seconds_by_kind(seconds: Mapping[str, float]) -> dict[str, float]:
-    """Seconds by stage, the SAEs together."""
-    by_kind: dict[str, float] = {}
-    for name, value in seconds.items():
+def _seconds_by_machine(stages: Stages) -> dict[str, dict[str, float]]:
+    """Seconds by machine and kind of stage, the SAEs together."""
+    found: dict[str, dict[str, float]] = {}
+    for name, seconds in stages.seconds.items():
+        by_kind = found.setdefault(stages.machines[name], {})
         kind = name.split("/")[0]
-        by_kind[kind] = by_kind.get(kind, 0.0) + value
-    return by_kind
-
-
-def _name_of(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{os.cpu_count()} cores of {platform.machine()}"
+        by_kind[kind] = by_kind.get(kind, 0.0) + seconds
+    return found

@@ -50,7 +50,7 @@ class BaseRecipe:
     """Every so many steps two rows, and in the others one, are repeated random tokens."""
     short_fraction: float = 0.5
     """Share of the steps on sequences of half the context, which cost less attention."""
-    steps: int = 4500
+    steps: int = 3500
     """Optimiser steps of the first cycle of the learning rate."""
     second_steps: int = 0
     """Steps of a second cycle, which warms up again and falls linearly to the end."""
@@ -66,8 +66,9 @@ class BaseRecipe:
     """Learning rate of embeddings, biases and norms (AdamW)."""
     dropout: float = 0.0
     """Share of the entries dropped after the embedding and in each sublayer."""
-    weight_decay: float = 0.01
-    """Weight decay of the block matrices."""
+    weight_decay: float = 0.1
+    """Weight decay of the block matrices. Of four settings of dropout and decay this one had the
+    lowest loss on held-out docstrings."""
     seed: int = 0
     """Initial weights and batches."""
 
@@ -92,6 +93,10 @@ class SaeRecipe:
     """Distinct corpus tokens whose activations are trained on."""
     steps: int = 4000
     """Optimiser steps of the narrowest and middle widths."""
+    read_steps: int = 800
+    """Optimiser steps of the residual SAEs at `tuning_layers`, whose directions the tuned model is
+    to read. Longer training explains more of the variance and moves directions away from words:
+    the same tuned model read them with an F1 of 0.28 after 4,000 steps and 0.52 after 800."""
     tuning_steps: int = 2500
     """Optimiser steps of the tuning-only SAEs."""
     wide_steps: tuple[int, ...] = (5000, 6000, 7000)
@@ -117,7 +122,7 @@ class SaeRecipe:
 class TuneRecipe:
     """`docs-small-it`: definitions from words and from vectors."""
 
-    steps: int = 4000
+    steps: int = 1500
     """Optimiser steps."""
     batch: int = 96
     """Question–answer pairs a step."""
@@ -125,7 +130,7 @@ class TuneRecipe:
     """Layers at whose input the placeholder's residual is replaced by a vector."""
     vector_fraction: float = 0.75
     """Share of the batches with the word replaced by a vector."""
-    latent_fraction: float = 0.5
+    latent_fraction: float = 0.7
     """Share of decoder directions of tuning-only SAEs, where a word has one; else context means."""
     contexts: tuple[int, ...] = (1, 2, 4, 8)
     """How many contexts a mean vector may average."""
@@ -161,7 +166,9 @@ class Recipe:
 def short_recipe() -> Recipe:
     """What two cores train in two or three hours: the same models and SAEs on fewer steps."""
     return Recipe(
-        base=BaseRecipe(batch=16, induction_every=2, steps=3000, second_steps=1500),
+        base=BaseRecipe(
+            batch=16, induction_every=2, steps=3000, second_steps=1500, weight_decay=0.01
+        ),
         saes=SaeRecipe(
             tokens=1_000_000,
             steps=800,
@@ -169,7 +176,7 @@ def short_recipe() -> Recipe:
             wide_steps=(1000, 1500, 1000),
             tuning_saes=3,
         ),
-        tune=TuneRecipe(steps=1200, batch=64, noise=1.0),
+        tune=TuneRecipe(steps=1200, batch=64, noise=1.0, latent_fraction=0.5),
     )
 
 
@@ -195,6 +202,7 @@ def tiny_recipe() -> Recipe:
             attention_k=4,
             tokens=8000,
             steps=6,
+            read_steps=5,
             tuning_steps=6,
             wide_steps=(6,),
             wide_revival_shares=(0.75,),

@@ -84,7 +84,8 @@ def sae_plans(recipe: SaeRecipe, base: BaseRecipe) -> list[SaePlan]:
     plans += [
         SaePlan(
             "docs-small-res", residual_hook(layer), residual_hook(layer), wide,
-            recipe.k, recipe.steps, recipe.seed, recipe.revival_share,
+            recipe.k, recipe.read_steps if layer in recipe.tuning_layers else recipe.steps,
+            recipe.seed, recipe.revival_share,
         )
         for layer in range(base.n_layers + 1)
     ]  # fmt: skip

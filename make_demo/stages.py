@@ -25,14 +25,16 @@ def digest(*parts: Any) -> str:
 class Stages:
     """Runs stages in `folder`; each gets a folder of its own for what it writes.
 
-    A stamp holds the digest of the stage's inputs, its result (JSON) and the seconds it took. An
-    interrupted stage has no stamp, finds the files it left, and may go on from them.
+    A stamp holds the digest of the stage's inputs, its result (JSON), the seconds it took and the
+    machine. An interrupted stage has no stamp, finds the files it left, and may go on from them.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, *, machine: str = "") -> None:
+        """`machine` is noted with each stage that runs: a demo may be made on several."""
+        self.folder, self.machine = folder, machine
         self.results: dict[str, Any] = {}
         self.seconds: dict[str, float] = {}
+        self.machines: dict[str, str] = {}
 
     def path(self, name: str) -> Path:
         """The folder of stage `name`."""
@@ -48,6 +50,7 @@ class Stages:
             if saved["digest"] == inputs_digest:
                 logger.info("%s: done before", name)
                 self.results[name], self.seconds[name] = saved["result"], saved["seconds"]
+                self.machines[name] = saved.get("machine", "")
                 return saved["result"]
         earlier = 0.0
         if started_stamp.exists():
@@ -65,9 +68,9 @@ class Stages:
         finally:
             seconds = earlier + time.monotonic() - begin
             started_stamp.write_text(json.dumps({"digest": inputs_digest, "seconds": seconds}))
-        stamp.write_text(
-            json.dumps({"digest": inputs_digest, "result": result, "seconds": seconds}, indent=1)
-        )
+        saved = {"digest": inputs_digest, "result": result, "seconds": seconds}
+        stamp.write_text(json.dumps({**saved, "machine": self.machine}, indent=1))
         logger.info("%s: finished in %.0f s", name, seconds)
         self.results[name], self.seconds[name] = result, seconds
+        self.machines[name] = self.machine
         return result

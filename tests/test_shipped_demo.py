@@ -74,13 +74,10 @@ def test_explained_variance_rises_with_the_width_of_the_family():
         for folder, value in METRICS.items()
         if "splitting" in folder
     )
-    rising = [variance for width, variance in family if width <= 8192]
+    rising = [variance for _, variance in family]
     assert rising == sorted(set(rising))
-    # The two widest were stopped before they had caught up; the card says so.
-    assert min(variance for width, variance in family if width > 8192) > rising[-1] - 0.04
-    missed = [variance for _, variance in family] != sorted(variance for _, variance in family)
     line = next(it for it in CARD.splitlines() if it.startswith("| Explained variance rises"))
-    assert ("missed" in line) == missed
+    assert "missed" not in line
 
 
 def test_hardly_a_latent_is_dead():
