@@ -358,7 +358,7 @@ while True:
     paid = n % 4 == 0
     write({"run": run, "n": n}, random.Random(1000 * run + n).randbytes(size), paid)
     write({"shared": n % 3}, b"%d:" % n + random.Random(n).randbytes(50_000), paid)
-    print(n, size, flush=True)
+    print(f"{n} {size}\\n", end="", flush=True)  # one write: a line is reported whole or not
     n += 1
 """
 
