@@ -73,10 +73,13 @@ def sae_plans(recipe: SaeRecipe, base: BaseRecipe) -> list[SaePlan]:
         return f"blocks.{layer}.hook_resid_pre"
 
     wide = recipe.residual_multiple * d
+    k_of = dict(zip(recipe.tuning_layers, recipe.read_ks, strict=True))
+    steps_of = dict.fromkeys(recipe.tuning_layers, recipe.read_steps)
     plans = [
         SaePlan(
             "tuning-only", f"{residual_hook(layer)}_seed{seed}", residual_hook(layer), wide,
-            recipe.k, recipe.tuning_steps, seed, recipe.revival_share, shipped=False,
+            k_of.get(layer, recipe.k), recipe.tuning_steps, seed, recipe.revival_share,
+            shipped=False,
         )
         for layer in recipe.tuning_layers
         for seed in range(recipe.seed + 101, recipe.seed + 101 + recipe.tuning_saes)
@@ -84,8 +87,8 @@ def sae_plans(recipe: SaeRecipe, base: BaseRecipe) -> list[SaePlan]:
     plans += [
         SaePlan(
             "docs-small-res", residual_hook(layer), residual_hook(layer), wide,
-            recipe.k, recipe.read_steps if layer in recipe.tuning_layers else recipe.steps,
-            recipe.seed, recipe.revival_share,
+            k_of.get(layer, recipe.k), steps_of.get(layer, recipe.steps), recipe.seed,
+            recipe.revival_share,
         )
         for layer in range(base.n_layers + 1)
     ]  # fmt: skip

@@ -109,6 +109,9 @@ class VectorSource:
         direction found in one can be put into the other.
         """
         self.recipe, self.samples, self.directions = recipe, samples, directions
+        self._company = {
+            layer: torch.cat(list(rows.values())) for layer, rows in directions.items() if rows
+        }
 
     def known(self, layer: int, token: int | None) -> bool:
         """Whether there are at least three contexts of the token."""
@@ -129,6 +132,10 @@ class VectorSource:
         generator = torch.Generator().manual_seed(rng.getrandbits(32))
         noise = torch.randn(len(direction), generator=generator) / len(direction) ** 0.5
         direction = direction + noise * rng.uniform(0.0, self.recipe.noise)
+        others = self._company.get(layer)
+        if others is not None and self.recipe.company:
+            strength = rng.uniform(0.0, self.recipe.company)
+            direction = direction + others[rng.randrange(len(others))] * strength
         scale = sample.typical_norm * rng.uniform(*self.recipe.scales)
         return direction / direction.norm() * scale
 

@@ -201,7 +201,7 @@ def test_tuning_batches_put_the_vector_where_the_word_stood():
 def test_vectors_are_centred_context_means_or_directions():
     sample, _ = _tuning_parts()
     recipe = TuneRecipe(
-        layers=(1,), contexts=(8,), latent_fraction=1.0, scales=(1.0, 1.0), noise=0.0
+        layers=(1,), contexts=(8,), latent_fraction=1.0, scales=(1.0, 1.0), noise=0.0, company=0.0
     )
     rng = random.Random(0)
     mean = VectorSource(recipe, {1: sample}, {}).draw(1, 10, rng)
@@ -214,7 +214,7 @@ def test_vectors_are_centred_context_means_or_directions():
 
 def test_noise_turns_a_vector_without_changing_its_norm():
     sample, _ = _tuning_parts()
-    recipe = TuneRecipe(layers=(1,), latent_fraction=1.0, scales=(1.0, 1.0), noise=1.0)
+    recipe = TuneRecipe(layers=(1,), latent_fraction=1.0, scales=(1.0, 1.0), noise=1.0, company=0.0)
     direction = F.normalize(torch.randn(1, 32), dim=1)
     source = VectorSource(recipe, {1: sample}, {1: {10: direction}})
     rng = random.Random(0)
@@ -223,6 +223,26 @@ def test_noise_turns_a_vector_without_changing_its_norm():
     cosines = F.cosine_similarity(drawn, direction)
     assert cosines.max() > 0.97
     assert 0.5 < cosines.min() < 0.8  # 1/√2 at the largest noise, but for chance
+
+
+def test_company_turns_a_vector_towards_other_latents_only():
+    sample, _ = _tuning_parts()
+    recipe = TuneRecipe(layers=(1,), latent_fraction=1.0, scales=(1.0, 1.0), noise=0.0, company=1.0)
+    own, other = torch.eye(32)[:1], torch.eye(32)[1:2]
+    source = VectorSource(recipe, {1: sample}, {1: {10: own, 11: other}})
+    rng = random.Random(0)
+    drawn = torch.stack([source.draw(1, 10, rng) for _ in range(200)])
+    assert (drawn[:, 2:] == 0).all()
+    assert (drawn[:, 0] > 0).all()
+    turned = drawn[:, 1] > 0
+    assert 0.3 < turned.float().mean() < 0.7  # half of the time its own direction is drawn
+    assert (drawn[:, 1] <= drawn[:, 0]).all()
+
+
+def test_a_layer_without_labelled_latents_still_gives_vectors():
+    sample, _ = _tuning_parts()
+    source = VectorSource(TuneRecipe(layers=(1,)), {1: sample}, {1: {}})
+    assert source.draw(1, 10, random.Random(0)).isfinite().all()
 
 
 def test_tuning_loss_sees_the_vector_and_leaves_no_hook():
