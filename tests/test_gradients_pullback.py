@@ -87,7 +87,8 @@ def test_a_model_of_another_kind_goes_the_general_way(
     segment, clean = open_segment(tiny_hooked, tiny_tokens[:1], *sites)
     item = torch.tensor([0])
     rows = cotangents(segment, clean, 0)
-    ends = Entries(item, item, torch.randn(1, 32))
+    reader = torch.randn(1, 32, generator=torch.Generator().manual_seed(0))
+    ends = Entries(item, item, reader)
     expected = jacobian(segment, clean["source"], ends, rows, mode="reverse")
     assert linearised(segment, clean["source"], item) is not None
 
@@ -95,7 +96,8 @@ def test_a_model_of_another_kind_goes_the_general_way(
     monkeypatch.setattr(tiny_hooked.cfg, "attn_scale", 3.0)
     assert linearised(segment, clean["source"], item) is None
     again = jacobian(segment, clean["source"], ends, rows, mode="reverse")
-    torch.testing.assert_close(again, expected, atol=1e-5, rtol=1e-5)
+    # Relative to the largest entry: a small one may be the difference of large terms.
+    assert (again - expected).abs().max() <= 1e-5 * expected.abs().max()
     monkeypatch.undo()
     monkeypatch.setattr(tiny_hooked.cfg, "positional_embedding_type", "rotary")
     assert linearised(segment, clean["source"], item) is None
