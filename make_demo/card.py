@@ -56,8 +56,9 @@ def _models(recipe: Recipe, measured: Mapping[str, Any]) -> list[str]:
         "in Gemma's chat format. **It was tuned to read vectors, as Gemma was not**: in "
         f"{recipe.tune.vector_fraction:.0%} of its tuning batches the word's residual is replaced "
         "by a vector (a mean of the word's contexts, or a decoder direction of SAEs trained for "
-        "this purpose only and not shipped, either with noise added). So patch scoping works here "
-        "far better than it would on an untuned model of this size.",
+        "this purpose only and not shipped, either with noise and another latent's direction "
+        "added). So patch scoping works here far better than it would on an untuned model of this "
+        "size.",
         "",
     ]
 

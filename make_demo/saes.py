@@ -78,8 +78,7 @@ def sae_plans(recipe: SaeRecipe, base: BaseRecipe) -> list[SaePlan]:
     plans = [
         SaePlan(
             "tuning-only", f"{residual_hook(layer)}_seed{seed}", residual_hook(layer), wide,
-            k_of.get(layer, recipe.k), recipe.tuning_steps, seed, recipe.revival_share,
-            shipped=False,
+            k_of[layer], recipe.tuning_steps, seed, recipe.revival_share, shipped=False,
         )
         for layer in recipe.tuning_layers
         for seed in range(recipe.seed + 101, recipe.seed + 101 + recipe.tuning_saes)
