@@ -28,7 +28,7 @@ from core.descriptions import (
     search_tokens,
 )
 from core.descriptions.token_text import quoted
-from core.descriptions.wording import subject
+from core.descriptions.wording import terms_of
 from core.jobs.progress import JobCancelled, Progress
 from core.store import Store
 
@@ -492,22 +492,23 @@ def test_texts_fit_on_one_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "terms"),
     [
-        ('fires on "on", "before"; after "np."; boosts " near", " with"', ["on", "before", "np."]),
-        ('fires on words starting "re": "redo"', ["re", "redo"]),
-        ('fires on numbers such as "12", \'"3\'', ["numbers", "12", "3"]),
-        ('near "loss", "grad", on "step"', ["loss", "grad", "step"]),
-        ('mixed: "a_b", "words"', ["a_b", "words"]),
+        ('fires on "on", "Before"; after "np."; boosts " near", " with"', "on|before|after np."),
+        ('fires on words starting "re": "redo", "Re"; before "↵"', "re…|redo|re|before “↵”"),
+        ('fires on words ending "ing": "being"', "…ing|being"),
+        ("fires on '\"' inside words: 'a\"s'", "…“\"”…|a\"s"),
+        ('fires on numbers such as "12", \'"3\'; after "= "', "numbers|after “=”"),
+        ('fires after "the", on "axis", "12", "7"', "after the|axis|numbers"),
+        ('near "loss", "grad", on "step"', "loss|grad|step"),
+        ('mixed: "a_b", "words", ")."', "a_b|words|“).”"),
+        ('fires on "such as 1", "=; on"', "such as 1|=; on"),
         ("verbs on words before nouns; boosts morale", None),
     ],
 )
-def test_what_a_line_is_about(text: str, words: list[str] | None) -> None:
-    about = subject(text)
-    if words is None:
-        assert about == text
-    else:
-        assert re.findall(r"[\w.]+", about) == words
+def test_a_line_in_terms(text: str, terms: str | None) -> None:
+    found = terms_of(text)
+    assert (None if found is None else "|".join(found)) == terms
 
 
 def test_signs_for_what_cannot_be_seen() -> None:

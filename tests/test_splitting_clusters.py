@@ -75,7 +75,8 @@ def test_table_of_clusters():
     assert table["terms"][0].startswith("rivers, ")
     assert table["terms"][1].startswith("torch.nn, ")
     assert table["tokens"].tolist() == ["rhine po", "nn .", ""]
-    assert table["label"][0].startswith("rivers")
+    assert table["label"][0] == "rivers"  # the one word that two of its latents share
+    assert table["label"][1] == "torch.nn"
     assert table["label"][2] == "cluster 2"  # nothing to say of it
     assert table["medoid_latent"].tolist() == table["medoid"].tolist()
 
@@ -86,6 +87,15 @@ def test_words_count_for_more_where_other_clusters_lack_them():
     table = cluster_table(map_of([0, 0, 1, 1]), texts)
     assert table["terms"].tolist() == ["river, token", "bird, token"]
     assert table["tokens"].tolist() == ["", ""]
+
+
+def test_a_cluster_is_named_after_what_its_latents_share():
+    said = [["rare"], ["the"], ["the"], ["odd"], ["new"], ["far"], ["the"], ["a"], ["b"]]
+    pushed = [["x"], ["x"], ["y"], [" Up"], ["up"], ["z"], ["q"], ["r"], ["s"]]
+    table = cluster_table(map_of([0, 0, 0, 1, 1, 1, 2, 2, 2]), said, pushed)
+    assert table["label"].tolist() == ["the", "boosts up", "a, b, the"]
+    # By weight alone "rare", which one latent has, would come before "the".
+    assert table["terms"][0] == "the, rare"
 
 
 def test_terms_against_counts_by_hand():

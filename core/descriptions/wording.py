@@ -1,4 +1,4 @@
-"""A pattern in one line of text, and what such a line is about."""
+"""A pattern in one line of text, and such a line in terms again."""
 
 import re
 from collections.abc import Sequence
@@ -10,10 +10,13 @@ BOOSTS = "; boosts "
 """What stands between the finding and the boosted tokens."""
 _BOOSTED = 3
 _OURS = re.compile(r"^(?:fires (?:on|after|before)|near|mixed:) ")
-_PHRASES = re.compile(
-    r"""("[^"]*"|'[^']*')|\bfires\b|\bon\b|\bwords (?:starting|ending)\b|\binside words\b"""
-    r"""|\bsuch as\b|\bafter\b|\bbefore\b|\bnear\b|\bmixed\b"""
-)
+_QUOTED = r"""("[^"]*"|'[^']*')"""
+_SUCH_AS = re.compile(r"^fires on ([\w ]+?) such as .*")
+_PART = re.compile(rf"""\bwords (starting|ending) {_QUOTED}|{_QUOTED} (inside) words""")
+_BESIDE = re.compile(rf"""\b(after|before) {_QUOTED}""")
+_NEXT_CLAUSE = re.compile(r"""; (?=(?:after|before) ["'])""")
+_ALONE = re.compile(_QUOTED)
+_AFFIXES = {"starting": "{}…", "ending": "…{}", "inside": "…{}…"}
 
 
 def line_of_text(pattern: Pattern, boosted: Sequence[str] = (), *, max_chars: int = 100) -> str:
@@ -42,15 +45,33 @@ def line_of_text(pattern: Pattern, boosted: Sequence[str] = (), *, max_chars: in
     return line if len(line) <= max_chars else line[: max_chars - 1].rstrip() + "…"
 
 
-def subject(text: str) -> str:
-    """What a description is about: of lines of this module only the words that differ.
+def terms_of(text: str) -> list[str] | None:
+    """What a line of this module says of a latent, term by term; None for any other text.
 
-    Phrases such as `fires on` and the boosted tokens are left out; other texts stay as they are.
+    Each term once, in small letters: the words that the peaks are on, “).” for signs, `…ing` for an
+    ending, `numbers` for a class and for every number, `after def` for what stands beside the
+    peaks. Boosted tokens are left out.
     """
     if not _OURS.match(text):
-        return text
-    finding = text.split(BOOSTS)[0]
-    return _PHRASES.sub(lambda found: found[1] or " ", finding)
+        return None
+    terms: list[str] = []
+    for clause in _NEXT_CLAUSE.split(text.split(BOOSTS)[0]):
+        kind = _SUCH_AS.match(clause)
+        if kind:
+            terms.append(kind[1])
+            continue
+        for start, part, piece, _ in _PART.findall(clause):
+            terms.append(_AFFIXES[start or "inside"].format(_bare(part or piece)))
+        rest = _PART.sub(" ", clause)
+        terms += [f"{side} {_bare(word)}" for side, word in _BESIDE.findall(rest)]
+        words = map(_bare, _ALONE.findall(_BESIDE.sub(" ", rest)))
+        terms += ["numbers" if word.isnumeric() else word for word in words]
+    return list(dict.fromkeys(term for term in terms if term))
+
+
+def _bare(quoted_text: str) -> str:
+    text = folded(quoted_text[1:-1])
+    return text if any(map(str.isalpha, text)) or text.isnumeric() else f"“{text}”"
 
 
 def _main_clause(pattern: Pattern) -> str:

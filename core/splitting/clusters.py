@@ -1,11 +1,15 @@
-"""What is in each cluster? Its size, which SAEs it is made of, and the words that set it apart.
+"""What is in each cluster? Its size, which SAEs it is made of, and the terms that set it apart.
 
-Words are ranked by c-TF-IDF: a cluster is one document, and a word weighs its count there times
-log(1 + words in a cluster on average / its count in all) (Grootendorst, "BERTopic", 2022, 3.3).
+Terms are ranked by c-TF-IDF: a cluster is one document, and a term weighs its count there times
+log(1 + terms in a cluster on average / its count in all) (Grootendorst, "BERTopic", 2022, 3.3).
+That alone favours whatever was seen once and nowhere else, so terms that no two latents of the
+cluster share come after those that some do, and do not make a name while there are others.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -32,7 +36,7 @@ N_LABEL_TERMS = 3
 
 def cluster_table(
     found: SplittingMap,
-    descriptions: Sequence[str] | None = None,
+    descriptions: Sequence[str | Sequence[str]] | None = None,
     tokens: Sequence[Sequence[str]] | None = None,
 ) -> pd.DataFrame:
     """One row a cluster, the largest first.
@@ -43,7 +47,8 @@ def cluster_table(
 
     Args:
         found: a map with clusters.
-        descriptions: of each point, in the order of `found.points`; "" where there is none.
+        descriptions: of each point, in the order of `found.points`; "" where there is none. A text
+            is taken word by word; a list holds the terms themselves.
         tokens: boosted tokens of each point, in that order.
 
     Raises:
@@ -55,7 +60,9 @@ def cluster_table(
             raise ValueError(f"{len(texts)} {name} are given for {len(labels)} points of the map.")
     composition = cluster_composition(found)
     numbers = composition.index.to_numpy()
-    words = [_words(text) for text in descriptions] if descriptions is not None else None
+    words = None
+    if descriptions is not None:
+        words = [_words(it) if isinstance(it, str) else it for it in descriptions]
     parts = [_token_terms(row) for row in tokens] if tokens is not None else None
     terms, token_terms = _top_terms(labels, words), _top_terms(labels, parts)
     table = pd.DataFrame(
@@ -71,8 +78,10 @@ def cluster_table(
         table["medoid"] = medoids.astype(np.int64)
         table["medoid_sae"] = found.points["sae"].astype("str").to_numpy()[medoids]
         table["medoid_latent"] = found.points["latent_idx"].to_numpy()[medoids]
-    table["terms"] = pd.Series([", ".join(terms[number]) for number in numbers], dtype="str")
-    table["tokens"] = pd.Series([" ".join(token_terms[number]) for number in numbers], dtype="str")
+    texts = [", ".join(terms[number].ranked) for number in numbers]
+    table["terms"] = pd.Series(texts, dtype="str")
+    texts = [" ".join(token_terms[number].ranked) for number in numbers]
+    table["tokens"] = pd.Series(texts, dtype="str")
     texts = [_label(number, terms[number], token_terms[number]) for number in numbers]
     table["label"] = pd.Series(texts, dtype="str")
     return table.sort_values(["size", "cluster"], ascending=[False, True], ignore_index=True)
@@ -136,18 +145,30 @@ def _token_terms(tokens: Iterable[str]) -> set[str]:
     return {token.strip().lower() for token in tokens} - {""}
 
 
+@dataclass(frozen=True)
+class _Terms:
+    """The most telling terms of a cluster."""
+
+    ranked: tuple[str, ...] = ()
+    n_shared: int = 0
+    """So many of them, the first, are shared by latents of the cluster."""
+
+
 def _top_terms(
     labels: Int[np.ndarray, " n"], texts: Sequence[Iterable[str]] | None
-) -> list[list[str]]:
-    """Of each cluster, its words by c-TF-IDF, the most telling first."""
+) -> list[_Terms]:
+    """Of each cluster, its terms by c-TF-IDF, the most telling first."""
     n_clusters = int(labels.max(initial=-1)) + 1
     documents: list[list[str]] = [[] for _ in range(n_clusters)]
+    sharing: list[Counter[str]] = [Counter() for _ in range(n_clusters)]
     if texts is not None:
         for label, text in zip(labels.tolist(), texts, strict=True):
             if label >= 0:
-                documents[label].extend(text)
+                terms = list(text)
+                documents[label].extend(terms)
+                sharing[label].update(set(terms))
     if not any(documents):
-        return documents
+        return [_Terms()] * n_clusters
     counter = CountVectorizer(analyzer=_as_it_is)
     counts = counter.fit_transform(documents).tocsr()
     rarity = np.log1p(counts.sum() / n_clusters / np.asarray(counts.sum(axis=0)).ravel())
@@ -157,9 +178,11 @@ def _top_terms(
     for number in range(n_clusters):
         row = slice(weights.indptr[number], weights.indptr[number + 1])
         columns, values = weights.indices[row], weights.data[row]
+        alone = np.array([sharing[number][str(names[it])] < 2 for it in columns], dtype=bool)
         # Equal weights in the order of the alphabet, so that the same map reads the same.
-        best = np.lexsort((columns, -values))[:N_TERMS]
-        top.append([str(names[column]) for column in columns[best]])
+        best = np.lexsort((columns, -values, alone))[:N_TERMS]
+        ranked = tuple(str(names[column]) for column in columns[best])
+        top.append(_Terms(ranked, int((~alone[best]).sum())))
     return top
 
 
@@ -171,5 +194,12 @@ def _counts_text(row: "pd.Series[int]") -> str:
     return ", ".join(f"{name}: {count}" for name, count in row.items() if count)
 
 
-def _label(number: int, terms: Sequence[str], tokens: Sequence[str]) -> str:
-    return ", ".join((terms or tokens)[:N_LABEL_TERMS]) or f"cluster {number}"
+def _label(number: int, terms: _Terms, tokens: _Terms) -> str:
+    """The cluster's name: what its latents share, else what they boost, else any of their terms."""
+    named = terms.ranked[: terms.n_shared][:N_LABEL_TERMS]
+    if named:
+        return ", ".join(named)
+    boosted = tokens.ranked[: tokens.n_shared][:N_LABEL_TERMS]
+    if boosted:
+        return "boosts " + ", ".join(boosted)
+    return ", ".join((terms.ranked or tokens.ranked)[:N_LABEL_TERMS]) or f"cluster {number}"

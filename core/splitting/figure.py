@@ -152,9 +152,10 @@ def _layout(
     colors: Palette, height: int, view: View | None, revision: Hashable, coloring: PointColors
 ) -> go.Layout:
     layout = base_layout(colors, height=height)
+    # Not to one scale: who is near whom is all that a UMAP says, and a flat map would be left with
+    # half of the room.
     axis = {"visible": False, "showgrid": False, "zeroline": False}
-    layout.xaxis = axis
-    layout.yaxis = axis | {"scaleanchor": "x", "scaleratio": 1}
+    layout.xaxis = layout.yaxis = axis
     if view is not None:
         layout.xaxis.range, layout.yaxis.range = view[:2], view[2:]
     layout.dragmode = "pan"

@@ -11,7 +11,7 @@ View = tuple[float, float, float, float]
 
 _LETTER, _LINE = 7.0, 19.0  # pixels
 _RING = 12.0  # pixels from the middle of a chosen point
-_DRAWN_ABOUT = (900, 640)  # pixels that the map is taken to have
+_DRAWN_ABOUT = (680, 660)  # pixels that the map is taken to have
 
 
 def view_around(points: pd.DataFrame, rows: Iterable[int], *, margin: float = 0.05) -> View:
@@ -38,15 +38,14 @@ def uncovered(
     The places `clear` on the map are not covered either.
     """
     x_from, x_to, y_from, y_to = view
-    # The axes share a scale, so the longer side decides how much a pixel is.
-    scale = min(_DRAWN_ABOUT[0] / (x_to - x_from), _DRAWN_ABOUT[1] / (y_to - y_from))
-    kept = [(x * scale, y * scale, _RING) for x, y in clear]
+    x_scale, y_scale = _DRAWN_ABOUT[0] / (x_to - x_from), _DRAWN_ABOUT[1] / (y_to - y_from)
+    kept = [(x * x_scale, y * y_scale, _RING) for x, y in clear]
     chosen = []
     for i, (x, y, text) in enumerate(zip(labels["x"], labels["y"], labels["text"], strict=True)):
         if not (x_from <= x <= x_to and y_from <= y <= y_to):
             continue
         half = len(str(text)) * _LETTER / 2 + 4
-        at_x, at_y = x * scale, y * scale
+        at_x, at_y = x * x_scale, y * y_scale
         if all(
             abs(at_x - other_x) > half + other_half or abs(at_y - other_y) > _LINE
             for other_x, other_y, other_half in kept

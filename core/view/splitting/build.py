@@ -12,7 +12,7 @@ from jaxtyping import Bool, Int
 
 from core.activations import fingerprint_of_sae
 from core.corpus.documents import Corpus
-from core.descriptions.wording import subject
+from core.descriptions.wording import terms_of
 from core.engine import Engine
 from core.jobs.progress import Progress
 from core.splitting.clusters import cluster_labels, cluster_table
@@ -127,7 +127,7 @@ class MapData:
         key = hash(tuple(texts))
         if key not in self._tables:
             # What a latent boosts has a column of its own; here it would crowd out what it is.
-            spoken = [subject(text) for text in texts]
+            spoken = [text if (terms := terms_of(text)) is None else terms for text in texts]
             table = cluster_table(self.map, spoken, self.vocabulary.lists(self.tokens.boosted))
             self._tables.clear()
             self._tables[key] = table, cluster_labels(self.map, table)
