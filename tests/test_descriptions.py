@@ -497,7 +497,7 @@ def test_texts_fit_on_one_line() -> None:
         ('fires on "on", "Before"; after "np."; boosts " near", " with"', "on|before|after np."),
         ('fires on words starting "re": "redo", "Re"; before "↵"', "re…|redo|re|before “↵”"),
         ('fires on words ending "ing": "being"', "…ing|being"),
-        ("fires on '\"' inside words: 'a\"s'", "…“\"”…|a\"s"),
+        ("fires on '\"' inside words: 'a\"s'", '…“"”…|a"s'),
         ('fires on numbers such as "12", \'"3\'; after "= "', "numbers|after “=”"),
         ('fires after "the", on "axis", "12", "7"', "after the|axis|numbers"),
         ('near "loss", "grad", on "step"', "loss|grad|step"),
