@@ -15,7 +15,7 @@ from core.enrichment import builtin_sets, read_vocabulary
 from core.enrichment.run import enrich
 from core.gradients.induction import find_induction
 from core.gradients.latents import latent_route
-from core.gradients.repeated import head_scores, repeated_tokens
+from core.gradients.repeated import head_scores, induction_layers, repeated_tokens
 from core.gradients.verify import strongest_cells, verify
 from core.models import Model, load_model
 from core.saes import load_sae_from_disk
@@ -41,13 +41,13 @@ def print_checks(model: Model, residual: list[SAE]) -> None:
 
 
 def print_induction(model: Model) -> None:
-    """Of the attention SAEs at the strongest induction head's layer and the one before."""
+    """Of the attention SAEs at the strongest previous-token and induction heads."""
     scores = head_scores(model, repeated_tokens(model, 10, n_prompts=4))
-    layer = int(scores.loc[scores["induction"].idxmax(), "layer"])
-    pair = [_read(f"docs-small-hook-z/blocks.{it}.hook_z") for it in (layer - 1, layer)]
+    early, late = induction_layers(scores, _LAYERS) or (0, 1)
+    pair = [_read(f"docs-small-hook-z/blocks.{it}.hook_z") for it in (early, late)]
     found = find_induction(model, *pair)
     _write(
-        f"\nInduction, attention SAEs of layers {layer - 1} and {layer}: "
+        f"\nInduction, attention SAEs of layers {early} and {late}: "
         f"{found.boxes.share:.1%} in the boxes, chance {found.boxes.chance:.1%}, "
         f"without repetition {found.control_boxes.share:.1%}; {len(found.latents)} latents"
     )

@@ -11,7 +11,7 @@ from core.gradients.induction import (
     box_positions,
     find_induction,
 )
-from core.gradients.repeated import head_scores, repeated_tokens
+from core.gradients.repeated import head_scores, induction_layers, repeated_tokens
 from core.models import Model, cache_sites, load_model
 from core.saes import load_sae_from_disk
 from core.settings import REPOSITORY
@@ -27,12 +27,13 @@ def demo_model() -> Model:
 
 @pytest.fixture(scope="module")
 def demo_induction(demo_model: Model) -> Induction:
-    """The demo's attention SAEs of the strongest induction head's layer and the one before."""
+    """The demo's attention SAEs at its strongest previous-token and induction heads."""
     found = head_scores(demo_model, repeated_tokens(demo_model, 10, n_prompts=4))
-    layer = int(found.loc[found["induction"].idxmax(), "layer"])
+    pair = induction_layers(found, range(demo_model.cfg.n_layers))
+    assert pair is not None
     saes = [
         load_sae_from_disk(DEMO / f"saes/docs-small-hook-z/blocks.{it}.hook_z", device="cpu")
-        for it in (layer - 1, layer)
+        for it in pair
     ]
     return find_induction(demo_model, *saes, n_prompts=3)
 

@@ -1,5 +1,7 @@
 """Random tokens that repeat, and what attention heads do on them."""
 
+from collections.abc import Iterable
+
 import pandas as pd
 import torch
 from jaxtyping import Int
@@ -66,3 +68,18 @@ def head_scores(model: Model, tokens: Int[Tensor, "prompts pos"]) -> pd.DataFram
             for head, (p, i) in enumerate(zip(previous, induction, strict=True))
         ]
     return pd.DataFrame(rows)
+
+
+def induction_layers(scores: pd.DataFrame, layers: Iterable[int]) -> tuple[int, int] | None:
+    """Of these layers the one with the strongest previous-token head, and a later one.
+
+    The later one has the strongest induction head of all but the first of them. `scores` is what
+    `head_scores` gives; None for fewer than two layers.
+    """
+    among = sorted(set(layers))
+    if len(among) < 2:
+        return None
+    by_layer = scores.groupby("layer")[["previous_token", "induction"]].max()
+    late = max(among[1:], key=lambda it: float(by_layer["induction"].get(it, 0.0)))
+    earlier = [it for it in among if it < late]
+    return max(earlier, key=lambda it: float(by_layer["previous_token"].get(it, 0.0))), late

@@ -14,7 +14,7 @@ from core.catalog.entries import SaeEntry
 from core.engine import Engine
 from core.gradients.induction import BoxShare, InductionSearch
 from core.gradients.matrix import GradientMatrix, gradient_matrix, token_texts
-from core.gradients.repeated import head_scores, repeated_tokens
+from core.gradients.repeated import head_scores, induction_layers, repeated_tokens
 from core.jobs.progress import Progress
 from core.models.hooks import Model, cache_sites
 from core.store import Store
@@ -165,13 +165,10 @@ def suggested_pair(
     Of one release if possible; None where there are no two layers with an attention SAE.
     """
     saes = [entry for entry in attention(entries) if entry.layer is not None]
-    layers = sorted({entry.layer for entry in saes if entry.layer is not None})
-    if len(layers) < 2:
+    pair = induction_layers(scores, [entry.layer for entry in saes if entry.layer is not None])
+    if pair is None:
         return None
-    by_layer = scores.groupby("layer")[["previous_token", "induction"]].max()
-    late = max(layers[1:], key=lambda it: float(by_layer["induction"].get(it, 0.0)))
-    earlier = [it for it in layers if it < late]
-    early = max(earlier, key=lambda it: float(by_layer["previous_token"].get(it, 0.0)))
+    early, late = pair
     for release in dict.fromkeys(entry.release for entry in saes):
         of_release = {entry.layer: entry for entry in saes if entry.release == release}
         if {early, late} <= set(of_release):

@@ -188,7 +188,6 @@ def _table(
     drawn = shown.assign(
         token=[visible_token(it) for it in shown["token"]],
         quantile=100 * shown["quantile"],
-        effect=1000 * shown["effect"],
     )
     names = ["latent", "activation", "token", "position", "n_tokens"]
     names[1:1] = [view.by] if view.by != "activation" else []
@@ -220,10 +219,10 @@ def _table(
                 "dashboard is made from.",
             ),
             "effect": number(
-                "worse without it",
-                format="%+.1f",
-                help=f"How much the loss {where} goes up without it, in thousandths of a nat; "
-                "below 0 where the model predicts better. Empty where it was not measured.",
+                "loss without it",
+                format="%+.4f",
+                help=f"How much the loss {where} goes up without it, in nats; below 0 where the "
+                "model predicts better. Empty where it was not measured.",
             ),
         },
     )
