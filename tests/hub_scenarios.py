@@ -231,8 +231,10 @@ def progress_facts(target: Any) -> dict[str, Any]:
 
     calls: list[tuple[int, int | None, str]] = []
     plan = plan_download(entry(target) if isinstance(target, tuple) else target)
+    outdated = [plan.outdated]
     download(plan, progress=lambda done, total, message: calls.append((done, total, message)))
-    return {"calls": calls, "total": plan.bytes_total}
+    outdated.append(plan.outdated)
+    return {"calls": calls, "total": plan.bytes_total, "outdated": outdated}
 
 
 def model_facts() -> dict[str, Any]:

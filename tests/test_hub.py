@@ -95,6 +95,11 @@ def test_progress_counts_every_byte_once(online: dict[str, Any]) -> None:
     assert any("sae_weights.safetensors" in call[2] and "B/s" in call[2] for call in calls)
 
 
+def test_a_plan_is_outdated_once_its_files_have_come(online: dict[str, Any]) -> None:
+    for name in ("progress", "model_download"):
+        assert online[name]["value"]["outdated"] == [False, True]
+
+
 def test_loading_after_a_download_fetches_nothing(online: dict[str, Any]) -> None:
     assert online["splitting"]["value"]["hook_name"] == "blocks.8.hook_resid_pre"
     assert not any(request.startswith("GET") for request in online["splitting"]["requests"])

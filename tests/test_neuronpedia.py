@@ -6,6 +6,8 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +25,7 @@ from core.neuronpedia import (
 from core.neuronpedia.addresses import Source
 from core.neuronpedia.listing import list_files
 from core.store import Store
+from core.view.splitting.texts import fetch_published
 from tests.loopback_neuronpedia import (
     EXPORT,
     LISTING,
@@ -258,6 +261,18 @@ def test_absence_is_remembered_for_an_hour(site: LoopbackNeuronpedia, store: Sto
         with pytest.raises(NoExplanations, match="no descriptions for gpt2-small/8-res_fs768-jb"):
             fetch(store, clock=lambda: now[0])
     assert site.take_requests() == [LISTING, EXPORT]
+    fill(site, 1)
+    with pytest.raises(NoExplanations):
+        fetch(store, clock=lambda: now[0])
+    # Unless somebody wants to know it anew.
+    now[0] += 1
+    assert len(fetch(store, clock=lambda: now[0], fresh_seconds=0)) == 4
+
+
+def test_absence_is_forgotten_after_an_hour(site: LoopbackNeuronpedia, store: Store) -> None:
+    now = [1e9]
+    with pytest.raises(NoExplanations):
+        fetch(store, clock=lambda: now[0])
     fill(site, 1)
     now[0] += 3700
     assert len(fetch(store, clock=lambda: now[0])) == 4
@@ -514,3 +529,20 @@ def test_dashboard_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEURONPEDIA_URL", "javascript:alert(1)//")
     with pytest.raises(NeuronpediaError, match="NEURONPEDIA_URL is 'javascript"):
         dashboard_url("a/b", 0)
+
+
+def test_what_one_sae_of_a_family_lacks_does_not_keep_the_others_from_coming(
+    site: LoopbackNeuronpedia, store: Store
+) -> None:
+    fill(site, 1)
+    names = {"has": SAE, "lacks": "gpt2-small/8-res_fs1536-jb", "unknown": None}
+    members: Any = [
+        SimpleNamespace(label=label, entry=SimpleNamespace(neuronpedia_id=name))
+        for label, name in names.items()
+    ]
+    widths = dict.fromkeys(names, 6)
+    found = fetch_published(store, members, widths, Progress())
+    assert list(found) == ["has"]
+    assert list(found["has"].texts[:4]) == [f"latent 0.{i}" for i in range(4)]
+    with pytest.raises(NoExplanations, match="res_fs1536"):
+        fetch_published(store, members[1:], widths, Progress())

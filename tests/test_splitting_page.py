@@ -195,8 +195,6 @@ def test_neuronpedia_down_costs_a_message_and_working_gives_descriptions(
             site.put_batch(f"docs/2-w{width}", 0, rows)
         app.button(key="neuronpedia_again").click()
         settle(app)
-        next(it for it in app.button if it.label.startswith("Fetch")).click()
-        settle(app)
         assert "128 from Neuronpedia; 0 have none" in texts(app)
         assert "thing 3" in texts(app)
 

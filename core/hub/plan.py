@@ -85,6 +85,15 @@ class DownloadPlan:
         return all(file.cached for file in self.files)
 
     @property
+    def outdated(self) -> bool:
+        """Whether something that was missing has come since; asks nobody."""
+        return any(
+            isinstance(cached_file(file.repo_id, file.filename), Path)
+            for file in self.files
+            if not file.cached
+        )
+
+    @property
     def problem(self) -> str | None:
         """Why this cannot be done here, with figures, or None."""
         missing = [file.filename for file in self.files if not file.cached]

@@ -10,6 +10,7 @@ the store batch by batch, and cost a `NeuronpediaError` of one sentence when the
 from core.neuronpedia.addresses import dashboard_url
 from core.neuronpedia.errors import NeuronpediaError, NoExplanations
 from core.neuronpedia.exports import (
+    FRESH_SECONDS,
     ExplanationEmbeddings,
     fetch_embeddings,
     fetch_explanations,
@@ -17,6 +18,7 @@ from core.neuronpedia.exports import (
 from core.neuronpedia.http import Patience
 
 __all__ = [
+    "FRESH_SECONDS",
     "ExplanationEmbeddings",
     "NeuronpediaError",
     "NoExplanations",

@@ -64,7 +64,8 @@ def fetch_explanations(
         progress: bytes of all files; cancelling takes effect within a tenth of a second.
         session: for proxies or a test's own transport.
         patience: timeouts and retries.
-        fresh_seconds: age up to which a stored result is used unasked.
+        fresh_seconds: age up to which a stored result is used unasked; that there is none is
+            believed for an hour at most.
         clock: seconds since the epoch.
 
     Returns:
@@ -135,7 +136,8 @@ class _Export:
         """`compute` of all rows: as stored while fresh, else as the bucket is now, else as it was
         when it was last asked."""
         known = self._memory.known()
-        if known is not None and known.absent and known.age_seconds <= ABSENT_SECONDS:
+        absent_seconds = min(ABSENT_SECONDS, fresh_seconds)
+        if known is not None and known.absent and known.age_seconds <= absent_seconds:
             raise _nothing(self._source)
         if known is not None and known.age_seconds <= fresh_seconds:
             kept = self._memory.get(kind, known, codec)

@@ -25,6 +25,11 @@ class LoadPlan:
         return all(part.complete for part in self.parts)
 
     @property
+    def outdated(self) -> bool:
+        """Whether something that was missing has come since."""
+        return any(part.outdated for part in self.parts)
+
+    @property
     def bytes_to_download(self) -> int:
         """Bytes still to fetch."""
         return sum(part.bytes_to_download for part in self.parts)

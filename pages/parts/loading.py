@@ -55,10 +55,7 @@ def draw(selection: Selection, entry: SaeEntry) -> bool:
 def _planning(selection: Selection, entry: SaeEntry) -> bool:
     engine, catalog, jobs = resources.engine(), resources.catalog(), resources.loads()
     key = loading.plan_key(selection, entry)
-    earlier = jobs.get(key)
-    if earlier is not None and time.time() - earlier.view().submitted_at > _PLAN_IS_OLD_SECONDS:
-        jobs.forget(key)
-    job = jobs.submit(
+    job = planned(
         key,
         f"Sizes of {selection.sae_id}",
         lambda progress: loading.plan(engine, catalog, selection, progress),
@@ -71,6 +68,17 @@ def _planning(selection: Selection, entry: SaeEntry) -> bool:
         return _planned(job.result(), selection, entry)
     _failed(job, "Try again", on_click=lambda: jobs.forget(key))
     return False
+
+
+def planned(key: str, title: str, work: Callable[[Any], LoadPlan]) -> Job[LoadPlan]:
+    """The job that finds out what must be loaded: made anew where an earlier answer has aged."""
+    jobs = resources.loads()
+    earlier = jobs.get(key)
+    if earlier is not None:
+        aged = time.time() - earlier.view().submitted_at > _PLAN_IS_OLD_SECONDS
+        if aged or (earlier.state is JobState.DONE and earlier.result().outdated):
+            jobs.forget(key)
+    return jobs.submit(key, title, work)
 
 
 def _planned(plan: LoadPlan, selection: Selection, entry: SaeEntry) -> bool:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from core.descriptions.saved import load_user_descriptions
 from core.descriptions.table import NEURONPEDIA, Descriptions
 from core.jobs.progress import Progress
-from core.neuronpedia import fetch_explanations
+from core.neuronpedia import FRESH_SECONDS, NoExplanations, fetch_explanations
 from core.store import Store
 from core.view.splitting.members import Member
 
@@ -37,22 +37,40 @@ def gather(
 
 
 def fetch_published(
-    store: Store, members: Sequence[Member], widths: Mapping[str, int], progress: Progress
+    store: Store,
+    members: Sequence[Member],
+    widths: Mapping[str, int],
+    progress: Progress,
+    *,
+    ask_again: bool = False,
 ) -> dict[str, Descriptions]:
     """Neuronpedia's explanations of those members that it has, by label.
 
+    With `ask_again` it is asked whether there are others by now, also of what is stored.
+
     Raises:
-        NeuronpediaError: they cannot be had; what was fetched before stays in the store.
+        NeuronpediaError: they cannot be had, or there are none for any of the members; what was
+            fetched before stays in the store.
     """
     found = {}
+    missing: NoExplanations | None = None
+    fresh = 0.0 if ask_again else FRESH_SECONDS
     for member in members:
         if member.entry.neuronpedia_id is None:
             continue
-        frame = fetch_explanations(member.entry.neuronpedia_id, store=store, progress=progress)
+        try:
+            frame = fetch_explanations(
+                member.entry.neuronpedia_id, store=store, progress=progress, fresh_seconds=fresh
+            )
+        except NoExplanations as error:
+            missing = error
+            continue
         inside = frame[frame["index"] < widths[member.label]]
         found[member.label] = Descriptions.from_frame(
             inside, widths[member.label], source=NEURONPEDIA
         )
+    if missing is not None and not found:
+        raise missing
     return found
 
 

@@ -7,9 +7,7 @@ import streamlit as st
 
 from core import resources
 from core.catalog.entries import SaeEntry
-from core.jobs import JobState
-from core.view.markup import escape_markdown
-from pages.parts import work
+from pages.parts import neuronpedia, work
 
 if TYPE_CHECKING:
     from core.descriptions.table import Descriptions
@@ -25,7 +23,7 @@ def known(model: str, prints: "Mapping[str, SaePrint]", entries: Sequence[SaeEnt
     return texts.gather(
         prints,
         resources.store(),
-        published=_done(_published_key(entries)),
+        published=neuronpedia.fetched(_published_key(entries)),
         offline=_offline(model, entries),
     )
 
@@ -51,7 +49,10 @@ def draw(model: str, found: "Mapping[str, Descriptions]", entries: Sequence[SaeE
             on_click=lambda: st.session_state.update(grad_read_sample=key),
         )
     if any(entry.neuronpedia_id is not None for entry in entries):
-        _neuronpedia(found, entries)
+        from core.view.gradients import texts
+
+        widths = {name: it.d_sae for name, it in found.items()}
+        neuronpedia.fetching(_published_key(entries), texts.members(entries), widths)
 
 
 def _read_sample(model: str, entries: Sequence[SaeEntry], key: str) -> None:
@@ -82,38 +83,6 @@ def _read_sample(model: str, entries: Sequence[SaeEntry], key: str) -> None:
         st.rerun()
 
 
-def _neuronpedia(found: "Mapping[str, Descriptions]", entries: Sequence[SaeEntry]) -> None:
-    from core.view.gradients import texts
-    from core.view.splitting.texts import fetch_published
-
-    jobs, store, key = resources.jobs(), resources.store(), _published_key(entries)
-    widths = {name: it.d_sae for name, it in found.items()}
-    members = texts.members(entries)
-
-    def fetch() -> None:
-        jobs.submit(
-            key,
-            "Descriptions from Neuronpedia",
-            lambda progress: fetch_published(store, members, widths, progress),
-        )
-
-    job = jobs.get(key)
-    if job is not None and not job.state.finished:
-        work.shown(job)
-    elif job is not None and job.state is not JobState.DONE:
-        error = job.view().error or "fetching was cancelled; what came is kept."
-        sentence = f"Neuronpedia's descriptions could not be fetched: {error}"
-        st.warning(escape_markdown(sentence), icon=":material/cloud_off:")
-        st.button("Try again", on_click=lambda: jobs.forget(key), key="grad_published_again")
-    elif job is None:
-        st.button(
-            "Fetch descriptions from Neuronpedia",
-            icon=":material/cloud_download:",
-            key="grad_published",
-            on_click=fetch,
-        )
-
-
 def _evidence_key(model: str, entries: Sequence[SaeEntry]) -> str:
     from core.corpus import docs_sample
     from core.view.gradients import texts
@@ -130,8 +99,3 @@ def _offline(model: str, entries: Sequence[SaeEntry]) -> "dict[str, Descriptions
 def _published_key(entries: Sequence[SaeEntry]) -> str:
     names = [[*entry.key, entry.version] for entry in dict.fromkeys(entries)]
     return f"neuronpedia:{names}"
-
-
-def _done(key: str) -> "dict[str, Descriptions]":
-    job = resources.jobs().get(key)
-    return job.result() if job is not None and job.state is JobState.DONE else {}

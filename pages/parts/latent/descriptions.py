@@ -1,18 +1,16 @@
 """What is said of the latent, and by whom; how to fetch or write a description."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from core import resources
 from core.catalog.entries import SaeEntry
-from core.jobs import JobState
 from core.view.markup import escape_markdown
 from core.view.selection import Selection
-from pages.parts import jobs_panel
+from pages.parts import neuronpedia
 from pages.parts.latent import action, lists
 from pages.parts.latent import index as indexes
-from pages.parts.polling import rerun_when
 
 if TYPE_CHECKING:
     from core.descriptions.table import Descriptions
@@ -27,10 +25,7 @@ _SAID_BY = {
 
 def published(entry: SaeEntry) -> "Descriptions | None":
     """What was fetched from Neuronpedia for this SAE since the start of the explorer."""
-    job = resources.jobs().get(_key(entry))
-    if job is None or job.state is not JobState.DONE:
-        return None
-    return next(iter(job.result().values()), None)
+    return next(iter(neuronpedia.fetched(_key(entry)).values()), None)
 
 
 def all_texts(entry: SaeEntry, index: "OpenIndex") -> "Descriptions":
@@ -57,8 +52,12 @@ def draw(selection: Selection, entry: SaeEntry, index: "OpenIndex | None") -> No
     if not said:
         st.caption("Nothing is said of this latent yet.")
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
-        if entry.neuronpedia_id is not None:
-            _fetch(entry, index)
+        width = index.d_sae if index is not None else entry.width
+        if entry.neuronpedia_id is not None and width is not None:
+            from core.view.splitting.members import Member
+
+            member = Member(entry.sae_id, entry)
+            neuronpedia.fetching(_key(entry), [member], {member.label: width})
         if index is not None:
             with st.popover("Describe it", icon=":material/edit:"):
                 _write(selection, index)
@@ -86,42 +85,6 @@ def _said(
 
 def _score(found: "Descriptions", selection: Selection) -> float:
     return float(found.scores[selection.latent])
-
-
-def _fetch(entry: SaeEntry, index: "OpenIndex | None") -> None:
-    from core.view.splitting.members import Member
-    from core.view.splitting.texts import fetch_published
-
-    jobs, key, store = resources.jobs(), _key(entry), resources.store()
-    width = index.d_sae if index is not None else entry.width
-    job = jobs.get(key)
-    if job is None and width is not None:
-        member, n = Member(entry.sae_id, entry), width
-
-        def fetch(progress: Any) -> Any:
-            return fetch_published(store, [member], {member.label: n}, progress)
-
-        def start() -> None:
-            jobs.submit(key, "Descriptions from Neuronpedia", fetch)
-
-        st.button(
-            "Fetch descriptions from Neuronpedia",
-            icon=":material/cloud_download:",
-            key="latent_fetch",
-            on_click=start,
-        )
-    elif job is not None and not job.state.finished:
-        rerun_when(
-            lambda: job.state.finished,
-            draw=lambda: jobs_panel.draw_job(job.view(), jobs, place="latent_neuronpedia"),
-        )
-    elif job is not None and job.state is not JobState.DONE:
-        sentence = job.view().error or "Fetching was cancelled; what came is kept."
-        st.warning(
-            escape_markdown(f"Neuronpedia's descriptions are not here: {sentence}"),
-            icon=":material/cloud_off:",
-        )
-        st.button("Try again", key="latent_fetch_again", on_click=lambda: jobs.forget(key))
 
 
 def _write(selection: Selection, index: "OpenIndex") -> None:

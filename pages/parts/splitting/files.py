@@ -7,11 +7,8 @@ import streamlit as st
 
 from core import resources
 from core.descriptions.table import Descriptions
-from core.jobs import JobState
-from core.view.markup import escape_markdown
 from core.view.splitting import texts as texts_of
-from pages.parts import errors, jobs_panel
-from pages.parts.polling import rerun_when
+from pages.parts import errors, neuronpedia
 
 if TYPE_CHECKING:
     from core.splitting.figure import MapDrawing
@@ -27,8 +24,7 @@ def published_key(data: "MapData") -> str:
 
 def published(data: "MapData") -> dict[str, Descriptions]:
     """What was fetched from Neuronpedia for these SAEs since the start of the explorer."""
-    job = resources.jobs().get(published_key(data))
-    return job.result() if job is not None and job.state is JobState.DONE else {}
+    return neuronpedia.fetched(published_key(data))
 
 
 def descriptions(data: "MapData", found: Mapping[str, Descriptions]) -> None:
@@ -36,7 +32,8 @@ def descriptions(data: "MapData", found: Mapping[str, Descriptions]) -> None:
     st.markdown(texts_of.coverage(found))
     members = [m for m in data.members.values() if m.entry.neuronpedia_id is not None]
     if members:
-        _neuronpedia(data)
+        widths = {label: decoder.width for label, decoder in data.family.items()}
+        neuronpedia.fetching(published_key(data), members, widths)
     else:
         st.caption("Neuronpedia has none of these SAEs; the offline describer reads their peaks.")
     label = st.selectbox("SAE", list(data.family), key="descriptions_sae")
@@ -56,40 +53,6 @@ def descriptions(data: "MapData", found: Mapping[str, Descriptions]) -> None:
             on_click="ignore",
             icon=":material/download:",
         )
-
-
-def _neuronpedia(data: "MapData") -> None:
-    jobs, key = resources.jobs(), published_key(data)
-    store = resources.store()
-    widths = {label: decoder.width for label, decoder in data.family.items()}
-    members = list(data.members.values())
-
-    def fetch() -> None:
-        jobs.submit(
-            key,
-            "Descriptions from Neuronpedia",
-            lambda progress: texts_of.fetch_published(store, members, widths, progress),
-        )
-
-    job = jobs.get(key)
-    if job is None:
-        st.button(
-            "Fetch descriptions from Neuronpedia", icon=":material/cloud_download:", on_click=fetch
-        )
-    elif not job.state.finished:
-        rerun_when(
-            lambda: job.state.finished,
-            draw=lambda: jobs_panel.draw_job(job.view(), jobs, place="neuronpedia"),
-        )
-    elif job.state is not JobState.DONE:
-        error = job.view().error
-        sentence = (
-            f"Neuronpedia's descriptions could not be fetched: {error}"
-            if error
-            else "Fetching Neuronpedia's descriptions was cancelled; what came is kept."
-        )
-        st.warning(escape_markdown(sentence), icon=":material/cloud_off:")
-        st.button("Try again", on_click=lambda: jobs.forget(key), key="neuronpedia_again")
 
 
 def _upload(data: "MapData", label: str) -> None:
