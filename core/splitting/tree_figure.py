@@ -75,7 +75,7 @@ def tree_figure(
             unselected={"marker": {"opacity": 1}},
         )
     )
-    n_letters = int(_DRAWN_ABOUT / max(n_columns, 2) * _BOX / _LETTER) - 4
+    n_letters = int(_DRAWN_ABOUT / max(n_columns, 2) * _BOX / _LETTER) - 6
     boxes = [
         _box(node, float(y[row]), n_letters, descriptions, tokens, colors)
         for row, node in nodes.iterrows()
