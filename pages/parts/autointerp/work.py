@@ -92,13 +92,18 @@ def _offer(request: "RunRequest", prepared: "Prepared", service: "Service") -> N
     from core.view.autointerp.running import estimate
 
     found = estimate(prepared, service)
-    cost = "unknown: type the prices" if found.dollars is None else f"${found.dollars:.4f}"
+    cost = "unknown" if found.dollars is None else f"${found.dollars:.4f}"
     with st.container(border=True):
         with st.container(horizontal=True, gap="large"):
             st.metric("Questions", f"{found.calls:,}", width="content")
             st.metric("Tokens sent, about", f"{found.prompt_tokens:,}", width="content")
             st.metric("Tokens received, at most", f"{found.completion_tokens:,}", width="content")
-            st.metric("Cost, at most", cost, width="content")
+            st.metric(
+                "Cost, at most",
+                cost,
+                width="content",
+                help="Type the prices of the model under “Chat service” to see it.",
+            )
         st.caption(
             "Answers that this server has already paid for are read again at no cost. Reminders "
             "after answers that cannot be read come on top, within the budget."
