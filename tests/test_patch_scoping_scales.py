@@ -175,5 +175,13 @@ def test_segments_follow_the_curve() -> None:
         "self-similarity",
     ]
     assert list(figure.data[2].marker.symbol).count("star") == 1
+    # What is seen is around the points, however far a segment leads.
+    steep = rank_scales(table.assign(second_derivative=1e9), keep=1)
+    low, high = scale_tuning_figure(steep).layout.yaxis.range
+    inside = table["self_similarity"]
+    assert low < inside.min() < inside.max() < high < 2 * inside.max()
+    assert figure.layout.xaxis.type == "linear"
+    far = rank_scales(table.assign(scale=np.geomspace(1, 1000, len(table))), keep=1)
+    assert scale_tuning_figure(far).layout.xaxis.type == "log"
     with pytest.raises(ValueError, match="derivatives"):
         taylor_segments(table.assign(first_derivative=np.nan), 1)

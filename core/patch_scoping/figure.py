@@ -20,6 +20,8 @@ MEASURES = {
 
 _SHORT = {"entropy": "Entropy", "cross_entropy": "Cross-entropy", "score": "Score"}
 _POINTS_A_SEGMENT = 9
+_LONG_RANGE = 30.0
+"""Largest over smallest scale from which their axis is logarithmic."""
 _HEIGHT = 400
 
 
@@ -94,7 +96,17 @@ def scale_tuning_figure(
         margin={"t": 50 if title else 30, "r": 10, "b": 10},
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
     )
+    # Far from its point a segment may lead anywhere; the points say what is to be seen.
+    low, high = table["self_similarity"].min(), table["self_similarity"].max()
+    margin = max(0.2 * (high - low), 1e-4)
+    figure.update_yaxes(range=[low - margin, high + margin])
+    figure.update_xaxes(type=_axis_type(table))
     return figure
+
+
+def _axis_type(table: pd.DataFrame) -> str:
+    scale = table["scale"]
+    return "log" if 0 < scale.min() < scale.max() / _LONG_RANGE else "linear"
 
 
 def reactions_figure(table: pd.DataFrame, *, dark: bool = False) -> go.Figure:
@@ -118,6 +130,7 @@ def reactions_figure(table: pd.DataFrame, *, dark: bool = False) -> go.Figure:
             col=1,
         )
         figure.update_yaxes(title_text=_SHORT[name], row=row, col=1)
+    figure.update_xaxes(type=_axis_type(table))
     figure.update_xaxes(title_text="Scale (norm of the injected vector)", row=len(names), col=1)
     figure.update_layout(
         template="plotly_dark" if dark else "plotly_white",

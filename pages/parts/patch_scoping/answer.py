@@ -46,7 +46,7 @@ def headline(
         st.markdown(f"**Latent {latent}**")
         st.markdown(f"### {text}")
         st.caption(
-            f"This is {CHOICE_WORDS[by]}, at {best.multiple:.3g} × the typical norm before layer "
+            f"This is {CHOICE_WORDS[by]}, at {best.multiple:.4g} × the typical norm before layer "
             f"{best.layer}."
         )
     with right:
@@ -154,7 +154,7 @@ def _verdict(standing: "Standing") -> None:
     st.caption(
         f"{standing.p:.0%} of directions speak as clearly over all layers and scales: mean entropy "
         f"of the next token {standing.entropy:.2f} nats (random directions "
-        f"{standing.control_entropy:.2f}), log-probability of the texts {standing.log_prob:.1f} "
+        f"{standing.control_entropy:.2f}), log-probability of the texts {standing.log_prob:z.1f} "
         f"({standing.control_log_prob:.1f}), agreement of the texts with one another "
         f"{standing.agreement:.2f} ({standing.control_agreement:.2f}). Told but not counted: "
         f"largest rise of the self-similarity {standing.rise:.3f} ({standing.control_rise:.3f})."

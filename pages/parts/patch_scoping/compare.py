@@ -49,7 +49,7 @@ def draw(
         with column:
             st.markdown(f"**Latent {name}**")
             st.markdown(text or "(the model says nothing)")
-            st.caption(f"At {one.multiple:.3g} × the typical norm before layer {one.layer}.")
+            st.caption(f"At {one.multiple:.4g} × the typical norm before layer {one.layer}.")
     st.caption("Words that only one of the two texts has are coloured.")
     both = {f"latent {latent}": result.table}
     both[f"latent {other}" if other != latent else f"latent {other} again"] = found.table

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from core.view.patch_scoping.workbench import ScopeRequest
 
 _FEWEST, _POINTS = 12, 20
+_LONG_RANGE = 30
 
 
 def draw(request: "ScopeRequest", result: "ScopeResult", best: "BestText", *, link: str) -> None:
@@ -55,9 +56,16 @@ def draw(request: "ScopeRequest", result: "ScopeResult", best: "BestText", *, li
 
 
 def _norms(result: "ScopeResult", layer: int) -> tuple[float, ...]:
-    """The sweep's scales; where they are few, evenly spaced ones over the same range."""
+    """The sweep's scales; where they are few, others over the same range.
+
+    They are evenly spaced, or by equal factors over a long range (then without 0).
+    """
     table = result.table[result.table["layer"] == layer]
     norms = np.unique(table["scale"])
-    if 1 < len(norms) < _FEWEST:
+    positive = norms[norms > 0]
+    if len(positive) > 1 and positive[-1] > _LONG_RANGE * positive[0]:
+        few = len(positive) < _FEWEST
+        norms = np.geomspace(positive[0], positive[-1], _POINTS) if few else positive
+    elif 1 < len(norms) < _FEWEST:
         norms = np.linspace(norms[0], norms[-1], _POINTS)
     return tuple(round(float(it), 4) for it in norms)
