@@ -164,9 +164,10 @@ def _lassoed(data: "MapData", view: MapView) -> list[int]:
 def _values(
     data: "MapData", view: MapView, row: int | None, evidence: "dict[str, Evidence]"
 ) -> "np.ndarray | None":
-    if view.colour == "frequency" and evidence:
-        by_label = {label: it.frequency for label, it in evidence.items()}
-        return np.array(data.per_point(by_label), dtype=np.float64)
+    if view.colour == "frequency":
+        by_label = dict(data.published_rates)
+        by_label |= {label: it.frequency for label, it in evidence.items()}
+        return np.array(data.per_point(by_label), dtype=np.float64) if by_label else None
     if view.colour == "similarity" and row is not None:
         label, latent = data.latent(row)
         direction = data.family[label].direction(latent)

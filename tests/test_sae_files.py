@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from sae_lens.loading import pretrained_sae_loaders
@@ -22,6 +23,7 @@ from core.saes import (
     reconstruct,
     sae_card,
 )
+from core.saes.firing_rates import read_firing_rates
 from tests.builders import SAE_ARCHITECTURES, make_sae, write_sae
 
 SITE = "blocks.1.hook_resid_pre"
@@ -254,3 +256,20 @@ def test_write_sae_with_sparsity(tmp_path: Path) -> None:
         "sae_weights.safetensors",
         "sparsity.safetensors",
     }
+
+
+def test_firing_rates_beside_the_weights(tmp_path: Path) -> None:
+    path = tmp_path / "sparsity.safetensors"
+    assert read_firing_rates(path) is None
+    rates = torch.tensor([0.0, 1e-6, 0.25, 1.0], dtype=torch.float64)
+    save_file({"sparsity": (rates + 1e-10).log10().float()}, path)
+    found = read_firing_rates(path, 4)
+    assert found is not None
+    np.testing.assert_allclose(found, rates, rtol=1e-4)
+    assert found[0] == 0
+    assert read_firing_rates(path, 5) is None, "of another SAE"
+    for damaged in ({"other": rates}, {"sparsity": rates[None]}, {"sparsity": rates / 0}):
+        save_file(damaged, path)
+        assert read_firing_rates(path) is None
+    path.write_bytes(path.read_bytes()[:20])
+    assert read_firing_rates(path) is None

@@ -6,13 +6,14 @@ from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
+import torch
 from streamlit.testing.v1 import AppTest
 
 from core import resources
 from core.descriptions.table import Descriptions
 from core.saes import load_sae_from_disk
 from core.settings import Settings
-from core.view.splitting import evidence
+from core.view.splitting import build, evidence
 from tests.builders import make_sae, write_sae
 from tests.demo_bundle import D_MODEL, write_demo
 from tests.loopback_neuronpedia import loopback_neuronpedia
@@ -21,6 +22,8 @@ from tests.page_sessions import Open, page_server, settle, texts
 ROOT = Path(__file__).resolve().parent.parent
 HOOK = "blocks.1.hook_resid_pre"
 FAMILY = {"release": "docs-small-res-splitting", "sae": f"{HOOK}_64", "latent": "7"}
+DEAD_OF_MINE = {32: [5], 96: [0, 40]}
+"""Latents of the user's SAEs that never fired when they were trained, by width."""
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +39,9 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
             model_name="docs-small",
             neuronpedia_id=f"docs/2-w{width}",
         )
-        write_sae(sae, mine / "family" / f"w_{width}")
+        rates = torch.full((width,), -2.0)
+        rates[DEAD_OF_MINE[width]] = -10.0  # what log10(0 + 1e-10) is
+        write_sae(sae, mine / "family" / f"w_{width}", sparsity=rates)
     return Settings(
         cache_dir=folder / "cache",
         demo_dir=write_demo(folder / "demo"),
@@ -172,6 +177,26 @@ def test_hidden_dead_latents_are_counted(open_page: Open) -> None:
     assert not app.error
     said = f"{n_dead:,} latents are left out"
     assert (said in texts(app)) == (n_dead > 0)
+
+
+def test_published_rates_tell_the_dead_without_reading_text(
+    open_page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(*_: object) -> None:
+        raise AssertionError("rates were published with these SAEs")
+
+    monkeypatch.setattr(build, "measure", measured)
+    app = open_page(release="mine", sae="family/w_32", latent="3", hide_dead="1")
+    assert not app.error, texts(app)
+    assert "3 latents are left out: 3 never fire." in texts(app)
+    key = next(it.key for it in resources.jobs().jobs() if it.key.startswith("map:"))
+    data = resources.recent_maps().get(key)
+    left_out = data.map.left_out
+    assert {(row.sae_width, row.latent_idx) for row in left_out.itertuples()} == {
+        (width, latent) for width, dead in DEAD_OF_MINE.items() for latent in dead
+    }
+    for rates in data.published_rates.values():
+        np.testing.assert_allclose(rates[rates > 0], 0.01)
 
 
 def test_neuronpedia_down_costs_a_message_and_working_gives_descriptions(

@@ -201,6 +201,17 @@ def cached_file(repo_id: str, filename: str) -> Path | bool | None:
     return None if found is None else False
 
 
+def published_file(entry: SaeEntry, name: str) -> Path | None:
+    """A file that lies beside an SAE's weights on this machine; None where it does not."""
+    if entry.path is not None:
+        path = entry.path / name
+        return path if path.is_file() else None
+    if entry.repo_id is None or entry.repo_path is None:
+        return None
+    found = cached_file(entry.repo_id, f"{entry.repo_path}/{name}")
+    return found if isinstance(found, Path) else None
+
+
 def _plan_sae(entry: SaeEntry) -> tuple[PlannedFile, ...]:
     repo_id = entry.repo_id or ""
     wanted = hub_files.files_of_sae(entry)

@@ -16,12 +16,12 @@ import torch
 from jaxtyping import Float
 from sae_lens import SAE
 from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
-from safetensors.torch import load_file
 from torch import Tensor
 
 from core.device import choose_device
 from core.models.hooks import layer_of_hook
 from core.saes.checks import check_fits, check_release, check_sae_folder, folder_errors
+from core.saes.firing_rates import FILE_NAME, read_firing_rates
 
 __all__ = [
     "SaeCard",
@@ -194,9 +194,9 @@ def sae_card(
     metadata = sae.cfg.metadata
     listed = get_pretrained_saes_directory().get(release or "")
     l0 = listed.expected_l0.get(sae_id) if listed and sae_id else None
-    rates = Path(folder) / "sparsity.safetensors" if folder else None
-    if not l0 and rates and rates.is_file():
-        l0 = float((10 ** load_file(rates)["sparsity"].float()).sum())
+    rates = read_firing_rates(Path(folder) / FILE_NAME, sae.cfg.d_sae) if folder else None
+    if not l0 and rates is not None:
+        l0 = float(rates.sum())
     neuronpedia_id = metadata.neuronpedia_id
     if neuronpedia_id is None and listed and sae_id:
         neuronpedia_id = listed.neuronpedia_id.get(sae_id)

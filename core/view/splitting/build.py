@@ -8,13 +8,15 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from core.activations import fingerprint_of_sae
 from core.corpus.documents import Corpus
 from core.descriptions.wording import terms_of
 from core.engine import Engine
+from core.hub.plan import published_file
 from core.jobs.progress import Progress
+from core.saes.firing_rates import FILE_NAME, read_firing_rates
 from core.splitting.clusters import cluster_labels, cluster_table
 from core.splitting.decoders import Decoder, decoders
 from core.splitting.map import Fit, SplittingMap, compute_map
@@ -44,9 +46,9 @@ class MapRequest:
     config: MapConfig
     """Settings of the layout."""
     corpus: Corpus
-    """Text on which a latent is found to be dead."""
+    """Text on which a latent is found to be dead where nothing was published about it."""
     hide_dead: bool = False
-    """Whether latents that never fire on the sample are left out."""
+    """Whether latents that never fire are left out."""
 
     @property
     def key(self) -> str:
@@ -73,6 +75,8 @@ class MapData:
     """The SAEs by label, narrowest first."""
     fingerprints: Mapping[str, str]
     """Of each SAE's weights: descriptions of the user are kept under it."""
+    published_rates: Mapping[str, Float[np.ndarray, " d_sae"]] = field(default_factory=dict)
+    """How often each latent fires by what was published with its SAE, by label, if it was."""
     _tables: dict[int, tuple[pd.DataFrame, pd.DataFrame]] = field(default_factory=dict)
     """The last tables of clusters, by what they were made from."""
 
@@ -140,7 +144,7 @@ class MapData:
             return None
         counts = left_out["reason"].value_counts()
         parts = [
-            f"{n:,} never fire on the sample" if reason == DEAD else f"{n:,} are {reason}"
+            f"{n:,} never fire" if reason == DEAD else f"{n:,} are {reason}"
             for reason, n in counts.items()
         ]
         return f"{len(left_out):,} latents are left out: {', '.join(parts)}."
@@ -155,14 +159,14 @@ def build_map(
         ValueError: SAEs that do not go together, too few latents, or weights that cannot be had.
     """
     names = [member.entry.key for member in request.members]
-    hidden: dict[str, Bool[np.ndarray, " d_sae"]] | None = None
-    if request.hide_dead:
-        evidence = measure(engine, store, request.model, request.members, request.corpus, progress)
-        hidden = {label: found.dead for label, found in evidence.items()}
 
     def report(done: int, total: int | None, message: str) -> None:
         progress.update(done, total, unit="bytes", message=message)
 
+    with HubErrorsInWords(), engine.use(request.model, names, progress=report) as (_, saes):
+        widths = [int(sae.cfg.d_sae) for sae in saes]
+    rates = _published_rates(request.members, widths)
+    hidden = _dead(engine, store, request, rates, progress) if request.hide_dead else None
     with HubErrorsInWords(), engine.use(request.model, names, progress=report) as (model, saes):
         labels = [member.label for member in request.members]
         labelled = [LabelledSae(label, sae) for label, sae in zip(labels, saes, strict=True)]
@@ -185,7 +189,36 @@ def build_map(
         family=family,
         members={label: by_label[label] for label in family},
         fingerprints=fingerprints,
+        published_rates=rates,
     )
+
+
+def _published_rates(
+    members: Sequence[Member], widths: Sequence[int]
+) -> dict[str, Float[np.ndarray, " d_sae"]]:
+    found = {}
+    for member, width in zip(members, widths, strict=True):
+        path = published_file(member.entry, FILE_NAME)
+        rates = None if path is None else read_firing_rates(path, width)
+        if rates is not None:
+            found[member.label] = rates
+    return found
+
+
+def _dead(
+    engine: Engine,
+    store: Store,
+    request: MapRequest,
+    rates: Mapping[str, Float[np.ndarray, " d_sae"]],
+    progress: Progress,
+) -> dict[str, Bool[np.ndarray, " d_sae"]]:
+    """Latents that never fire, by label: as published, else as the sample says."""
+    dead = {label: found == 0 for label, found in rates.items()}
+    others = [member for member in request.members if member.label not in rates]
+    if others:
+        measured = measure(engine, store, request.model, others, request.corpus, progress)
+        dead |= {label: found.dead for label, found in measured.items()}
+    return dead
 
 
 def _placed(

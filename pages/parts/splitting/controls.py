@@ -62,7 +62,8 @@ def draw(members: Sequence[Member], shown: Sequence[str], view: MapView) -> None
             "Hide dead latents",
             key="map_hide_dead",
             on_change=lambda: state.change(hide_dead=st.session_state["map_hide_dead"]),
-            help="Leave out latents that never fire on the sample of text.",
+            help="Leave out latents that never fire, by what was published with their SAE, or else "
+            "on the sample of text.",
         )
         with st.popover("Settings", icon=":material/tune:"):
             _settings(view)

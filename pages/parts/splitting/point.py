@@ -47,6 +47,10 @@ def draw(
         count = int(seen.counts[latent])
         often = f"fires on {count:,} of {seen.n_tokens:,} tokens" if count else "never fires"
         st.caption(f"On the sample of text it {often}.")
+    elif label in data.published_rates:
+        rate = float(data.published_rates[label][latent])
+        often = f"fires on {rate:.2%} of the tokens" if rate else "never fires"
+        st.caption(f"By what was published with the SAE it {often}.")
     if "cluster" in data.map.points:
         cluster = int(data.map.points["cluster"].iloc[row])
         st.caption("In no cluster (noise)." if cluster < 0 else f"In cluster {cluster}.")
