@@ -10,6 +10,7 @@ import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 PYTHON_STRING = re.compile(r"'[^'\\]*(?:\\.[^'\\]*)*'" + r'|"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 """One token in a text like `"' a', ' b'"`, as `repr` writes it."""
@@ -28,9 +29,9 @@ _STEPS = (
 class HoverTexts:
     """Two texts for each point, and what was left out of them."""
 
-    headings: list[str]
+    headings: Sequence[str]
     """Index of the latent and its description."""
-    tokens: list[str] | None
+    tokens: Sequence[str] | None
     """Boosted tokens between bars; None when there is room (or need) for none."""
     description_length: int | None
     """Characters to which descriptions were cut; None when all are whole."""
@@ -48,8 +49,24 @@ def hover_texts(
     """Texts of at most `budget` bytes of JSON in all, as long as that allows.
 
     `token_strs` holds one text a latent, `"' a', ' b'"`: tokens as `repr` writes them. Where even
-    the indices alone take more than the budget, they are given all the same.
+    the indices alone take more than the budget, they are given all the same. Texts that were asked
+    for lately are given again: a page draws the same map at every click.
     """
+    return _hover_texts(
+        tuple(latent_idx),
+        None if descriptions is None else tuple(descriptions),
+        None if token_strs is None else tuple(token_strs),
+        budget,
+    )
+
+
+@lru_cache(maxsize=4)
+def _hover_texts(
+    latent_idx: tuple[int, ...],
+    descriptions: tuple[str, ...] | None,
+    token_strs: tuple[str, ...] | None,
+    budget: int,
+) -> HoverTexts:
     whole = list(descriptions) if descriptions is not None else [""] * len(latent_idx)
     lists = [PYTHON_STRING.findall(text) for text in token_strs] if token_strs is not None else None
     longest = max(map(len, whole), default=0)
@@ -64,8 +81,8 @@ def hover_texts(
         if _size((headings, tokens)) <= budget:
             break
     return HoverTexts(
-        headings=headings,
-        tokens=tokens or None,
+        headings=tuple(headings),
+        tokens=tuple(tokens) or None,
         description_length=n_chars if longest > n_chars else None,
         n_tokens=n_tokens if most > n_tokens else None,
     )

@@ -1,5 +1,7 @@
 """The traces of the map: the points of one SAE, and the rings around some points."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -57,7 +59,7 @@ def legend_entry(trace: go.Scattergl, colors: Palette) -> go.Scattergl:
     )
 
 
-def _pick(texts: list[str], rows: Int[np.ndarray, " k"]) -> np.ndarray:
+def _pick(texts: Sequence[str], rows: Int[np.ndarray, " k"]) -> np.ndarray:
     # Plotly checks an array of objects several times faster than a list.
     return np.array([texts[row] for row in rows.tolist()], dtype=object)
 
