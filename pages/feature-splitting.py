@@ -76,7 +76,7 @@ def _explore(
     # In the order of the page; what fires is found out below the map, which is there before.
     asked, map_columns, sample = st.container(), st.container(), st.container()
     with sample:
-        evidence = _evidence(request, link)
+        evidence = _evidence(request, data, link)
     descriptions = texts_of.gather(
         data, resources.store(), published=files.published(data), evidence=evidence
     )
@@ -132,14 +132,16 @@ def _explore(
             point.nearest(data, row, texts)
 
 
-def _evidence(request: "MapRequest", link: str) -> "dict[str, Evidence]":
+def _evidence(request: "MapRequest", data: "MapData", link: str) -> "dict[str, Evidence]":
     """What fires where: measured unasked for small models, else at a click."""
     started = st.session_state.get("map_read_sample") == request.key
     small = resources.catalog().model(request.model).source == "demo"
     found = maps.found_evidence(request, start=small or started, link=link)
     if not found.evidence and not found.pending and not small and not started:
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.caption("How often latents fire, and what on, is known after reading some text.")
+            told = len(data.published_rates) == len(data.members)
+            unknown = "What latents fire on" if told else "How often latents fire, and what on,"
+            st.caption(f"{unknown} is known after reading some text.")
             st.button(
                 "Read a sample of text",
                 on_click=lambda: st.session_state.update(map_read_sample=request.key),

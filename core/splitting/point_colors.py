@@ -106,7 +106,10 @@ def _by_value(numbers: Float[np.ndarray, " n"], colour: str, colors: Palette) ->
         "colorbar": {
             "title": {"text": f"{_TITLES.get(colour, as_label(colour))}<br> ", "side": "top"},
             "thickness": 14,
-            "len": 0.6,
+            # Below the mode bar, which stands upright in the corner above.
+            "len": 0.55,
+            "y": 0.0,
+            "yanchor": "bottom",
             "outlinewidth": 0,
             "tickvals": ticks_at,
             "ticktext": ticks_text,
