@@ -92,10 +92,7 @@ def our_side(rows: torch.Tensor, model: Any, folder: Path) -> dict[str, Callable
 
 def run_side(side: str, case: str, folder: Path) -> None:
     """Run one side, say when memory counts, and leave figures and coordinates in `folder`."""
-    warnings.simplefilter("ignore")
-    torch.set_grad_enabled(False)
-    rows, model = case_rows(case).contiguous(), case_model(case)
-    stages_of = {"plain": plain_side, "ours": our_side}[side]
+    rows, model, stages_of = _set_up(side, case)
     figures: dict[str, float] = {}
     few = stages_of(rows[:FEW_ROWS], model, folder)
     figures["identical"] = np.array_equal(few["map"](), few["map"]())
@@ -114,12 +111,20 @@ def run_side(side: str, case: str, folder: Path) -> None:
 
 def run_first(side: str, case: str, folder: Path) -> None:
     """Seconds of the first map of this process, with the imports and the compiling it needs."""
-    warnings.simplefilter("ignore")
-    torch.set_grad_enabled(False)
-    rows, model = case_rows(case).contiguous(), case_model(case)
-    stages_of = {"plain": plain_side, "ours": our_side}[side]
+    rows, model, stages_of = _set_up(side, case)
     seconds, _ = _seconds(lambda: stages_of(rows, model, folder)["map"]())
     (folder / "figures.json").write_text(json.dumps({"first": seconds}))
+
+
+def _set_up(side: str, case: str) -> tuple[torch.Tensor, Any, Callable[..., Any]]:
+    """Rows and model of a case, and what gives the stages of a side."""
+    warnings.simplefilter("ignore")
+    torch.set_grad_enabled(False)
+    return (
+        case_rows(case).contiguous(),
+        case_model(case),
+        {"plain": plain_side, "ours": our_side}[side],
+    )
 
 
 def _is_that_of_umap(rows: torch.Tensor, folder: Path) -> bool:

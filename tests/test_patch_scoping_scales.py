@@ -1,5 +1,7 @@
 """Measures of scales against finite differences and loops, their ranking, sweeps and figures."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,7 +15,7 @@ from core.patch_scoping.directions import mean_embedding, random_directions, uni
 from core.patch_scoping.figure import grid_figure, scale_tuning_figure, taylor_segments
 from core.patch_scoping.prompt import scope_prompt
 from core.patch_scoping.sampling import Sampling
-from core.patch_scoping.scale_tuning import combined_score, rank_scales
+from core.patch_scoping.scale_tuning import combined_score, rank_scales, scales_between
 
 PROMPT = 'What is "<unk>"? The "<unk>" is "'
 SCALES = (0.5, 1.0, 3.0, 9.0)
@@ -185,3 +187,19 @@ def test_segments_follow_the_curve() -> None:
     assert scale_tuning_figure(far).layout.xaxis.type == "log"
     with pytest.raises(ValueError, match="derivatives"):
         taylor_segments(table.assign(first_derivative=np.nan), 1)
+
+
+@pytest.mark.parametrize(
+    ("scales", "expected"),
+    [
+        ([2.0, 1.0, 2.0], np.linspace(1, 2, 20)),
+        ([0.0, 5.0], np.linspace(0, 5, 20)),
+        ([0.0, 1.0, 1000.0], np.geomspace(1, 1000, 20)),
+        ([0.0, *range(1, 51)], np.arange(1, 51)),
+        (range(14), np.arange(14)),
+        ([3.0], [3.0]),
+        ([0.0], [0.0]),
+    ],
+)
+def test_scales_to_draw_a_curve_with(scales: Sequence[float], expected: Sequence[float]) -> None:
+    np.testing.assert_allclose(scales_between(scales), expected, atol=1e-4)

@@ -12,7 +12,7 @@ _BOOSTED = 3
 _OURS = re.compile(r"^(?:fires (?:on|after|before)|near|mixed:) ")
 _QUOTED = r"""("[^"]*"|'[^']*')"""
 _SUCH_AS = re.compile(r"^fires on ([\w ]+?) such as .*")
-_PART = re.compile(rf"""\bwords (starting|ending) {_QUOTED}|{_QUOTED} (inside) words""")
+_PART = re.compile(rf"""\bwords (starting|ending) {_QUOTED}|{_QUOTED} inside words""")
 _BESIDE = re.compile(rf"""\b(after|before) {_QUOTED}""")
 _NEXT_CLAUSE = re.compile(r"""; (?=(?:after|before) ["'])""")
 _ALONE = re.compile(_QUOTED)
@@ -60,8 +60,8 @@ def terms_of(text: str) -> list[str] | None:
         if kind:
             terms.append(kind[1])
             continue
-        for start, part, piece, _ in _PART.findall(clause):
-            terms.append(_AFFIXES[start or "inside"].format(_bare(part or piece)))
+        for end, part, piece in _PART.findall(clause):
+            terms.append(_AFFIXES[end or "inside"].format(_bare(part or piece)))
         rest = _PART.sub(" ", clause)
         terms += [f"{side} {_bare(word)}" for side, word in _BESIDE.findall(rest)]
         words = map(_bare, _ALONE.findall(_BESIDE.sub(" ", rest)))

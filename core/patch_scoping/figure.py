@@ -9,6 +9,8 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 from plotly.subplots import make_subplots
 
+from core.patch_scoping.scale_tuning import is_long_range
+
 MEASURES = {
     "self_similarity": "Self-similarity",
     "entropy": "Next-token entropy (nats)",
@@ -20,8 +22,6 @@ MEASURES = {
 
 _SHORT = {"entropy": "Entropy", "cross_entropy": "Cross-entropy", "score": "Score"}
 _POINTS_A_SEGMENT = 9
-_LONG_RANGE = 30.0
-"""Largest over smallest scale from which their axis is logarithmic."""
 _HEIGHT = 400
 
 
@@ -105,8 +105,7 @@ def scale_tuning_figure(
 
 
 def _axis_type(table: pd.DataFrame) -> str:
-    scale = table["scale"]
-    return "log" if 0 < scale.min() < scale.max() / _LONG_RANGE else "linear"
+    return "log" if is_long_range(table["scale"].to_numpy()) else "linear"
 
 
 def reactions_figure(table: pd.DataFrame, *, dark: bool = False) -> go.Figure:

@@ -16,7 +16,10 @@ from core.patch_scoping.prompt import scope_prompt
 SIMILARITY_WEIGHT = 0.4
 """Weight of the self-similarity, after min-max over the sweep; the rest goes to cross-entropy."""
 
+LONG_RANGE = 30.0
+"""Largest over smallest scale from which they are looked at by factors rather than by steps."""
 _ROUNDING = 1e-5
+_FEWEST, _POINTS = 12, 20
 
 
 def scale_tuning(
@@ -52,6 +55,26 @@ def scale_tuning(
         progress=progress,
     )
     return diagnostics_table(found)
+
+
+def is_long_range(scales: Sequence[float] | Float[np.ndarray, " n"]) -> bool:
+    """Whether these scales, all above 0, are too far apart for an axis with even steps."""
+    return bool(0 < np.min(scales) < np.max(scales) / LONG_RANGE)
+
+
+def scales_between(scales: Sequence[float]) -> tuple[float, ...]:
+    """Scales to draw a curve with: those given; where they are under 12, 20 over the same range.
+
+    They are evenly spaced, or by equal factors over a long range, which leaves out 0. Ascending,
+    each once, rounded to four decimals.
+    """
+    given = np.unique(np.asarray(scales, dtype=float))
+    positive = given[given > 0]
+    by_factors = len(positive) > 1 and is_long_range(positive)
+    kept = positive if by_factors else given
+    if 1 < len(kept) < _FEWEST:
+        kept = (np.geomspace if by_factors else np.linspace)(kept[0], kept[-1], _POINTS)
+    return tuple(round(float(it), 4) for it in kept)
 
 
 def diagnostics_table(found: Diagnostics, row: int = 0) -> pd.DataFrame:

@@ -194,9 +194,9 @@ def sae_card(
     metadata = sae.cfg.metadata
     listed = get_pretrained_saes_directory().get(release or "")
     l0 = listed.expected_l0.get(sae_id) if listed and sae_id else None
-    rates = read_firing_rates(Path(folder) / FILE_NAME, sae.cfg.d_sae) if folder else None
-    if not l0 and rates is not None:
-        l0 = float(rates.sum())
+    if not l0 and folder:
+        rates = read_firing_rates(Path(folder) / FILE_NAME, sae.cfg.d_sae)
+        l0 = None if rates is None else float(rates.sum())
     neuronpedia_id = metadata.neuronpedia_id
     if neuronpedia_id is None and listed and sae_id:
         neuronpedia_id = listed.neuronpedia_id.get(sae_id)

@@ -55,7 +55,7 @@ def draw(selection: Selection, entry: SaeEntry) -> bool:
 def _planning(selection: Selection, entry: SaeEntry) -> bool:
     engine, catalog, jobs = resources.engine(), resources.catalog(), resources.loads()
     key = loading.plan_key(selection, entry)
-    job = planned(
+    job = plan_job(
         key,
         f"Sizes of {selection.sae_id}",
         lambda progress: loading.plan(engine, catalog, selection, progress),
@@ -70,7 +70,7 @@ def _planning(selection: Selection, entry: SaeEntry) -> bool:
     return False
 
 
-def planned(key: str, title: str, work: Callable[[Any], LoadPlan]) -> Job[LoadPlan]:
+def plan_job(key: str, title: str, work: Callable[[Any], LoadPlan]) -> Job[LoadPlan]:
     """The job that finds out what must be loaded: made anew where an earlier answer has aged."""
     jobs = resources.loads()
     earlier = jobs.get(key)

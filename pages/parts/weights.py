@@ -10,7 +10,7 @@ from core.device import format_bytes
 from core.jobs import JobState
 from core.view import loading
 from core.view.markup import escape_markdown
-from pages.parts.loading import plan_table, planned
+from pages.parts.loading import plan_job, plan_table
 from pages.parts.polling import rerun_when
 
 _AGREED = "weights_download"
@@ -28,7 +28,7 @@ def ready(model: str, entries: Sequence[SaeEntry], *, then: str = "Download and 
     if st.session_state.get(_AGREED) == key:
         return True
     engine, catalog, jobs = resources.engine(), resources.catalog(), resources.loads()
-    job = planned(
+    job = plan_job(
         key,
         f"Sizes of {len(names)} SAEs",
         lambda progress: loading.plan_all(engine, catalog, model, names, progress),

@@ -14,6 +14,7 @@ from core.activations import fingerprint_of_sae
 from core.corpus.documents import Corpus
 from core.descriptions.wording import terms_of
 from core.engine import Engine
+from core.hub import Progress as LoadProgress
 from core.hub.plan import published_file
 from core.jobs.progress import Progress
 from core.saes.firing_rates import FILE_NAME, read_firing_rates
@@ -163,10 +164,7 @@ def build_map(
     def report(done: int, total: int | None, message: str) -> None:
         progress.update(done, total, unit="bytes", message=message)
 
-    with HubErrorsInWords(), engine.use(request.model, names, progress=report) as (_, saes):
-        widths = [int(sae.cfg.d_sae) for sae in saes]
-    rates = _published_rates(request.members, widths)
-    hidden = _dead(engine, store, request, rates, progress) if request.hide_dead else None
+    hidden = _dead(engine, store, request, report, progress) if request.hide_dead else None
     with HubErrorsInWords(), engine.use(request.model, names, progress=report) as (model, saes):
         labels = [member.label for member in request.members]
         labelled = [LabelledSae(label, sae) for label, sae in zip(labels, saes, strict=True)]
@@ -189,7 +187,7 @@ def build_map(
         family=family,
         members={label: by_label[label] for label in family},
         fingerprints=fingerprints,
-        published_rates=rates,
+        published_rates=_published_rates(request.members, rows.widths),
     )
 
 
@@ -209,10 +207,15 @@ def _dead(
     engine: Engine,
     store: Store,
     request: MapRequest,
-    rates: Mapping[str, Float[np.ndarray, " d_sae"]],
+    report: LoadProgress,
     progress: Progress,
 ) -> dict[str, Bool[np.ndarray, " d_sae"]]:
     """Latents that never fire, by label: as published, else as the sample says."""
+    names = [member.entry.key for member in request.members]
+    # What was published comes with the weights.
+    with HubErrorsInWords(), engine.use(request.model, names, progress=report) as (_, saes):
+        widths = [int(sae.cfg.d_sae) for sae in saes]
+    rates = _published_rates(request.members, widths)
     dead = {label: found == 0 for label, found in rates.items()}
     others = [member for member in request.members if member.label not in rates]
     if others:

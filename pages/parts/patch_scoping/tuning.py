@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import streamlit as st
 
 from pages.parts import downloads
@@ -13,14 +12,11 @@ if TYPE_CHECKING:
     from core.view.patch_scoping.texts import BestText
     from core.view.patch_scoping.workbench import ScopeRequest
 
-_FEWEST, _POINTS = 12, 20
-_LONG_RANGE = 30
-
 
 def draw(request: "ScopeRequest", result: "ScopeResult", best: "BestText", *, link: str) -> None:
     """The plot with its segments, and a plot of entropy, cross-entropy and score."""
     from core.patch_scoping.figure import reactions_figure, scale_tuning_figure
-    from core.patch_scoping.scale_tuning import rank_scales
+    from core.patch_scoping.scale_tuning import rank_scales, scales_between
 
     st.caption(
         "How much of the latent's direction arrives at the end of the prompt, for each scale. The "
@@ -34,7 +30,8 @@ def draw(request: "ScopeRequest", result: "ScopeResult", best: "BestText", *, li
         layer = st.selectbox(
             "Layer", layers, index=layers.index(best.layer), key="scope_tuning_layer", width=160
         )
-    table = runs.tuning(request, layer, _norms(result, layer), link=link)
+    swept = result.table.loc[result.table["layer"] == layer, "scale"]
+    table = runs.tuning(request, layer, scales_between(swept.tolist()), link=link)
     if table is None:
         return
     ranked = rank_scales(table)
@@ -53,19 +50,3 @@ def draw(request: "ScopeRequest", result: "ScopeResult", best: "BestText", *, li
         downloads.table(lambda: ranked, name, key="scope_tuning_table")
     with right:
         downloads.figure(drawing, name, title="Scale tuning", key="scope_tuning_page")
-
-
-def _norms(result: "ScopeResult", layer: int) -> tuple[float, ...]:
-    """The sweep's scales; where they are few, others over the same range.
-
-    They are evenly spaced, or by equal factors over a long range (then without 0).
-    """
-    table = result.table[result.table["layer"] == layer]
-    norms = np.unique(table["scale"])
-    positive = norms[norms > 0]
-    if len(positive) > 1 and positive[-1] > _LONG_RANGE * positive[0]:
-        few = len(positive) < _FEWEST
-        norms = np.geomspace(positive[0], positive[-1], _POINTS) if few else positive
-    elif 1 < len(norms) < _FEWEST:
-        norms = np.linspace(norms[0], norms[-1], _POINTS)
-    return tuple(round(float(it), 4) for it in norms)
