@@ -4,25 +4,16 @@ Each factory makes its object at the first call and hands the same one to every 
 replace `settings` and call `st.cache_resource.clear()`.
 """
 
-from typing import TYPE_CHECKING
-
 import streamlit as st
 
 from core.catalog import Catalog
 from core.engine import Engine
 from core.jobs import JobManager
+from core.jobs.recent import Recent
 from core.settings import Settings
 from core.store import Store
-from core.view.recent import Recent
 from core.view.warm_up import WarmUp
 from core.worker import WorkerProcess
-
-if TYPE_CHECKING:
-    from core.view.gradients.compute import GradientResult
-    from core.view.latent.about_all import AboutAll
-    from core.view.latent.index import OpenIndex
-    from core.view.splitting.build import MapData
-    from core.view.splitting.evidence import Evidence
 
 
 def settings() -> Settings:
@@ -75,30 +66,6 @@ def warm_up() -> WarmUp:
 
 
 @st.cache_resource(show_spinner=False)
-def recent_maps() -> "Recent[MapData]":
-    """Feature-splitting maps that were looked at last."""
-    return Recent(4)
-
-
-@st.cache_resource(show_spinner=False)
-def recent_evidence() -> "Recent[dict[str, Evidence]]":
-    """What the latents of these maps do on a sample of text."""
-    return Recent(4)
-
-
-@st.cache_resource(show_spinner=False)
-def recent_gradients() -> "Recent[GradientResult]":
-    """Matrices of gradients that were looked at last."""
-    return Recent(6)
-
-
-@st.cache_resource(show_spinner=False)
-def recent_indexes() -> "Recent[OpenIndex]":
-    """Indexes of activations that were looked at last, by `IndexRequest.key`."""
-    return Recent(6)
-
-
-@st.cache_resource(show_spinner=False)
-def recent_about() -> "Recent[AboutAll]":
-    """What is said of all latents of these indexes, by the digest of the index's key."""
+def recent() -> Recent:
+    """Large results that were looked at last, by the keys of the jobs that made them."""
     return Recent(6)

@@ -68,7 +68,7 @@ def charts(app: AppTest) -> int:
 
 def results() -> list[GradientResult]:
     """Results kept in memory, the last used at the end."""
-    return list(resources.recent_gradients()._items.values())
+    return list(resources.recent()._kinds["gradients"].values())
 
 
 def link_of(app: AppTest) -> dict[str, str]:

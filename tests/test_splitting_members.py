@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from core.catalog import Catalog
+from core.jobs.recent import Recent
 from core.settings import Settings
 from core.view.choices import Choices, read_choices
-from core.view.recent import Recent
 from core.view.selection import Selection
 from core.view.splitting.members import family_labels, first_labels, members_of
 from tests.demo_bundle import write_demo, write_user_sae
@@ -67,10 +67,12 @@ def test_equal_ids_of_two_releases_are_told_apart(choices: Choices) -> None:
     assert len(set(labels)) == len(labels)
 
 
-def test_recent_keeps_what_was_used_last() -> None:
-    recent: Recent[int] = Recent(2)
-    recent.put("a", 1)
-    recent.put("b", 2)
-    assert recent.get("a") == 1
-    recent.put("c", 3)
-    assert (recent.get("a"), recent.get("b"), recent.get("c")) == (1, None, 3)
+def test_recent_keeps_what_was_used_last_of_each_kind() -> None:
+    recent = Recent(2)
+    recent.put("map:a", 1)
+    recent.put("map:b", 2)
+    recent.put("index:a", 10)
+    assert recent.get("map:a") == 1
+    recent.put("map:c", 3)
+    assert [recent.get(f"map:{name}") for name in "abc"] == [1, None, 3]
+    assert recent.get("index:a") == 10

@@ -170,7 +170,7 @@ def test_link_carries_the_view_and_bad_parts_cost_a_sentence(open_page: Open) ->
 def test_hidden_dead_latents_are_counted(open_page: Open) -> None:
     app = open_page(**FAMILY)
     key = next(it.key for it in resources.jobs().jobs() if it.key.startswith("evidence:"))
-    found = resources.recent_evidence().get(key)
+    found = resources.recent().get(key)
     n_dead = sum(int(it.dead.sum()) for it in found.values())
     app.toggle(key="map_hide_dead").set_value(True)
     settle(app)
@@ -190,7 +190,7 @@ def test_published_rates_tell_the_dead_without_reading_text(
     assert not app.error, texts(app)
     assert "3 latents are left out: 3 never fire." in texts(app)
     key = next(it.key for it in resources.jobs().jobs() if it.key.startswith("map:"))
-    data = resources.recent_maps().get(key)
+    data = resources.recent().get(key)
     left_out = data.map.left_out
     assert {(row.sae_width, row.latent_idx) for row in left_out.itertuples()} == {
         (width, latent) for width, dead in DEAD_OF_MINE.items() for latent in dead

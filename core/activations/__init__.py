@@ -11,7 +11,6 @@ the token set: row · context + position.
 
 from core.activations.bins import bin_edges
 from core.activations.build import build_index, build_states, shard_rows
-from core.activations.checkpoint import fingerprint_of_model, fingerprint_of_sae
 from core.activations.config import IndexConfig
 from core.activations.examples import (
     Band,
@@ -25,6 +24,7 @@ from core.activations.firings import Firings, collect_firings
 from core.activations.index import LatentIndex, finish
 from core.activations.keep import index_key, open_index, open_part, open_summary, save_index
 from core.activations.state import IndexState, merge
+from core.store.fingerprint import fingerprint_of_model, fingerprint_of_sae
 
 __all__ = [
     "Band",

@@ -15,7 +15,7 @@ import torch
 from sae_lens import SAE
 
 from core.activations.block import Block, make_block
-from core.activations.checkpoint import Checkpoint, fingerprint_of_model, fingerprint_of_sae
+from core.activations.checkpoint import Checkpoint
 from core.activations.config import IndexConfig
 from core.activations.encoding import Piece, firings_of
 from core.activations.index import LatentIndex, finish
@@ -24,6 +24,7 @@ from core.corpus.token_set import TokenSet
 from core.jobs.progress import Progress
 from core.models.hooks import Model, cache_sites, context_length
 from core.saes import sae_hook_name
+from core.store.fingerprint import fingerprint_of_model, fingerprint_of_sae
 
 BATCH_TOKENS = 4096
 _STRETCH_BATCHES = 16

@@ -9,14 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-from sae_lens import SAE
-
 from core.activations.config import IndexConfig
 from core.activations.state import IndexState
-from core.models.hooks import Model
 from core.store.codecs import ARRAYS
-from core.store.fingerprint import fingerprint
 from core.store.frame import DamagedEntry, pack, unpack_as
 
 log = logging.getLogger(__name__)
@@ -72,25 +67,3 @@ class Checkpoint:
         """Forget the states, and what killed writes left beside them."""
         for file in self._folder.glob(f"{self._name}.*"):
             file.unlink(missing_ok=True)
-
-
-def fingerprint_of_sae(sae: SAE) -> str:
-    """sha256 over the SAE's weights and what its config says of computing with them."""
-    config = json.dumps(sae.cfg.to_dict(), sort_keys=True, default=str)
-    weights = fingerprint(dict(sae.state_dict()))
-    kept = {"weights": weights, "config": _without_device(json.loads(config))}
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
-
-
-def fingerprint_of_model(model: Model) -> str:
-    """sha256 over the model's weights as they are processed (about a second a gigabyte)."""
-    tensors = {
-        name: tensor
-        for name, tensor in model.state_dict().items()
-        if isinstance(tensor, torch.Tensor) and tensor.layout == torch.strided
-    }
-    return fingerprint(tensors)
-
-
-def _without_device(config: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in config.items() if name != "device"}

@@ -25,6 +25,8 @@ from core.engine.loaders import Loaders
 from core.engine.locks import ModelLocks, Variant
 from core.engine.residents import EngineMemoryError, Resident, Residents, free_caches
 from core.hub import Progress
+from core.jobs.progress import Progress as JobProgress
+from core.lease import EngineLease, SaeName
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -32,9 +34,6 @@ if TYPE_CHECKING:
     from core.models.hooks import Model
 
 __all__ = ["Engine", "EngineMemoryError", "LoadedObject"]
-
-SaeName = tuple[str, str]
-"""`(release, sae_id)`."""
 
 BUDGET_SHARE = 0.8
 """Share of the memory free at the start that the engine may fill by default."""
@@ -161,6 +160,12 @@ class Engine:
                 self._check_pair(model_entry, model_resident, entry, resident)
             with self._lease(model_resident.value, loaded):
                 yield model_resident.value, loaded
+
+    def lease(
+        self, model_name: str, saes: Iterable[SaeName] = (), *, progress: JobProgress | None = None
+    ) -> EngineLease:
+        """The same for a longer piece of work, in turns; nothing is loaded before the first."""
+        return EngineLease(self, model_name, list(saes), progress=progress)
 
     def loaded(self) -> tuple[LoadedObject, ...]:
         """What is loaded, most recently used first; never waits for a lease."""

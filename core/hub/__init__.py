@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from core.device import format_bytes
-from core.hub.errors import explain_hub_error, hub_explanation
+from core.hub.errors import HubErrorsInWords, explain_hub_error, hub_explanation
 from core.hub.file_checks import checksum_problem, safetensors_problem
 from core.hub.plan import DownloadPlan, PlannedFile, plan_download
 
 __all__ = [
     "DownloadPlan",
+    "HubErrorsInWords",
     "PlannedFile",
     "Progress",
     "download",

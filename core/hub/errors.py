@@ -3,6 +3,7 @@
 import errno
 from collections.abc import Iterator
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 from core.hub.file_checks import checksum_problem, safetensors_problem
@@ -39,6 +40,25 @@ def hub_explanation(error: BaseException, *, plan: "DownloadPlan | None" = None)
             if sentence is not None:
                 return sentence
     return None
+
+
+class HubErrorsInWords:
+    """A `with` block in which errors of the hub become ValueErrors that say what to do."""
+
+    def __enter__(self) -> "HubErrorsInWords":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if not isinstance(error, Exception) or isinstance(error, ValueError):
+            return
+        sentence = hub_explanation(error)
+        if sentence is not None:
+            raise ValueError(sentence) from error
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -102,3 +102,48 @@ class Progress:
         """How far the work is now."""
         with self._lock:
             return self._view
+
+
+class PartProgress(Progress):
+    """Progress of one part of a longer work, told to the whole."""
+
+    def __init__(
+        self,
+        whole: Progress,
+        *,
+        before: float = 0,
+        total: float | None = None,
+        message: str | None = None,
+        silent: bool = False,
+    ) -> None:
+        """`before` of `total` units were finished when this part begins.
+
+        With `message`, the whole says that rather than the part's own words. With `silent` it
+        says nothing new, and the part only learns whether to stop.
+        """
+        super().__init__()
+        self._whole, self._before, self._of = whole, before, total
+        self._what, self._silent = message, silent
+
+    def update(
+        self, done: float, total: float | None = None, *, unit: str = "", message: str = ""
+    ) -> None:
+        """As `Progress.update`, counted on from the parts before."""
+        if self._silent:
+            self._whole.check()
+            return
+        self._whole.update(
+            self._before + done,
+            total if self._of is None else self._of,
+            unit=unit,
+            message=message if self._what is None else self._what,
+        )
+
+    def check(self) -> None:
+        """As `Progress.check`, of the whole."""
+        self._whole.check()
+
+    @property
+    def cancelled(self) -> bool:
+        """As `Progress.cancelled`, of the whole."""
+        return self._whole.cancelled

@@ -14,6 +14,9 @@ import numpy as np
 
 if TYPE_CHECKING:
     import torch
+    from sae_lens import SAE
+
+    from core.models.hooks import Model
 
 _CHUNK_BYTES = 64 << 20
 
@@ -42,6 +45,28 @@ def fingerprint(tensors: "Mapping[str, torch.Tensor | np.ndarray]") -> str:
         for chunk in chunks:
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def fingerprint_of_sae(sae: "SAE") -> str:
+    """sha256 over the SAE's weights and what its config says of computing with them."""
+    config = json.loads(json.dumps(sae.cfg.to_dict(), sort_keys=True, default=str))
+    config.pop("device", None)
+    kept = {"weights": fingerprint(dict(sae.state_dict())), "config": config}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+
+def fingerprint_of_model(model: "Model") -> str:
+    """sha256 over the model's weights as they are processed (about a second a gigabyte)."""
+    tensors: dict[str, Any] = {
+        name: tensor for name, tensor in model.state_dict().items() if _is_dense(tensor)
+    }
+    return fingerprint(tensors)
+
+
+def _is_dense(value: Any) -> bool:
+    # A bridge's state also lists objects that are no tensors.
+    torch = sys.modules["torch"]
+    return isinstance(value, torch.Tensor) and value.layout == torch.strided
 
 
 def _is_tensor(value: Any) -> bool:

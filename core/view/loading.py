@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
 
 from core.catalog import Catalog
 from core.catalog.entries import SaeEntry
 from core.engine import Engine
-from core.hub import DownloadPlan, hub_explanation, plan_download
+from core.hub import DownloadPlan, HubErrorsInWords, plan_download
 from core.jobs.progress import Progress
 from core.view.selection import Selection
 
@@ -47,25 +46,6 @@ class LoadPlan:
     def problem(self) -> str | None:
         """Why this cannot be done here, or None."""
         return next((part.problem for part in self.parts if part.problem), None)
-
-
-class HubErrorsInWords:
-    """A `with` block in which errors of the hub become ValueErrors that say what to do."""
-
-    def __enter__(self) -> "HubErrorsInWords":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if not isinstance(error, Exception) or isinstance(error, ValueError):
-            return
-        sentence = hub_explanation(error)
-        if sentence is not None:
-            raise ValueError(sentence) from error
 
 
 def load_key(selection: Selection, entry: SaeEntry) -> str:

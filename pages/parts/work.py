@@ -51,6 +51,35 @@ def result(
     return None
 
 
+def recent_result(
+    key: str,
+    title: str,
+    work: Callable[[Any], Any],
+    *,
+    wait: float = 0.5,
+    link: str | None = None,
+    room: int = 0,
+) -> Any:
+    """As `result`, of a large one that stays in memory only while it is among those used last.
+
+    Where it is there, nothing is asked; else the job makes it (from the store, if it was made
+    before, and then it is mostly there within `wait` seconds). While it runs, `room` pixels are
+    kept free for what will stand there.
+    """
+    recent = resources.recent()
+    found = recent.get(key)
+    if found is not None:
+        return found
+    job = submitted_again(key, title, lambda progress: recent.put(key, work(progress)), link=link)
+    job.wait(wait)
+    found = recent.get(key)
+    if found is None:
+        shown(job)
+        if room and not job.state.finished:
+            reserve_room(room)
+    return found
+
+
 def submitted(key: str, title: str, work: Callable[[Any], T], *, link: str | None = None) -> Job[T]:
     """The job of `key`; a failed or cancelled one stays, for the reader to decide."""
     jobs = resources.jobs()

@@ -13,6 +13,7 @@ from core.engine import Engine
 from core.gradients import Route
 from core.gradients.matrix import GradientMatrix
 from core.gradients.verify import Verification, changes
+from core.hub import HubErrorsInWords
 from core.jobs.progress import Progress
 from core.models.hooks import Model
 from core.store import FRAME, Key, Store
@@ -20,7 +21,6 @@ from core.view.gradients.compute import LEASE_SECONDS, GradientResult, open_rout
 from core.view.gradients.kept import key_of
 from core.view.gradients.prompt import prompt_ids
 from core.view.gradients.shown import Cell, place_of
-from core.view.loading import HubErrorsInWords
 
 _VERSION = 1
 _AT_ONCE = 5

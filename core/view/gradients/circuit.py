@@ -16,6 +16,7 @@ from core.circuits.graph import LATENT, LOGIT, REST, TOKEN
 from core.circuits.trace import Tracing
 from core.engine import Engine
 from core.gradients.route import Freezing
+from core.hub import HubErrorsInWords
 from core.jobs.progress import Progress
 from core.models.hooks import Model, cache_sites
 from core.models.token_text import token_text
@@ -25,7 +26,6 @@ from core.view.gradients import circuit_kept
 from core.view.gradients.prompt import prompt_ids, prompt_texts
 from core.view.gradients.sites import name_of, title_of
 from core.view.gradients.texts import SaePrint, sae_prints
-from core.view.loading import HubErrorsInWords
 
 _N_TOKENS, _N_LATENTS = 10, 20
 

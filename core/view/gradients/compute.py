@@ -19,6 +19,7 @@ from core.gradients.filling import Filling
 from core.gradients.matrix import GradientMatrix, gradient_matrix
 from core.gradients.report import ReconstructionReport, SaeFit, sae_fit
 from core.gradients.route import strongest
+from core.hub import HubErrorsInWords
 from core.jobs.progress import Progress
 from core.models.hooks import Model, cache_sites
 from core.models.token_text import token_text
@@ -27,7 +28,6 @@ from core.store import Store
 from core.view.gradients import kept
 from core.view.gradients.prompt import prompt_ids, prompt_texts
 from core.view.gradients.texts import SaePrint, sae_prints
-from core.view.loading import HubErrorsInWords
 
 LEASE_SECONDS = 3.0
 """How long a model is held before others get their turn."""

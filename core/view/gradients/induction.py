@@ -15,6 +15,7 @@ from core.engine import Engine
 from core.gradients.induction import BoxShare, InductionSearch
 from core.gradients.matrix import GradientMatrix, gradient_matrix, token_texts
 from core.gradients.repeated import head_scores, induction_layers, repeated_tokens
+from core.hub import HubErrorsInWords
 from core.jobs.progress import Progress
 from core.models.hooks import Model, cache_sites
 from core.store import Store
@@ -22,7 +23,6 @@ from core.view.gradients import induction_kept
 from core.view.gradients.compute import LEASE_SECONDS
 from core.view.gradients.sites import attention
 from core.view.gradients.texts import SaePrint, sae_prints
-from core.view.loading import HubErrorsInWords
 
 N_PROMPTS = 4
 """Random prompts that are looked at together."""

@@ -19,12 +19,12 @@ from core.corpus.documents import Corpus
 from core.corpus.load import default_packing, load_token_set
 from core.corpus.token_set import TokenSet
 from core.engine import Engine
+from core.hub import HubErrorsInWords
 from core.jobs.progress import Progress
 from core.logit_lens import top_tokens
 from core.patch_scoping.faithfulness import LatentTokens
 from core.splitting.tokens import VocabularyTexts, all_directions
 from core.store import ARRAYS, Key, Store
-from core.view.loading import HubErrorsInWords
 from core.view.patch_scoping.asking import fingerprint_once
 from core.view.patch_scoping.workbench import PartProgress, in_leases
 

@@ -11,6 +11,7 @@ from core.activations import fingerprint_of_sae
 from core.corpus.documents import Corpus
 from core.corpus.load import default_packing, load_token_set
 from core.engine import Engine
+from core.hub import HubErrorsInWords
 from core.jobs.progress import Progress
 from core.patch_scoping.choice import By, choose
 from core.patch_scoping.reading import (
@@ -22,7 +23,6 @@ from core.patch_scoping.reading import (
 )
 from core.patch_scoping.transfer import Quality, QualitySums, quality, quality_sums, rows_of
 from core.store import JSON, Key, Store
-from core.view.loading import HubErrorsInWords
 from core.view.patch_scoping.asking import fingerprint_once
 from core.view.patch_scoping.peaks import Peaks
 from core.view.patch_scoping.scoping import run

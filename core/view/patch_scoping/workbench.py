@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from core.activations import fingerprint_of_sae
 from core.engine import Engine
+from core.hub import HubErrorsInWords
 from core.jobs.progress import Progress
 from core.patch_scoping.sweep import SweepConfig
 from core.store import Key, Store
-from core.view.loading import HubErrorsInWords
 from core.view.patch_scoping.asking import Question, fingerprint_once, prompt_of
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from core.activations import fingerprint_of_sae
 from core.corpus.documents import Corpus
 from core.descriptions.wording import terms_of
 from core.engine import Engine
+from core.hub import HubErrorsInWords
 from core.hub import Progress as LoadProgress
 from core.hub.plan import published_file
 from core.jobs.progress import Progress
@@ -31,7 +32,6 @@ from core.splitting.tokens import (
     top_token_ids,
 )
 from core.store import Store
-from core.view.loading import HubErrorsInWords
 from core.view.splitting.evidence import N_TOKENS, measure
 from core.view.splitting.members import Member
 

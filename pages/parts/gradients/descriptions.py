@@ -60,12 +60,7 @@ def _read_sample(model: str, entries: Sequence[SaeEntry], key: str) -> None:
     from core.view.gradients import texts
     from core.view.splitting.evidence import measure
 
-    engine, store, kept = resources.engine(), resources.store(), resources.recent_evidence()
-    members = texts.members(entries)
-
-    def make(progress: Any) -> None:
-        kept.put(key, measure(engine, store, model, members, docs_sample(), progress))
-
+    engine, store, members = resources.engine(), resources.store(), texts.members(entries)
     # One at a time: two would leave nobody to run what the reader is waiting for.
     jobs = resources.jobs()
     others = [it for it in jobs.jobs() if it.title == _READING and it.key != key]
@@ -75,11 +70,13 @@ def _read_sample(model: str, entries: Sequence[SaeEntry], key: str) -> None:
         st.caption("Descriptions of these latents follow those that are being made.")
         work.shown(busy)
         return
-    job = work.submitted_again(key, _READING, make)
-    job.wait(0.3)
-    if kept.get(key) is None:
-        work.shown(job)
-    else:
+    found = work.recent_result(
+        key,
+        _READING,
+        lambda progress: measure(engine, store, model, members, docs_sample(), progress),
+        wait=0.3,
+    )
+    if found is not None:
         st.rerun()
 
 
@@ -92,7 +89,7 @@ def _evidence_key(model: str, entries: Sequence[SaeEntry]) -> str:
 
 
 def _offline(model: str, entries: Sequence[SaeEntry]) -> "dict[str, Descriptions]":
-    found = resources.recent_evidence().get(_evidence_key(model, entries)) or {}
+    found = resources.recent().get(_evidence_key(model, entries)) or {}
     return {name: it.offline for name, it in found.items()}
 
 

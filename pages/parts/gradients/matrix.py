@@ -13,7 +13,6 @@ from core.view.markup import visible_token
 from core.view.selection import Selection
 from pages.parts import latent_links, weights, work
 from pages.parts.gradients import cell, chart, controls, descriptions, filters, state
-from pages.parts.polling import reserve_room
 
 if TYPE_CHECKING:
     from core.view.gradients.compute import GradientRequest, GradientResult
@@ -99,23 +98,14 @@ def _result(request: "GradientRequest", link: str) -> "GradientResult | None":
     """The matrix, or None while it is being computed, which is then shown in its place."""
     from core.view.gradients.compute import compute
 
-    kept = resources.recent_gradients()
-    found = kept.get(request.key)
-    if found is not None:
-        return found
     engine, store = resources.engine(), resources.store()
-
-    def make(progress: Any) -> None:
-        kept.put(request.key, compute(engine, store, request, progress))
-
-    job = work.submitted_again(request.key, "Gradients of a prompt", make, link=link)
-    job.wait(0.5)
-    found = kept.get(request.key)
-    if found is None:
-        work.shown(job)
-        if not job.state.finished:
-            reserve_room(ROOM)
-    return found
+    return work.recent_result(
+        request.key,
+        "Gradients of a prompt",
+        lambda progress: compute(engine, store, request, progress),
+        link=link,
+        room=ROOM,
+    )
 
 
 def _shown(result: "GradientResult", selection: Selection, view: GradientView) -> None:

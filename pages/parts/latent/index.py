@@ -77,7 +77,7 @@ def opened(
     """
     view = resolved(selection, entry, view)
     request = request_of(selection, [entry], view)
-    found = resources.recent_indexes().get(request.key)
+    found = resources.recent().get(request.key)
     if found is not None or quiet:
         return found
     wanted = _wanted(request, selection, view)
@@ -91,7 +91,7 @@ def opened(
         from core.view.latent.index import make_index
 
         for number, index in enumerate(make_index(engine, store, wanted, progress)):
-            resources.recent_indexes().put(wanted.only(number).key, index)
+            resources.recent().put(wanted.only(number).key, index)
         store.put(last_key, last, JSON)
 
     n = len(wanted.saes)
@@ -99,7 +99,7 @@ def opened(
     link = latent_links.address("latent", selection, **state.LINK.to_parameters(view))
     job = work.submitted_again(wanted.key, title, make, link=link)
     job.wait(0.5)  # an index that was made before is open by then
-    found = resources.recent_indexes().get(request.key)
+    found = resources.recent().get(request.key)
     if found is None:
         work.shown(job)
         if not job.state.finished:
@@ -120,29 +120,21 @@ def under_way(selection: Selection, entry: SaeEntry, view: LatentPageView) -> bo
 
 def known_about(index: "OpenIndex") -> "AboutAll | None":
     """What is said of all latents of an index, if that is at hand."""
-    return resources.recent_about().get(_about_key(index))
+    return resources.recent().get(_about_key(index))
 
 
 def about(selection: Selection, index: "OpenIndex") -> "AboutAll | None":
     """Descriptions of all latents of an index; made in the background, which is then shown."""
-    key, found = _about_key(index), known_about(index)
-    if found is not None:
-        return found
+    from core.view.latent.about_all import about_all
+
     engine, store = resources.engine(), resources.store()
-
-    def make(progress: Any) -> None:
-        from core.view.latent.about_all import about_all
-
-        texts = about_all(engine, store, selection.model, selection.sae, index, progress)
-        resources.recent_about().put(key, texts)
-
-    link = latent_links.address("latent", selection)
-    job = work.submitted_again(key, "Describing all latents", make, link=link)
-    job.wait(0.3)
-    found = resources.recent_about().get(key)
-    if found is None:
-        work.shown(job)
-    return found
+    return work.recent_result(
+        _about_key(index),
+        "Describing all latents",
+        lambda it: about_all(engine, store, selection.model, selection.sae, index, it),
+        wait=0.3,
+        link=latent_links.address("latent", selection),
+    )
 
 
 def _wanted(

@@ -29,7 +29,7 @@ def opened(selection: Selection, entry: SaeEntry) -> "OpenIndex | None":
 
 def descriptions(index_of_sae: "OpenIndex") -> Sequence[str] | None:
     """A text for each latent, if the dashboard has them at hand."""
-    about = resources.recent_about().get("latent-about:" + index_of_sae.key.digest)
+    about = resources.recent().get("latent-about:" + index_of_sae.key.digest)
     return None if about is None else [str(it or "") for it in about.offline.texts]
 
 
