@@ -30,7 +30,7 @@ from core.store import ARRAYS, Key, Store
 from core.view.latent.dashboard import read_dashboard
 from core.view.latent.example_html import rows_html
 from core.view.latent.example_rows import example_rows
-from core.view.latent.index import OpenIndex
+from core.activations.text_index import OpenIndex
 
 DEMO = REPOSITORY / "demo"
 WIDTH = 24_576

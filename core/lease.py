@@ -147,6 +147,7 @@ class EngineLease(Lease):
     ) -> None:
         super().__init__(progress)
         self._engine, self._model, self._saes = engine, model, list(saes)
+        self._is_loaded = False
 
     @contextmanager
     def turn(self) -> "Iterator[tuple[Model, list[SAE]]]":
@@ -155,6 +156,7 @@ class EngineLease(Lease):
             HubErrorsInWords(),
             self._engine.use(self._model, self._saes, progress=self._report) as (model, saes),
         ):
+            self._is_loaded = True
             yield model, saes
 
     def with_saes(self, numbers: Sequence[int]) -> "EngineLease":
@@ -175,6 +177,10 @@ class EngineLease(Lease):
             return tuple(_once(sae, fingerprint_of_sae) for sae in saes)
 
     def _report(self, done: int, total: int | None, message: str) -> None:
+        if self._is_loaded:
+            # A short wait between two turns is no new phase: what the work counts stays told.
+            self.progress.check()
+            return
         self.progress.update(done, total, unit="bytes", message=message)
 
 

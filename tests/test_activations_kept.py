@@ -24,6 +24,7 @@ from core.activations import (
 )
 from core.corpus import TokenSet
 from core.jobs.progress import JobCancelled, Progress
+from core.lease import PlainLease
 from core.models import Model
 from core.store import ARRAYS, Key, Store
 from tests.builders import make_sae
@@ -126,7 +127,7 @@ def test_firings_are_the_dense_ones_on_the_same_positions(
         make_sae("topk", d_in=32, d_sae=640, hook_name="blocks.1.hook_resid_pre"),
         make_sae("gated", d_in=32, d_sae=32, hook_name="blocks.2.attn.hook_z"),
     ]
-    found = collect_firings(any_model, saes, token_set, batch_tokens=60)
+    found = collect_firings(PlainLease(any_model, saes), token_set, batch_tokens=60)
     places = np.flatnonzero(token_set.mask)
     for sae, firings in zip(saes, found, strict=True):
         dense = dense_activations(any_model, sae, token_set)[token_set.mask]
@@ -147,7 +148,7 @@ def test_firings_are_the_dense_ones_on_the_same_positions(
 
 def test_firings_of_a_part_are_spread_evenly(tiny_model: Model, tiny_sae: SAE) -> None:
     token_set = some_tokens(40, 12)
-    (firings,) = collect_firings(tiny_model, [tiny_sae], token_set, max_tokens=80)
+    (firings,) = collect_firings(PlainLease(tiny_model, [tiny_sae]), token_set, max_tokens=80)
     rows = np.unique(firings.places // token_set.context)
     assert 60 <= firings.n_positions <= 120
     assert rows.min() < 10
@@ -157,9 +158,9 @@ def test_firings_of_a_part_are_spread_evenly(tiny_model: Model, tiny_sae: SAE) -
     stopped = Progress()
     stopped.cancel()
     with pytest.raises(JobCancelled):
-        collect_firings(tiny_model, [tiny_sae], token_set, progress=stopped)
+        collect_firings(PlainLease(tiny_model, [tiny_sae], progress=stopped), token_set)
     with pytest.raises(ValueError, match="max_tokens is 0"):
-        collect_firings(tiny_model, [tiny_sae], token_set, max_tokens=0)
+        collect_firings(PlainLease(tiny_model, [tiny_sae]), token_set, max_tokens=0)
 
 
 def test_fingerprints_tell_what_changes_results(tiny_model: Model, tiny_sae: SAE) -> None:

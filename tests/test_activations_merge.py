@@ -28,6 +28,7 @@ from core.activations.checkpoint import Checkpoint
 from core.activations.state import SQUARE_UNIT, SUM_UNIT
 from core.corpus import TokenSet
 from core.jobs.progress import JobCancelled, Progress
+from core.lease import PlainLease
 from core.models import Model
 from core.settings import REPOSITORY
 from tests.test_activations_exact import some_tokens
@@ -176,11 +177,11 @@ def test_partners_equal_dense_counts() -> None:
 
 def test_shards_of_a_pass_merge_to_the_whole(tiny_model: Model, tiny_sae: SAE) -> None:
     token_set = some_tokens(100, 8)
-    (whole,) = build_states(tiny_model, [tiny_sae], token_set, batch_tokens=16)
+    (whole,) = build_states(PlainLease(tiny_model, [tiny_sae]), token_set, batch_tokens=16)
     shards = shard_rows(token_set, 3, batch_tokens=16)
     assert shards == [(0, 64), (64, 96), (96, 100)]
     parts = [
-        build_states(tiny_model, [tiny_sae], token_set, rows=rows, batch_tokens=16)[0]
+        build_states(PlainLease(tiny_model, [tiny_sae]), token_set, rows=rows, batch_tokens=16)[0]
         for rows in reversed(shards)
     ]
     assert_same(merge(merge(parts[0], parts[1]), parts[2]), whole)

@@ -7,19 +7,20 @@ import numpy as np
 import pytest
 import torch
 
-from core.activations import IndexConfig, build_index, open_index
+from core.activations import IndexConfig, build_index, open_index, text_index
+from core.activations import build as build_module
+from core.activations.text_index import IndexRequest, OpenIndex, make_index, was_made
 from core.catalog import Catalog
 from core.corpus.documents import Corpus, Document
 from core.engine import Engine
 from core.jobs.progress import JobCancelled, Progress
+from core.lease import Lease
 from core.models import cache_sites
 from core.saes import encode, sae_hook_name
 from core.settings import Settings
 from core.store import Store
-from core.view.latent import index as index_module
 from core.view.latent.dashboard import logit_effects, read_dashboard
 from core.view.latent.example_rows import example_rows, read_rows, rows_of
-from core.view.latent.index import IndexRequest, OpenIndex, make_index, was_made
 from core.view.latent.neighbours import nearest
 from core.view.selection import Selection
 from tests.demo_bundle import write_demo
@@ -63,8 +64,8 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
 @pytest.fixture(autouse=True)
 def small_batches() -> Iterator[None]:
     patch = pytest.MonkeyPatch()
-    patch.setattr(index_module, "BATCH_TOKENS", BATCH)
-    patch.setattr(index_module, "_CHECKPOINT_SECONDS", 0.0)
+    patch.setattr(text_index, "BATCH_TOKENS", BATCH)
+    patch.setattr(text_index, "_CHECKPOINT_SECONDS", 0.0)
     yield
     patch.undo()
 
@@ -76,7 +77,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture
 def opened(engine: Engine, store: Store) -> OpenIndex:
-    return make_index(engine, store, request(), Progress())[0]
+    return make_index(lease_of(engine, request()), store, request())[0]
+
+
+def lease_of(engine: Engine, wanted: IndexRequest) -> Lease:
+    names = [(release, sae_id) for release, sae_id, _ in wanted.saes]
+    return engine.lease(wanted.model, names)
 
 
 def request(*saes: tuple[str, str, str], include_bos: bool = False) -> IndexRequest:
@@ -127,7 +133,7 @@ def test_a_stopped_pass_goes_on_where_it_was(
     monkeypatch: pytest.MonkeyPatch,
     end: Exception,
 ) -> None:
-    store, run_rows, rows_run = Store(tmp_path), index_module.run_rows, []
+    store, run_rows, rows_run = Store(tmp_path), build_module.run_rows, []
 
     def run(*args, **options):
         rows_run.append(len(args[3]))
@@ -135,15 +141,15 @@ def test_a_stopped_pass_goes_on_where_it_was(
             raise end
         return run_rows(*args, **options)
 
-    monkeypatch.setattr(index_module, "run_rows", run)
+    monkeypatch.setattr(build_module, "run_rows", run)
     stop = True
     with pytest.raises(type(end)):
-        make_index(engine, store, request(), Progress())
+        make_index(lease_of(engine, request()), store, request())
     assert not was_made(store, request())
     assert list((tmp_path / "passes").iterdir())
     stop = False
     rows_run.clear()
-    (again,) = make_index(engine, store, request(), Progress())
+    (again,) = make_index(lease_of(engine, request()), store, request())
     assert sum(rows_run) == opened.token_set.n_rows - 64
     assert again.key == opened.key
     assert again.summary.equals(opened.summary)
@@ -153,31 +159,33 @@ def test_a_stopped_pass_goes_on_where_it_was(
 def test_several_saes_share_a_run_and_an_index_is_made_once(
     engine: Engine, opened: OpenIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store, run_rows, saes_run = Store(tmp_path), index_module.run_rows, []
+    store, run_rows, saes_run = Store(tmp_path), build_module.run_rows, []
 
     def run(model, saes, *args, **options):
         saes_run.append(len(saes))
         return run_rows(model, saes, *args, **options)
 
-    monkeypatch.setattr(index_module, "run_rows", run)
+    monkeypatch.setattr(build_module, "run_rows", run)
     several = request(SAE, (RELEASE, "blocks.2.hook_resid_pre", ""))
     assert not was_made(store, several)
-    found = make_index(engine, store, several, Progress())
+    found = make_index(lease_of(engine, several), store, several)
     assert set(saes_run) == {2}
     assert found[0].summary.equals(opened.summary)
     assert was_made(store, several.only(1))
     saes_run.clear()
-    make_index(engine, store, several.only(1), Progress())
+    make_index(lease_of(engine, several.only(1)), store, several.only(1))
     assert saes_run == []
     # Where there is no memory for the states of both, each has a run of its own.
-    monkeypatch.setattr(index_module, "_STATE_BYTES", 1)
-    apart = make_index(engine, Store(tmp_path / "other"), several, Progress())
+    monkeypatch.setattr(text_index, "_STATE_BYTES", 1)
+    apart = make_index(lease_of(engine, several), Store(tmp_path / "other"), several)
     assert set(saes_run) == {1}
     assert apart[1].summary.equals(found[1].summary)
 
 
 def test_bos_counts_only_when_asked(engine: Engine, store: Store, opened: OpenIndex) -> None:
-    (with_bos,) = make_index(engine, store, request(include_bos=True), Progress())
+    (with_bos,) = make_index(
+        lease_of(engine, request(include_bos=True)), store, request(include_bos=True)
+    )
     assert with_bos.n_tokens == opened.n_tokens + opened.token_set.n_rows
     assert opened.n_tokens == opened.token_set.lengths.sum() - opened.token_set.n_rows
 

@@ -3,7 +3,7 @@
     token_set = load_token_set(docs_sample(), model.tokenizer, default_packing(model, sae))
     index, = build_index(model, [sae], token_set, progress=progress)
     shown = latent_examples(index, 42, token_set)
-    firings = collect_firings(model, saes, token_set, max_tokens=50_000)
+    firings = collect_firings(PlainLease(model, saes), token_set, max_tokens=50_000)
 
 An activation above 0 at a position that counts is a *firing*. A position is told by its *place* in
 the token set: row · context + position.

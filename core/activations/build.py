@@ -2,8 +2,9 @@
 
 Rows are taken in stretches of about 65,000 positions. Within a stretch they are sorted by length,
 so that little padding is run, and go through the model a batch at a time, no further than the
-deepest SAE. After each stretch, firings go into the states, and from time to time these go to disk.
-Stretches and batches lie on a fixed grid: a pass that was killed and resumed does the same sums.
+deepest SAE: a turn of the lease each, so that others run the model in between. After each stretch,
+firings go into the states, and from time to time these go to disk. Stretches and batches lie on a
+fixed grid: a pass that was killed and resumed does the same sums.
 """
 
 import time
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from sae_lens import SAE
 
-from core.activations.block import Block, make_block
+from core.activations.block import make_block
 from core.activations.checkpoint import Checkpoint
 from core.activations.config import IndexConfig
 from core.activations.encoding import Piece, firings_of
@@ -22,9 +23,9 @@ from core.activations.index import LatentIndex, finish
 from core.activations.state import IndexState
 from core.corpus.token_set import TokenSet
 from core.jobs.progress import Progress
+from core.lease import Lease, PlainLease
 from core.models.hooks import Model, cache_sites, context_length
 from core.saes import sae_hook_name
-from core.store.fingerprint import fingerprint_of_model, fingerprint_of_sae
 
 BATCH_TOKENS = 4096
 _STRETCH_BATCHES = 16
@@ -45,23 +46,20 @@ def build_index(
 ) -> list[LatentIndex]:
     """The index of each SAE, from one run of the model; see `build_states` for the arguments."""
     states = build_states(
-        model,
-        saes,
+        PlainLease(model, saes, progress=progress),
         token_set,
         config,
         batch_tokens=batch_tokens,
         latent_chunk=latent_chunk,
         checkpoint=checkpoint,
         checkpoint_seconds=checkpoint_seconds,
-        progress=progress,
     )
     check = progress.check if progress is not None else None
     return [finish(state, check=check) for state in states]
 
 
 def build_states(
-    model: Model,
-    saes: Sequence[SAE],
+    lease: Lease,
     token_set: TokenSet,
     config: IndexConfig | None = None,
     *,
@@ -70,37 +68,35 @@ def build_states(
     latent_chunk: int | None = None,
     checkpoint: Path | str | None = None,
     checkpoint_seconds: float = 60.0,
-    progress: Progress | None = None,
 ) -> list[IndexState]:
-    """What is known of each SAE's latents after the rows [first, last) of the token set.
+    """What is known of the latents of each SAE of the lease after some rows of the token set.
 
     Args:
-        model: either model class; nothing is attached to it.
-        saes: SAEs of any architecture that read sites of this model.
-        rows: a shard (see `shard_rows`); states of disjoint shards give the whole with `merge`.
-            All rows if None.
+        lease: the model, and SAEs of any architecture that read its sites. Its progress counts
+            positions that count; cancelling leaves the checkpoint.
+        rows: a shard [first, last) (see `shard_rows`); states of disjoint shards give the whole
+            with `merge`. All rows if None.
         batch_tokens: positions run through the model at once.
         latent_chunk: latents whose firings are merged at once; bounds memory, changes no result.
         checkpoint: a folder in which to keep the states, and from which to go on if it holds some
             of the same models, SAEs, tokens and options. Emptied of them when the pass is done.
         checkpoint_seconds: how long at least between two writes.
-        progress: told positions done (those that count); cancelling leaves the checkpoint.
 
     Raises:
         ValueError: no SAE, a token set wider than the model's context or empty, a site the model
             does not have, activations that are not finite.
     """
-    config = config or IndexConfig()
+    config, progress = config or IndexConfig(), lease.progress
     first, last = rows or (0, token_set.n_rows)
-    _check(model, saes, token_set, first, last)
-    states = [
-        IndexState.empty(config, d_sae=sae.cfg.d_sae, context=token_set.context) for sae in saes
-    ]
+    with lease.turn() as (model, saes):
+        _check(model, saes, token_set, first, last)
+        widths, sites = [sae.cfg.d_sae for sae in saes], [sae_hook_name(sae) for sae in saes]
+    states = [IndexState.empty(config, d_sae=n, context=token_set.context) for n in widths]
     saved = None
     if checkpoint is not None:
         identity = [
-            fingerprint_of_model(model),
-            [[fingerprint_of_sae(sae), sae_hook_name(sae)] for sae in saes],
+            lease.model_fingerprint,
+            [list(pair) for pair in zip(lease.sae_fingerprints, sites, strict=True)],
             [token_set.digest, first, last, batch_tokens],
         ]
         saved = Checkpoint(Path(checkpoint), identity, config, token_set.context)
@@ -113,19 +109,20 @@ def build_states(
     for start in range(begin, last, stretch):
         stop = min(start + stretch, last)
         order = start + np.argsort(-token_set.lengths[start:stop], kind="stable")
-        pending = Pending(states, token_set, latent_chunk)
+        pending = _Pending(states, token_set, latent_chunk)
         for batch in range(0, len(order), batch_rows):
-            if progress is not None:
-                progress.update(done, total, unit="tokens", message="Reading the corpus")
+            progress.update(done, total, unit="tokens", message="Reading the text")
             chosen = np.sort(order[batch : batch + batch_rows])
-            _run(model, saes, token_set, chosen, pending, progress)
+            with lease.turn() as (model, saes):
+                found = run_rows(model, saes, token_set, chosen, progress=progress)
+            pending.add(chosen, found)
             done += int(token_set.mask[chosen].sum())
         pending.flush()
-        if saved is not None and time.monotonic() - written >= checkpoint_seconds:
+        is_due = time.monotonic() - written >= checkpoint_seconds
+        if saved is not None and (is_due or progress.cancelled):
             saved.write(states)
             written = time.monotonic()
-    if progress is not None:
-        progress.update(total, total, unit="tokens", message="Reading the corpus")
+    progress.update(total, total, unit="tokens", message="Sorting what was found")
     if saved is not None:
         saved.remove()
     return states
@@ -151,7 +148,7 @@ def stretch_rows(token_set: TokenSet, batch_tokens: int) -> int:
     return max(1, batch_tokens // token_set.context) * _STRETCH_BATCHES
 
 
-class Pending:
+class _Pending:
     """Firings of whole rows that are not in the states yet."""
 
     def __init__(
@@ -180,17 +177,11 @@ class Pending:
             return
         rows = np.sort(np.concatenate(self._rows))
         for state, parts in zip(self._states, self._parts, strict=True):
-            state.add_block(
-                block_of(state.d_sae, self._token_set, rows, parts), latent_chunk=self._latent_chunk
-            )
+            counted = self._token_set.mask[rows].sum(1)
+            block = make_block(state.d_sae, self._token_set.context, rows, counted, parts)
+            state.add_block(block, latent_chunk=self._latent_chunk)
             parts.clear()
         self._rows.clear()
-
-
-def block_of(d_sae: int, token_set: TokenSet, rows: np.ndarray, parts: Sequence[Piece]) -> Block:
-    """Firings, given by place, as a block of these rows."""
-    counted = token_set.mask[rows].sum(1)
-    return make_block(d_sae, token_set.context, rows, counted, parts)
 
 
 def run_rows(
@@ -217,17 +208,6 @@ def run_rows(
         pieces = firings_of(sae, activations, check=check)
         found.append([(place[at], latent, value) for at, latent, value in pieces])
     return found
-
-
-def _run(
-    model: Model,
-    saes: Sequence[SAE],
-    token_set: TokenSet,
-    rows: np.ndarray,
-    pending: Pending,
-    progress: Progress | None,
-) -> None:
-    pending.add(rows, run_rows(model, saes, token_set, rows, progress=progress))
 
 
 def _check(model: Model, saes: Sequence[SAE], token_set: TokenSet, first: int, last: int) -> None:

@@ -5,13 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
-from sae_lens import SAE
 from scipy.sparse import csr_array
 
 from core.activations.build import BATCH_TOKENS, run_rows
 from core.corpus.token_set import TokenSet
-from core.jobs.progress import Progress
-from core.models.hooks import Model
+from core.lease import Lease
 
 MAX_TOKENS = 50_000
 """Positions looked at unless told otherwise."""
@@ -71,15 +69,13 @@ class Firings:
 
 
 def collect_firings(
-    model: Model,
-    saes: Sequence[SAE],
+    lease: Lease,
     token_set: TokenSet,
     *,
     max_tokens: int = MAX_TOKENS,
     batch_tokens: int = BATCH_TOKENS,
-    progress: Progress | None = None,
 ) -> list[Firings]:
-    """Firings of each SAE at the same positions, from one run of the model.
+    """Firings of each SAE of the lease at the same positions, from one run of the model.
 
     Rows are taken evenly over the token set until they have `max_tokens` positions that count;
     all of those count, the last row's too. With `token_set = prompt_tokens(...)` these are the
@@ -88,7 +84,9 @@ def collect_firings(
     Raises:
         ValueError: no SAE, no position that counts, a site the model does not have.
     """
-    if len(saes) == 0:
+    with lease.turn() as (_, saes):
+        widths = [sae.cfg.d_sae for sae in saes]
+    if not widths:
         raise ValueError("There is no SAE to run; give at least one.")
     if max_tokens < 1:
         raise ValueError(f"max_tokens is {max_tokens}; use 1 or more.")
@@ -96,23 +94,21 @@ def collect_firings(
     chosen = token_set.mask[rows]
     row, position = np.nonzero(chosen)
     places = (rows[row] * token_set.context + position).astype(np.int32)
-    found: list[list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = [[] for _ in saes]
+    found: list[list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = [[] for _ in widths]
     step, done = max(1, batch_tokens // token_set.context), 0
     for start in range(0, len(rows), step):
-        if progress is not None:
-            progress.update(done, len(places), unit="tokens", message="Finding what fires")
+        lease.progress.update(done, len(places), unit="tokens", message="Finding what fires")
         batch = rows[start : start + step]
-        for parts, new in zip(
-            found, run_rows(model, saes, token_set, batch, progress=progress), strict=True
-        ):
-            parts.extend(new)
+        with lease.turn() as (model, saes):
+            new = run_rows(model, saes, token_set, batch, progress=lease.progress)
+        for parts, more in zip(found, new, strict=True):
+            parts.extend(more)
         done += int(token_set.mask[batch].sum())
-    if progress is not None:
-        progress.update(done, len(places), unit="tokens", message="Finding what fires")
+    lease.progress.update(done, len(places), unit="tokens", message="Finding what fires")
     tokens = token_set.tokens[rows[row], position]
     return [
-        Firings(_matrix(parts, places, sae.cfg.d_sae), places, tokens, token_set.context)
-        for parts, sae in zip(found, saes, strict=True)
+        Firings(_matrix(parts, places, d_sae), places, tokens, token_set.context)
+        for parts, d_sae in zip(found, widths, strict=True)
     ]
 
 

@@ -6,15 +6,16 @@ import numpy as np
 from jaxtyping import Float
 
 from core.activations import open_index
+from core.activations.text_index import OpenIndex
 from core.descriptions.offline import DESCRIBER_VERSION, describe_latents
 from core.descriptions.saved import load_user_descriptions
 from core.descriptions.table import OFFLINE, Descriptions
 from core.engine import Engine
 from core.jobs.progress import Progress
+from core.lease import SaeName
 from core.logit_statistics import logit_moments
 from core.splitting.tokens import all_directions, top_token_ids
 from core.store import ARRAYS, JSON, Key, Store
-from core.view.latent.index import OpenIndex, SaeKey
 
 # As for the map of feature splitting, so that both pages say the same of a latent.
 _N_TOP = 12
@@ -37,7 +38,7 @@ def about_all(
     engine: Engine,
     store: Store,
     model: str,
-    sae: SaeKey,
+    sae: SaeName,
     index: OpenIndex,
     progress: Progress,
 ) -> AboutAll:

@@ -3,9 +3,9 @@
 import numpy as np
 
 from core.activations import open_part
+from core.activations.text_index import OpenIndex
 from core.store import Store
 from core.view.latent.attribution import MOST_EXAMPLES
-from core.view.latent.index import OpenIndex
 from core.view.markup import visible_token
 
 _BEFORE, _AFTER = 6, 2

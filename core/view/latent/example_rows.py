@@ -6,11 +6,11 @@ import numpy as np
 from jaxtyping import Float
 
 from core.activations import Examples, row_activations
+from core.activations.text_index import OpenIndex
 from core.engine import Engine
 from core.jobs.progress import Progress
 from core.view.latent.dashboard import Dashboard
 from core.view.latent.example_html import ExampleRow
-from core.view.latent.index import OpenIndex
 from core.view.latent.pieces import join_pieces
 from core.view.selection import Selection
 

@@ -10,6 +10,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from core.activations import open_index
+from core.activations.text_index import OpenIndex
 from core.engine import Engine
 from core.jobs.progress import Progress
 from core.link import Link, LinkField, one_of, short_text, whole
@@ -22,7 +23,6 @@ from core.prompt_latents import (
     active_latents,
 )
 from core.store import ARRAYS, Key, Store
-from core.view.latent.index import OpenIndex
 from core.view.selection import Selection
 
 ORDERS = {

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.sparse import vstack
 
 from core.activations import (
     Firings,
@@ -23,7 +22,6 @@ from core.activations import (
     fingerprint_of_model,
     fingerprint_of_sae,
     finish,
-    merge,
 )
 from core.corpus.documents import Corpus
 from core.corpus.load import default_packing, load_token_set
@@ -32,6 +30,7 @@ from core.descriptions.offline import DESCRIBER_VERSION, describe_latents
 from core.descriptions.table import OFFLINE, Descriptions
 from core.engine import Engine
 from core.jobs.progress import Progress
+from core.lease import Lease
 from core.splitting.tokens import VocabularyTexts, all_directions, top_token_ids
 from core.store import ARRAYS, JSON, Key, Store
 from core.view.splitting.members import Member
@@ -42,7 +41,6 @@ SAMPLE_TOKENS = 200_000
 """Tokens read for frequencies and descriptions."""
 FIRING_TOKENS = 50_000
 """Of these, tokens whose firings are kept one by one."""
-_LEASE_ROWS_TOKENS = 16_384
 _BEFORE = _AFTER = 8
 _CONFIG = IndexConfig(n_top=12, n_quantiles=1, per_quantile=1, buffer=0, n_partners=0)
 _VERSION = 1
@@ -72,25 +70,6 @@ class Evidence:
     def dead(self) -> np.ndarray:
         """Which latents never fired, as bool [d_sae]."""
         return self.counts == 0
-
-
-class PartProgress(Progress):
-    """Progress of one part of a longer work, told to the whole's."""
-
-    def __init__(self, whole: Progress, *, done: int, total: int, message: str) -> None:
-        """`done` of `total` are finished before this part begins."""
-        super().__init__()
-        self._whole, self._before, self._total, self._what = whole, done, total, message
-
-    def update(
-        self, done: float, total: float | None = None, *, unit: str = "", message: str = ""
-    ) -> None:
-        """As `Progress.update`, counted on from the parts before."""
-        self._whole.update(self._before + done, self._total, unit=unit, message=self._what)
-
-    def check(self) -> None:
-        """As `Progress.check`."""
-        self._whole.check()
 
 
 def measure(
@@ -147,21 +126,13 @@ def _compute(
     tokenizer: Any,
     progress: Progress,
 ) -> list[Evidence]:
-    firings = _firings(engine, model, names, token_set, progress)
-    spans = _spans(token_set, _LEASE_ROWS_TOKENS)
-    states = None
-    for span in spans:
-        done = int(token_set.mask[: span[0]].sum())
-        part = PartProgress(
-            progress, done=done, total=token_set.n_tokens, message="Reading the sample of text"
-        )
-        with engine.use(model, names) as (loaded, saes):
-            new = build_states(loaded, saes, token_set, _CONFIG, rows=span, progress=part)
-        states = new if states is None else [merge(a, b) for a, b in zip(states, new, strict=True)]
+    lease = engine.lease(model, names, progress=progress)
+    firings = _firings(lease, token_set)
+    states = build_states(lease, token_set, _CONFIG)
     with engine.use(model) as (loaded, _):
         vocabulary, W_U = VocabularyTexts(loaded).texts.tolist(), loaded.W_U.detach().clone()
     found = []
-    for number, state in enumerate(states or ()):
+    for number, state in enumerate(states):
         progress.update(number, len(names), unit="SAEs", message="Describing latents")
         index = finish(state)
         with engine.use(model, [names[number]]) as (loaded, (sae,)):
@@ -188,46 +159,11 @@ def _compute(
     return found
 
 
-def _firings(
-    engine: Engine,
-    model: str,
-    names: Sequence[tuple[str, str]],
-    token_set: TokenSet,
-    progress: Progress,
-) -> list[Firings]:
-    """`collect_firings` on the first rows, a lease at a time."""
+def _firings(lease: Lease, token_set: TokenSet) -> list[Firings]:
+    """Firings on the first rows of the sample."""
     last = int(np.searchsorted(token_set.mask.sum(1).cumsum(), FIRING_TOKENS)) + 1
     sample = token_set.rows(0, min(last, token_set.n_rows))
-    parts: list[list[Firings]] = []
-    for first, stop in _spans(sample, _LEASE_ROWS_TOKENS):
-        done = int(sample.mask[:first].sum())
-        part = PartProgress(
-            progress, done=done, total=sample.n_tokens, message="Finding what fires together"
-        )
-        rows = sample.rows(first, stop)
-        with engine.use(model, names) as (loaded, saes):
-            found = collect_firings(
-                loaded, saes, rows, max_tokens=max(1, rows.n_tokens), progress=part
-            )
-        shift = first * sample.context
-        parts.append([replace(it, places=it.places + np.int32(shift)) for it in found])
-    return [
-        Firings(
-            latents=vstack([part[number].latents for part in parts], format="csr"),
-            places=np.concatenate([part[number].places for part in parts]),
-            tokens=np.concatenate([part[number].tokens for part in parts]),
-            context=sample.context,
-        )
-        for number in range(len(names))
-    ]
-
-
-def _spans(token_set: TokenSet, tokens: int) -> list[tuple[int, int]]:
-    """Rows [first, last) of about so many tokens each; those without a position are passed over."""
-    step = max(1, tokens // token_set.context)
-    starts = range(0, token_set.n_rows, step)
-    spans = [(start, min(start + step, token_set.n_rows)) for start in starts]
-    return [span for span in spans if token_set.mask[span[0] : span[1]].any()]
+    return collect_firings(lease, sample, max_tokens=sample.n_tokens)
 
 
 def _to_store(store: Store, key: Key, found: Evidence) -> None:

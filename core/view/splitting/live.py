@@ -12,6 +12,7 @@ def fires_in_text(
     engine: Engine, model: str, members: Sequence[Member], text: str
 ) -> list[Firings]:
     """Firings of each member on the tokens of `text`; ValueError where it has no token."""
-    with engine.use(model, [member.entry.key for member in members]) as (loaded, saes):
+    lease = engine.lease(model, [member.entry.key for member in members])
+    with lease.turn() as (loaded, saes):
         tokens = prompt_tokens([text], loaded.tokenizer, default_packing(loaded, saes[0]))
-        return collect_firings(loaded, saes, tokens, max_tokens=max(1, tokens.n_tokens))
+        return collect_firings(lease, tokens, max_tokens=max(1, tokens.n_tokens))

@@ -13,7 +13,7 @@ from pages.parts.latent import charts, descriptions, index, reading, state
 from pages.parts.latent.tables import choosable
 
 if TYPE_CHECKING:
-    from core.view.latent.index import OpenIndex
+    from core.activations.text_index import OpenIndex
 
 _CHART = "latent_densities"
 

@@ -21,8 +21,8 @@ from pages.parts.latent import (
 )
 
 if TYPE_CHECKING:
+    from core.activations.text_index import OpenIndex
     from core.view.latent.dashboard import Dashboard, LogitEffects
-    from core.view.latent.index import OpenIndex
 
 
 def draw(selection: Selection, entry: SaeEntry, view: LatentPageView) -> None:

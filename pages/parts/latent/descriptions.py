@@ -13,8 +13,8 @@ from pages.parts.latent import action, lists
 from pages.parts.latent import index as indexes
 
 if TYPE_CHECKING:
+    from core.activations.text_index import OpenIndex
     from core.descriptions.table import Descriptions
-    from core.view.latent.index import OpenIndex
 
 _SAID_BY = {
     "yours": "Written by users of this server",

@@ -12,9 +12,9 @@ from pages.parts import latent_links, work
 from pages.parts.latent import charts, state
 
 if TYPE_CHECKING:
+    from core.activations.text_index import OpenIndex
     from core.view.latent.dashboard import Dashboard
     from core.view.latent.example_rows import RowActivations
-    from core.view.latent.index import OpenIndex
 
 
 def style() -> None:

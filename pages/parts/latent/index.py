@@ -17,8 +17,8 @@ from pages.parts.latent import state
 from pages.parts.polling import reserve_room
 
 if TYPE_CHECKING:
+    from core.activations.text_index import IndexRequest, OpenIndex
     from core.view.latent.about_all import AboutAll
-    from core.view.latent.index import IndexRequest, OpenIndex
 
 UNASKED_TOKENS = 300_000
 """The demo reads up to so many tokens without being asked."""
@@ -42,7 +42,7 @@ def request_of(
     selection: Selection, entries: "list[SaeEntry]", view: LatentPageView
 ) -> "IndexRequest":
     """What the view asks for. Raises ValueError for a text that cannot be had."""
-    from core.view.latent.index import IndexRequest
+    from core.activations.text_index import IndexRequest
 
     return IndexRequest(
         model=selection.model,
@@ -88,9 +88,11 @@ def opened(
     last = {name: getattr(view, name) for name in ("corpus", "tokens", "include_bos")}
 
     def make(progress: Any) -> None:
-        from core.view.latent.index import make_index
+        from core.activations.text_index import make_index
 
-        for number, index in enumerate(make_index(engine, store, wanted, progress)):
+        names = [(release, sae_id) for release, sae_id, _ in wanted.saes]
+        lease = engine.lease(wanted.model, names, progress=progress)
+        for number, index in enumerate(make_index(lease, store, wanted)):
             resources.recent().put(wanted.only(number).key, index)
         store.put(last_key, last, JSON)
 
@@ -141,7 +143,7 @@ def _wanted(
     request: "IndexRequest", selection: Selection, view: LatentPageView
 ) -> "IndexRequest | None":
     """What is read to get this index: all SAEs of the release, this one, or nothing."""
-    from core.view.latent.index import was_made
+    from core.activations.text_index import was_made
 
     everything = request_of(selection, release_entries(selection), view)
     job = resources.jobs().get(everything.key)

@@ -9,7 +9,7 @@ from core.view.selection import Selection
 from pages.parts.latent import index, state
 
 if TYPE_CHECKING:
-    from core.view.latent.index import OpenIndex
+    from core.activations.text_index import OpenIndex
 
 
 def opened(selection: Selection, entry: SaeEntry) -> "OpenIndex | None":
@@ -18,7 +18,7 @@ def opened(selection: Selection, entry: SaeEntry) -> "OpenIndex | None":
     found = index.opened(selection, entry, state.current(), quiet=True)
     if found is not None:
         return found
-    from core.view.latent.index import was_made
+    from core.activations.text_index import was_made
 
     view = index.resolved(selection, entry, state.current())
     request = index.request_of(selection, [entry], view)

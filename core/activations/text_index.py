@@ -1,0 +1,209 @@
+"""One text, read once: the index of all latents of one or several SAEs on a corpus.
+
+Dashboards, descriptions, the tree of firings and the examples of autointerp are read from it. The
+pass is written down every so often: killed or cancelled, the next one goes on from there. Finished
+indexes lie in the store, in parts.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import pandas as pd
+from sae_lens import SAE
+
+from core.activations.build import BATCH_TOKENS, build_states
+from core.activations.config import CELLS, IndexConfig
+from core.activations.index import finish
+from core.activations.keep import index_key, open_summary, save_index
+from core.corpus.documents import Corpus
+from core.corpus.load import default_packing, load_token_set
+from core.corpus.packing import Packing
+from core.corpus.token_set import TokenSet
+from core.lease import Lease
+from core.models.hooks import Model
+from core.splitting.tokens import VocabularyTexts
+from core.store import JSON, Key, Store
+from core.view.latent.pieces import partial_bytes
+
+CONFIG = IndexConfig()
+"""What is kept of every latent."""
+_STATE_BYTES = 2 << 30
+_CHECKPOINT_SECONDS = 20.0
+_MARK_VERSION = 1
+
+
+@dataclass(frozen=True)
+class IndexRequest:
+    """Which SAEs are indexed on which text."""
+
+    model: str
+    """Name of the model."""
+    saes: tuple[tuple[str, str, str], ...]
+    """`(release, sae_id, version)` of each SAE."""
+    corpus: Corpus
+    """The text."""
+    tokens: int
+    """How much of it is read."""
+    include_bos: bool = False
+    """Whether the beginning-of-text token counts."""
+
+    @property
+    def key(self) -> str:
+        """Key of the job: two users who want the same share it."""
+        parts = [self.model, self.saes, self.corpus.digest, self.tokens, self.include_bos]
+        return "latent-index:" + hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
+
+    def only(self, number: int = 0) -> "IndexRequest":
+        """The same for one of the SAEs."""
+        return replace(self, saes=self.saes[number : number + 1])
+
+
+@dataclass(frozen=True, eq=False)
+class OpenIndex:
+    """What dashboards of one SAE need besides the part of the index that holds their latent."""
+
+    key: Key
+    """Where the index is in the store."""
+    token_set: TokenSet
+    """The text as it was read."""
+    summary: pd.DataFrame
+    """`LatentIndex.summary`: a row for each latent."""
+    vocabulary: VocabularyTexts
+    """Texts of tokens."""
+    special_ids: frozenset[int]
+    """Tokens that stand for no text."""
+    sae_fingerprint: str
+    """Of the SAE's weights: descriptions of the user are kept under it."""
+    corpus: str
+    """Name of the text."""
+    partial: Mapping[int, bytes] = field(default_factory=dict)
+    """Bytes of the tokens that are only parts of characters."""
+
+    @property
+    def n_tokens(self) -> int:
+        """Positions that counted."""
+        return self.token_set.n_tokens
+
+    @property
+    def d_sae(self) -> int:
+        """Number of latents."""
+        return len(self.summary)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """One SAE of a request."""
+
+    number: int
+    """Its place in the lease."""
+    packing: Packing
+    """How the text is laid out for it."""
+    d_sae: int
+    """Number of latents."""
+
+
+def was_made(store: Store, request: IndexRequest) -> bool:
+    """Whether an index of the request's first SAE was made before, judged by names alone."""
+    return store.get(_mark(request), JSON) is not None
+
+
+def make_index(lease: Lease, store: Store, request: IndexRequest) -> list[OpenIndex]:
+    """The indexes of `request`, whose SAEs the lease has, read from the store or made now.
+
+    SAEs that read rows of the same length share one run of the model. Progress counts tokens.
+
+    Raises:
+        ValueError: a text that cannot be read, an SAE that does not fit, activations that are not
+            finite.
+        JobCancelled: through the lease's progress; what was done is kept for the next time.
+    """
+    with lease.turn() as (model, saes):
+        vocabulary = VocabularyTexts(model)
+        wanted = [_wanted(number, model, sae, request) for number, sae in enumerate(saes)]
+    tokenizer = lease.tokenizer
+    partial = partial_bytes(tokenizer, vocabulary.texts.tolist())
+    found: dict[int, OpenIndex] = {}
+    for packing in dict.fromkeys(one.packing for one in wanted):
+        token_set = load_token_set(
+            request.corpus, tokenizer, packing, store=store, progress=lease.progress
+        )
+        missing = []
+        for one in (one for one in wanted if one.packing == packing):
+            fingerprint = lease.sae_fingerprints[one.number]
+            key = index_key(
+                model_fingerprint=lease.model_fingerprint,
+                sae_fingerprint=fingerprint,
+                tokens_digest=token_set.digest,
+                config=CONFIG,
+            )
+            found[one.number] = OpenIndex(
+                key=key,
+                token_set=token_set,
+                summary=pd.DataFrame(),
+                vocabulary=vocabulary,
+                special_ids=frozenset(tokenizer.all_special_ids),
+                sae_fingerprint=fingerprint,
+                corpus=request.corpus.name,
+                partial=partial,
+            )
+            if open_summary(store, key) is None:
+                missing.append(one)
+        for group in _groups(missing):
+            states = build_states(
+                lease.with_saes([one.number for one in group]),
+                token_set,
+                CONFIG,
+                batch_tokens=BATCH_TOKENS,
+                checkpoint=store.directory / "passes",
+                checkpoint_seconds=_CHECKPOINT_SECONDS,
+            )
+            for one, state in zip(group, states, strict=True):
+                index = finish(state, check=lease.progress.check)
+                save_index(store, found[one.number].key, index)
+    opened = []
+    for number in range(len(wanted)):
+        summary = open_summary(store, found[number].key)
+        if summary is None:
+            raise ValueError("The disk has no room for the index; free some and try again.")
+        opened.append(replace(found[number], summary=summary))
+        store.put(_mark(request.only(number)), {"corpus": request.corpus.name}, JSON)
+    return opened
+
+
+def _wanted(number: int, model: Model, sae: SAE, request: IndexRequest) -> _Wanted:
+    packing = default_packing(
+        model, sae, max_tokens=request.tokens, include_bos=request.include_bos
+    )
+    return _Wanted(number, packing, sae.cfg.d_sae)
+
+
+def _groups(wanted: Sequence[_Wanted]) -> list[list[_Wanted]]:
+    """SAEs for one run of the model each: as many as there is memory for what is kept of them."""
+    groups: list[list[_Wanted]] = []
+    held = 0
+    slots = CONFIG.n_top + CELLS * CONFIG.per_quantile
+    for it in wanted:
+        needed = it.d_sae * slots * (2 * CONFIG.window + 8)
+        if not groups or held + needed > _STATE_BYTES:
+            groups.append([])
+            held = 0
+        groups[-1].append(it)
+        held += needed
+    return groups
+
+
+def _mark(request: IndexRequest) -> Key:
+    release, sae_id, version = request.saes[0]
+    return Key(
+        "latent-index-made",
+        _MARK_VERSION,
+        {
+            "model": request.model,
+            "sae": [release, sae_id, version],
+            "corpus": request.corpus.digest,
+            "tokens": request.tokens,
+            "bos": request.include_bos,
+        },
+    )
