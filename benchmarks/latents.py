@@ -21,6 +21,7 @@ from core.activations import (
     save_index,
 )
 from core.activations.block import make_block
+from core.activations.text_index import OpenIndex
 from core.corpus import TokenSet, default_packing, docs_sample, load_token_set
 from core.models import Model, cache_sites, load_model
 from core.saes import encode, load_sae_from_disk, sae_hook_name
@@ -30,7 +31,6 @@ from core.store import ARRAYS, Key, Store
 from core.view.latent.dashboard import read_dashboard
 from core.view.latent.example_html import rows_html
 from core.view.latent.example_rows import example_rows
-from core.activations.text_index import OpenIndex
 
 DEMO = REPOSITORY / "demo"
 WIDTH = 24_576

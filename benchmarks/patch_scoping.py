@@ -14,10 +14,11 @@ from sae_lens import SAE
 
 from benchmarks.table import DEVICE, described_device, seconds_of
 from core.models import Model, hooks_at, load_model
-from core.patch_scoping import SweepConfig, hook_fn_patch_scoping, sweep, template_prompt
-from core.patch_scoping.directions import typical_norm, unit_directions
+from core.patch_scoping import hook_fn_patch_scoping
 from core.patch_scoping.generation import complete
-from core.patch_scoping.inject import Injection
+from core.patch_scoping.injection import Injection, typical_norm, unit_directions
+from core.patch_scoping.prompt import template_prompt
+from core.patch_scoping.sweep import SweepConfig, sweep
 from core.saes import load_sae_from_disk
 from core.settings import REPOSITORY
 

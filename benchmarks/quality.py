@@ -19,14 +19,19 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.table import DEVICE, described_device
+from core.activations.text_index import IndexRequest
 from core.catalog import Catalog, SaeEntry
 from core.corpus import docs_sample
 from core.engine import Engine
 from core.jobs.progress import Progress
-from core.patch_scoping import SweepConfig
+from core.lease import Lease
 from core.patch_scoping.choice import CHOICES, By
-from core.patch_scoping.standing import standings_of
-from core.patch_scoping.sweep import random_sweep
+from core.patch_scoping.null_distribution import compare_with_null
+from core.patch_scoping.peak_tokens import SAMPLE_TOKENS, PeakTokens, find_peak_tokens
+from core.patch_scoping.question import DEMO_LAYERS, Question, prompt_of
+from core.patch_scoping.run import ScopeRequest, run_sweep
+from core.patch_scoping.sweep import SweepConfig, random_sweep
+from core.patch_scoping.word_readings import read_words
 from core.settings import Settings
 from core.store import Store
 from core.view.autointerp.request import RunRequest
@@ -34,11 +39,6 @@ from core.view.autointerp.running import prepare
 from core.view.autointerp.running import run as run_autointerp
 from core.view.autointerp.tables import distribution_table
 from core.view.autointerp.view import AutointerpView
-from core.view.patch_scoping.asking import DEMO_LAYERS, Question
-from core.view.patch_scoping.peaks import Peaks, find_peaks
-from core.view.patch_scoping.scoping import run
-from core.view.patch_scoping.trust import read_words
-from core.view.patch_scoping.workbench import ScopeRequest, Workbench
 
 RELEASE, TUNED, BASE = "docs-small-res", "docs-small-it", "docs-small"
 _READ_RIGHT = 0.5
@@ -56,9 +56,13 @@ class Bench:
     def entry(self, sae_id: str) -> SaeEntry:
         return self.catalog.entry(RELEASE, sae_id)
 
-    def peaks(self, entry: SaeEntry) -> Peaks:
-        model, corpus = entry.model, docs_sample()
-        return find_peaks(self.engine, self.store, model, entry.key, corpus, Progress())
+    def lease(self, model: str, entry: SaeEntry) -> Lease:
+        return self.engine.lease(model, [entry.key])
+
+    def peaks(self, entry: SaeEntry) -> PeakTokens:
+        sae = (*entry.key, entry.version)
+        wanted = IndexRequest(entry.model, (sae,), docs_sample(), SAMPLE_TOKENS)
+        return find_peak_tokens(self.lease(entry.model, entry), self.store, wanted)
 
     def request(self, entry: SaeEntry, layers: tuple[int, ...], speaker: str) -> ScopeRequest:
         config = SweepConfig(layers=layers, max_new_tokens=_TOKENS)
@@ -75,9 +79,8 @@ def print_readings(
         peaks = bench.peaks(entry)
         for way in ways:
             request = bench.request(entry, layers, TUNED)
-            found = read_words(
-                bench.engine, bench.store, request, [TUNED, BASE], peaks, way, Progress(), n=n
-            )
+            leases = {model: bench.lease(model, entry) for model in (TUNED, BASE)}
+            found = read_words(leases, bench.store, request, peaks, way, n=n)
             for model, score in found.scores.items():
                 _write(
                     f"| {entry.sae_id} | {_listed(layers)} | {way} | {model} | {score.f1} | "
@@ -93,19 +96,16 @@ def print_verdicts(
     _write("|---|---|---|---|---|---|---|")
     for entry in map(bench.entry, sae_ids):
         peaks, request = bench.peaks(entry), bench.request(entry, layers, TUNED)
-        read = read_words(
-            bench.engine, bench.store, request, [TUNED], peaks, by, Progress(), n=n
-        ).scores[TUNED]
+        lease = bench.lease(TUNED, entry)
+        read = read_words({TUNED: lease}, bench.store, request, peaks, by, n=n).scores[TUNED]
         words = tuple(int(it) for it in read.table["latent"])
         drawn = np.random.default_rng(1).permutation(peaks.alive)
         others = tuple(int(it) for it in drawn if int(it) not in words)[:n]
         tables = {
-            name: run(
-                bench.engine, bench.store, replace(request, latents=latents), Progress()
-            ).table
+            name: run_sweep(lease, bench.store, replace(request, latents=latents)).table
             for name, latents in (("word", words), ("other", others))
         }
-        controls, fresh = _random(bench, request)
+        controls, fresh = _random(lease, request)
         p = {name: _ps(table, controls) for name, table in tables.items()}
         right = read.table["f1"].to_numpy() >= _READ_RIGHT
         p_random = _ps(fresh, controls)
@@ -149,18 +149,18 @@ def print_autointerp(bench: Bench, n: int, sae_ids: list[str], explainer: str) -
             )
 
 
-def _random(bench: Bench, request: ScopeRequest) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _random(lease: Lease, request: ScopeRequest) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Sweeps of the directions that verdicts compare with, and of others that they never saw."""
-    work = Workbench(bench.engine, bench.store, request, Progress())
     n = request.config.n_controls
     config = replace(request.config, n_controls=n + _N_RANDOM)
-    with work.lease() as (model, _, prompt):
-        table = random_sweep(model, {request.question.template: prompt}, config)
+    with lease.turn() as (model, _):
+        prompts = {request.question.template: prompt_of(model, request.question)}
+        table = random_sweep(model, prompts, config)
     return table[table["latent"] < n], table[table["latent"] >= n]
 
 
 def _ps(table: pd.DataFrame, controls: pd.DataFrame) -> np.ndarray:
-    return np.array([one.p for one in standings_of(table, controls).values()])
+    return np.array([one.p for one in compare_with_null(table, controls).values()])
 
 
 def _auc(values: np.ndarray, others: np.ndarray) -> float:

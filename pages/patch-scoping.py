@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from core import resources
+from core.patch_scoping.question import Question, automatic_choice, default_layers, speakers
+from core.patch_scoping.view import ScopeView, parse_scales
 from core.view.markup import escape_markdown
-from core.view.patch_scoping.asking import Question, automatic_choice, default_layers, speakers
-from core.view.patch_scoping.scope_view import ScopeView, parse_scales
 from core.view.selection import Selection
 from pages.parts import errors, frame, latent_links, loading, opening
-from pages.parts.patch_scoping import answer, ask, panels, runs, state
+from pages.parts.patch_scoping import VIEW, answer, ask, jobs, panels
 from pages.parts.view_state import View
 
 if TYPE_CHECKING:
-    from core.view.patch_scoping.workbench import ScopeRequest
+    from core.patch_scoping.run import ScopeRequest
 
 INTRO = (
     "The model explains a latent in its own words: it is asked what a word means, and the latent's "
@@ -29,8 +29,8 @@ def draw(view: View) -> None:
     selection = opening.heading(view, "Patch scoping", INTRO)
     if selection is None or view.entry is None:
         return
-    scope = state.begin()
-    for problem in state.problems():
+    scope = VIEW.begin()
+    for problem in VIEW.problems():
         st.warning(escape_markdown(problem), icon=":material/link_off:")
     able = speakers(view.choices, view.entry, resources.catalog())
     names = [it.name for it in able]
@@ -42,7 +42,7 @@ def draw(view: View) -> None:
         )
     question = Question(speaker, scope.template, scope.prompt, scope.prefill)
     spoken = replace(selection, model=speaker)
-    n_layers = runs.n_layers(speaker) if loading.is_loaded(spoken) else None
+    n_layers = jobs.n_layers(speaker) if loading.is_loaded(spoken) else None
     demo = resources.catalog().model(speaker).source == "demo"
     layers = _layers(scope, n_layers, demo=demo)
     ask.draw(able, speaker, scope, layers=layers, n_layers=n_layers)
@@ -56,7 +56,7 @@ def draw(view: View) -> None:
         )
     if opening.loaded(replace(view, selection=spoken)) and n_layers is not None:
         with errors.shown_plainly():
-            facts = runs.facts(question)
+            facts = jobs.facts(question)
             answer.prompt(facts)
             request = _request(question, selection, view, scope, layers, facts.stop)
             _explain(request, selection, scope, demo=demo)
@@ -72,9 +72,9 @@ def _request(
     layers: tuple[int, ...],
     stop: str | None,
 ) -> "ScopeRequest":
+    from core.patch_scoping.run import ScopeRequest
     from core.patch_scoping.sampling import Sampling
     from core.patch_scoping.sweep import SweepConfig
-    from core.view.patch_scoping.workbench import ScopeRequest
 
     scales = parse_scales(scope.scales)
     absolute = scope.unit == "absolute"
@@ -105,11 +105,11 @@ def _layers(scope: ScopeView, n_layers: int | None, *, demo: bool) -> tuple[int,
 def _explain(
     request: "ScopeRequest", selection: Selection, scope: ScopeView, *, demo: bool
 ) -> None:
-    from core.view.patch_scoping.texts import best_text
+    from core.patch_scoping.tables import best_text
 
-    link = latent_links.address("patch-scoping", selection, **state.to_parameters(scope))
+    link = latent_links.address("patch-scoping", selection, **VIEW.link.to_parameters(scope))
     place = st.container()
-    result = runs.swept(request, link=link, start=demo)
+    result = jobs.swept(request, link=link, start=demo)
     if result is None:
         return
     by = automatic_choice(demo=demo) if scope.choose == "auto" else scope.choose
@@ -119,10 +119,10 @@ def _explain(
         answer.table(result, norms=scope.unit == "absolute")
     measuring = st.container()
     with measuring:
-        standings = runs.standings(request, link=link)
+        compared = jobs.null_comparison(request, link=link)
     with head:
-        standing = (standings or {}).get(selection.latent)
-        answer.headline(selection.latent, best, by, standing, result, waiting=standings is None)
+        own = (compared or {}).get(selection.latent)
+        answer.headline(selection.latent, best, by, own, result, waiting=compared is None)
     panels.draw(request, result, best, by, scope, selection, link=link)
 
 

@@ -14,13 +14,13 @@ from core.autointerp import CONTROLS, control_sae
 from core.autointerp.scope import ScopeOptions, explained_by, scope_directions
 from core.corpus import default_packing, docs_sample, load_token_set
 from core.models import load_model
-from core.patch_scoping.directions import unit_directions
+from core.patch_scoping.injection import unit_directions
+from core.patch_scoping.view import ScopeView, parse_scales
 from core.saes import load_sae_from_disk
 from core.settings import Settings
 from core.view.autointerp import scoped
 from core.view.autointerp.record import load_record
 from core.view.autointerp.tables import jsonl_bytes, neuronpedia_bytes, results_table
-from core.view.patch_scoping.scope_view import ScopeView, parse_scales
 from tests.demo_bundle import write_demo
 from tests.loopback_openai import GOOD_KEY, LoopbackOpenAI, loopback_openai
 from tests.page_sessions import Open, page_server, settle, texts

@@ -11,12 +11,11 @@ import torch
 from sae_lens import SAE
 
 from core.models import Model, cache_sites, load_model
-from core.patch_scoping import SweepConfig, sweep, template_prompt
 from core.patch_scoping.generation import complete
-from core.patch_scoping.inject import Injection
-from core.patch_scoping.prompt import ScopePrompt
-from core.patch_scoping.standing import standings_of
-from core.patch_scoping.sweep import random_sweep
+from core.patch_scoping.injection import Injection
+from core.patch_scoping.null_distribution import compare_with_null
+from core.patch_scoping.prompt import ScopePrompt, template_prompt
+from core.patch_scoping.sweep import SweepConfig, random_sweep, sweep
 from core.saes import encode, load_sae_from_disk
 from make_demo.measure import unigram_f1
 
@@ -76,7 +75,7 @@ def test_texts_are_about_the_latents_word() -> None:
     random = random_sweep(model, {"definition": prompt}, replace(config, n_controls=80))
     controls, fresh = (random[random["latent"] < 40], random[random["latent"] >= 40])
     p, p_fresh = (
-        np.array([one.p for one in standings_of(table, controls).values()])
+        np.array([one.p for one in compare_with_null(table, controls).values()])
         for table in (swept.table, fresh)
     )
     less, alike = p[:, None] < p_fresh[None], p[:, None] == p_fresh[None]

@@ -7,14 +7,10 @@ import scipy.stats
 import torch
 from sae_lens import SAE
 
-from core.corpus.token_set import TokenSet
 from core.models import Model
-from core.patch_scoping import SweepConfig, sweep
 from core.patch_scoping.choice import agreement, choose
 from core.patch_scoping.controls import UNTOUCHED, control_sweep
-from core.patch_scoping.detection import detection_check
 from core.patch_scoping.diagnostics import default_diagnostic_layer, diagnose
-from core.patch_scoping.directions import random_directions
 from core.patch_scoping.faithfulness import (
     LatentTokens,
     faithfulness,
@@ -22,7 +18,7 @@ from core.patch_scoping.faithfulness import (
     named_tokens,
 )
 from core.patch_scoping.generation import complete
-from core.patch_scoping.inject import Injection
+from core.patch_scoping.injection import Injection, random_directions
 from core.patch_scoping.prompt import scope_prompt
 from core.patch_scoping.reading import (
     PeakWord,
@@ -32,7 +28,8 @@ from core.patch_scoping.reading import (
     reading_score,
     unigram_f1,
 )
-from core.patch_scoping.scale_tuning import combined_score
+from core.patch_scoping.scale_ranking import combined_score
+from core.patch_scoping.sweep import SweepConfig, sweep
 from core.patch_scoping.transfer import QualitySums, quality, quality_sums, transfer_sentence
 from make_demo import measure
 
@@ -108,11 +105,12 @@ def test_words_of_peaks_and_their_definitions(tiny_model: Model) -> None:
     tokenizer = tiny_model.tokenizer
     ids = tokenizer(" the", add_special_tokens=False)["input_ids"]
     assert len(ids) == 1
+    words = [tokenizer.decode([it]) for it in range(len(tokenizer))]
     peaks = np.full((4, 6), ids[0])
     peaks[1, 3:] = 7
     peaks[2, 5] = -1
     peaks[3] = 20
-    assert [(it.latent, it.word) for it in peak_words(tokenizer, peaks)] == [(0, "the")]
+    assert [(it.latent, it.word) for it in peak_words(peaks, words)] == [(0, "the")]
     prompt = scope_prompt(tiny_model, PROMPT)
     found = own_definitions(tiny_model, prompt, ids, max_new_tokens=5)
     plain = scope_prompt(tiny_model, PROMPT.replace("<unk>", " the"), placeholder="the")
@@ -222,20 +220,3 @@ def test_transfer_in_words(tiny_model: Model, tiny_sae: SAE) -> None:
     counts = torch.ones_like(tokens, dtype=torch.bool)
     found = quality(quality_sums(tiny_model, tiny_sae, tokens, counts))
     assert "carries over to the tuned model" in transfer_sentence(found, found)
-
-
-def test_detection_by_the_words_of_a_text(tiny_model: Model, tiny_sae: SAE) -> None:
-    tokens = torch.randint(4, 290, (40, 32), generator=torch.Generator().manual_seed(5))
-    tokens[:, 0] = 0
-    rows = TokenSet.from_rows(tokens, bos_id=0)
-    texts = {3: "the tower", 9: "zzz"}
-    found = detection_check(tiny_model, tiny_sae, rows, texts, total_tokens=1280)
-    assert set(found) == {3, 9}
-    assert found[9]["predictions"] == []
-    for latent, result in found.items():
-        assert result["explanation"] == texts[latent]
-        n = result["numbers"]["n"]
-        right = set(result["predictions"]) ^ set(result["correct seqs"])
-        assert result["score"] == pytest.approx(1 - len(right) / n)
-    with pytest.raises(ValueError, match="no texts"):
-        detection_check(tiny_model, tiny_sae, rows, {})

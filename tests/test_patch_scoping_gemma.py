@@ -11,11 +11,12 @@ import torch
 from core import resources
 from core.engine import Engine
 from core.models import Model, load_model
-from core.patch_scoping import SweepConfig, scale_tuning, sweep, template_prompt
+from core.patch_scoping import scale_tuning, transfer
 from core.patch_scoping.controls import UNTOUCHED, control_sweep
+from core.patch_scoping.prompt import template_prompt
+from core.patch_scoping.question import Question, prompt_facts
+from core.patch_scoping.sweep import SweepConfig, sweep
 from core.settings import Settings
-from core.view.patch_scoping import trust
-from core.view.patch_scoping.asking import Question, prompt_facts
 from tests.builders import make_sae, write_sae
 from tests.demo_bundle import write_demo
 from tests.page_sessions import Open, page_server, settle, texts
@@ -45,7 +46,7 @@ def test_sweep_in_gemmas_chat_format(gemma: Model) -> None:
     measures = found.table[["self_similarity", "entropy", "cross_entropy", "mean_log_prob"]]
     assert np.isfinite(measures.to_numpy()).all()
     assert found.table["score"].between(-1, 1).all()
-    assert set(found.standings) == {(it, "definition") for it in (3, 9)}
+    assert set(found.against_null) == {(it, "definition") for it in (3, 9)}
     at_zero = found.table[found.table["scale"] == 0]
     assert at_zero["answer"].nunique() == 1, "at scale 0 the latent does not matter"
     controls = control_sweep(gemma, SAE, {"definition": prompt}, CONFIG, others=[5])
@@ -87,7 +88,7 @@ def open_page(
     settings = Settings(cache_dir=home / "cache", demo_dir=demo, device="cpu")
     replaced = {
         (resources, "Engine"): partial(Engine, dtype=request.param),
-        (trust, "TRANSFER_TOKENS"): 600,
+        (transfer, "SAMPLE_TOKENS"): 600,
     }
     link = {"model": "docs-small", "release": "docs-small-res", "sae": hook, "latent": "3"}
     link |= {"layers": "2", "scales": "0 1 1000", "tokens": "5"}
@@ -106,9 +107,9 @@ def test_the_page_speaks_gemmas_chat_format(open_page: Open) -> None:
     assert "<start_of_turn>model\nThe meaning of the word" in facts.text
     assert "no chat format" not in said
     assert "occurs 2 times" in said
-    shown = next(it.value for it in app.dataframe if "surety" in it.value)
+    shown = next(it.value for it in app.dataframe if "probability" in it.value)
     assert shown["scale"].tolist() == [0, 1, 1000]
-    measures = shown[["surety", "self-similarity", "entropy", "cross-entropy", "score"]]
+    measures = shown[["probability", "self-similarity", "entropy", "cross-entropy", "score"]]
     assert np.isfinite(measures.to_numpy(float)).all()
     assert "At scale 0" in said
     assert "drowns" in said

@@ -10,9 +10,8 @@ from torch import Tensor
 from core.jobs.progress import JobCancelled, Progress
 from core.models import Model, hooks_at, load_model
 from core.patch_scoping import generate_patch_scoping_explanation, hook_fn_patch_scoping
-from core.patch_scoping.directions import random_directions, typical_norm, unit_directions
 from core.patch_scoping.generation import complete
-from core.patch_scoping.inject import Injection
+from core.patch_scoping.injection import Injection, random_directions, typical_norm, unit_directions
 from core.patch_scoping.prompt import ScopePrompt, scope_prompt
 from core.patch_scoping.sampling import Sampling, next_tokens
 

@@ -9,11 +9,11 @@ from streamlit.testing.v1 import AppTest
 from core import resources
 from core.descriptions.saved import load_user_descriptions
 from core.models import load_model
-from core.patch_scoping import SweepConfig, sweep
-from core.patch_scoping.templates import Template, template_prompt
+from core.patch_scoping import peak_tokens, transfer
+from core.patch_scoping.prompt import Template, template_prompt
+from core.patch_scoping.sweep import SweepConfig, sweep
 from core.saes import load_sae_from_disk
 from core.settings import Settings
-from core.view.patch_scoping import peaks, trust
 from tests.demo_bundle import write_demo
 from tests.page_sessions import Open, page_server, settle, texts
 
@@ -40,7 +40,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 @pytest.fixture(scope="module")
 def open_page(settings: Settings) -> Iterator[Open]:
     """Opens links to the page in sessions of one server."""
-    replaced = {(peaks, "SAMPLE_TOKENS"): 3000, (trust, "TRANSFER_TOKENS"): 1500}
+    replaced = {(peak_tokens, "SAMPLE_TOKENS"): 3000, (transfer, "SAMPLE_TOKENS"): 1500}
     link = {**CHOSEN, **ASKED}
     with page_server(
         settings,
@@ -60,7 +60,7 @@ def test_the_texts_are_those_of_the_sweep(open_page: Open, settings: Settings) -
     app = open_page()
     assert not app.exception
     assert not app.error, texts(app)
-    shown = table(app, "surety")
+    shown = table(app, "probability")
     assert shown["scale"].tolist() == [0, 1, 4]
     model = load_model(settings.demo_dir / "models" / "docs-small-it", device="cpu")
     sae = load_sae_from_disk(settings.demo_dir / "saes" / "docs-small-res" / HOOK)
@@ -81,7 +81,7 @@ def test_the_link_carries_the_view_and_bad_parts_cost_a_sentence(open_page: Open
     app = open_page(**link)
     assert not app.error, texts(app)
     assert app.selectbox(key="scope_speaker").value == "docs-small"
-    shown = table(app, "surety")
+    shown = table(app, "probability")
     assert len(shown) == 6
     assert shown["norm"].tolist() == [0, 0, 1, 1, 4, 4]
     for name, value in {**ASKED, **link}.items():
@@ -90,7 +90,7 @@ def test_the_link_carries_the_view_and_bad_parts_cost_a_sentence(open_page: Open
     bad = open_page(speaker="gpt-7", scales="many", panel="cellar", layers="99")
     assert not bad.exception
     assert len(bad.warning) >= 3
-    assert len(table(bad, "surety")) == 2 * 7, "two layers by default, on a demo"
+    assert len(table(bad, "probability")) == 2 * 7, "two layers by default, on a demo"
     assert "where the latent should stand" in texts(open_page(prompt="What?", prefill=""))
 
 
@@ -135,8 +135,8 @@ def test_a_text_becomes_a_description(open_page: Open, settings: Settings) -> No
     sae = load_sae_from_disk(settings.demo_dir / "saes" / "docs-small-res" / HOOK)
     kept = load_user_descriptions(resources.store(), fingerprint_of_sae(sae), 64)
     assert kept is not None
-    shown = table(app, "surety")
-    assert kept.texts[7] == shown["text"][shown["surety"].idxmax()]
+    shown = table(app, "probability")
+    assert kept.texts[7] == shown["text"][shown["probability"].idxmax()]
 
 
 def test_a_batch_explains_many_latents(open_page: Open) -> None:

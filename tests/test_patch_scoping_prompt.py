@@ -5,8 +5,14 @@ from copy import deepcopy
 import pytest
 
 from core.models import Model
-from core.patch_scoping.prompt import _notes, default_placeholder, scope_prompt
-from core.patch_scoping.templates import TEMPLATES, template_prompt, template_text
+from core.patch_scoping.prompt import (
+    TEMPLATES,
+    _notes,
+    default_placeholder,
+    scope_prompt,
+    template_prompt,
+    template_text,
+)
 
 CHAT = (
     "{{ bos_token }}{% for m in messages %}<start_of_turn>{{ m.role }}\n{{ m.content }}"

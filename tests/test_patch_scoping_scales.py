@@ -9,13 +9,14 @@ import torch
 from sae_lens import SAE
 
 from core.models import Model, load_model, run_with_replacements
-from core.patch_scoping import SweepConfig, scale_tuning, sweep
+from core.patch_scoping import scale_tuning
 from core.patch_scoping.diagnostics import diagnose
-from core.patch_scoping.directions import mean_embedding, random_directions, unit_directions
 from core.patch_scoping.figure import grid_figure, scale_tuning_figure, taylor_segments
+from core.patch_scoping.injection import mean_embedding, random_directions, unit_directions
 from core.patch_scoping.prompt import scope_prompt
 from core.patch_scoping.sampling import Sampling
-from core.patch_scoping.scale_tuning import combined_score, rank_scales, scales_between
+from core.patch_scoping.scale_ranking import combined_score, rank_scales, scales_between
+from core.patch_scoping.sweep import SweepConfig, sweep
 
 PROMPT = 'What is "<unk>"? The "<unk>" is "'
 SCALES = (0.5, 1.0, 3.0, 9.0)
@@ -128,7 +129,7 @@ def test_a_sweep_is_its_parts(any_model: Model, tiny_sae: SAE) -> None:
     config = SweepConfig(layers=(0, 1), scales=(1.0, 8.0), max_new_tokens=4, diagnostic_layer=2)
     found = sweep(any_model, tiny_sae, [3, 9], prompts, config)
     assert len(found.table) == 2 * 2 * 2 * 2
-    assert len(found.standings) == 2 * 2
+    assert len(found.against_null) == 2 * 2
     assert len(found.best()) == len(found.best(by="surest")) == 8
     part = found.table.query("latent == 9 and prompt == 'a' and layer == 1")
     alone = scale_tuning(any_model, tiny_sae, PROMPT, 9, 1, 2, (1.0, 8.0), derivatives=False)
@@ -145,7 +146,7 @@ def test_samples_of_a_sweep_share_their_scale(tiny_model: Model, tiny_sae: SAE) 
     sampling = Sampling(temperature=1.0, n_samples=2)
     config = SweepConfig(layers=(1,), max_new_tokens=3, sampling=sampling, n_controls=0)
     found = sweep(tiny_model, tiny_sae, [3], {"a": scope_prompt(tiny_model, PROMPT)}, config)
-    assert found.standings == {}
+    assert found.against_null == {}
     assert found.table.groupby("scale")["rank"].nunique().eq(1).all()
     assert found.table["rank"].max() == len(config.multiples)
     assert len(found.best()) == 1

@@ -12,13 +12,18 @@ from streamlit.testing.v1 import AppTest
 from core import resources
 from core.corpus import default_packing, docs_sample, load_token_set
 from core.engine import Engine
-from core.jobs.progress import Progress
 from core.models import load_model
-from core.patch_scoping.transfer import Quality, QualitySums, quality, transfer_sentence
+from core.patch_scoping import transfer
+from core.patch_scoping.transfer import (
+    Quality,
+    QualitySums,
+    measure_quality,
+    quality,
+    transfer_sentence,
+)
 from core.saes import encode, load_sae_from_disk, reconstruct
 from core.settings import Settings
 from core.store import Store
-from core.view.patch_scoping import trust
 from tests.demo_bundle import write_demo
 from tests.page_sessions import page_server, settle, texts
 
@@ -49,7 +54,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 @pytest.fixture(scope="module")
 def page(settings: Settings) -> Iterator[AppTest]:
-    replaced = {(trust, "TRANSFER_TOKENS"): TOKENS}
+    replaced = {(transfer, "SAMPLE_TOKENS"): TOKENS}
     with page_server(settings, "pages/patch-scoping.py", link=ASKED, replaced=replaced) as open_:
         yield open_()
 
@@ -89,16 +94,20 @@ def test_both_models_are_measured_on_the_same_text(
 ) -> None:
     from core.catalog import Catalog
 
-    monkeypatch.setattr(trust, "TRANSFER_TOKENS", TOKENS)
+    monkeypatch.setattr(transfer, "SAMPLE_TOKENS", TOKENS)
     engine, store = Engine(Catalog(settings), device="cpu"), Store(tmp_path)
-    found = trust.sae_quality(engine, store, MODELS, SAE, docs_sample(), Progress())
-    assert list(found) == MODELS
+
+    def measured() -> dict[str, Quality]:
+        corpus = docs_sample()
+        return {it: measure_quality(engine.lease(it, [SAE]), store, corpus) for it in MODELS}
+
+    found = measured()
     for name in MODELS:
         for figure, value in plainly(settings, name).items():
             assert getattr(found[name], figure) == pytest.approx(value, rel=1e-3), (name, figure)
     assert found["docs-small"] != found["docs-small-it"], "two models, two fits"
     # What is stored is what was measured.
-    assert trust.sae_quality(engine, store, MODELS, SAE, docs_sample(), Progress()) == found
+    assert measured() == found
 
 
 def test_the_panel_shows_both_and_says_what_they_mean(page: AppTest) -> None:

@@ -7,17 +7,17 @@ import pandas as pd
 import pytest
 
 from core.catalog import Catalog
-from core.settings import Settings
-from core.view.choices import read_choices
-from core.view.patch_scoping.asking import Question, published_tuned, speakers, template_of
-from core.view.patch_scoping.scope_view import LINK, ScopeView, parse_latents, parse_scales
-from core.view.patch_scoping.texts import (
+from core.patch_scoping.question import Question, published_tuned, speakers, template_of
+from core.patch_scoping.tables import (
     best_text,
     diff_markdown,
     remarks,
-    shown_table,
     side_by_side,
+    text_table,
 )
+from core.patch_scoping.view import LINK, ScopeView, parse_latents, parse_scales
+from core.settings import Settings
+from core.view.choices import read_choices
 from tests.demo_bundle import write_demo, write_user_sae
 
 
@@ -112,10 +112,10 @@ def table() -> pd.DataFrame:
 
 
 def test_tables_for_readers() -> None:
-    shown = shown_table(table())
+    shown = text_table(table())
     assert shown["best"].tolist() == ["①", "②", "①", "②"]
     assert shown["layer"].tolist() == [0, 0, 2, 2]
-    np.testing.assert_allclose(shown["surety"], np.exp([-2.0, -0.5, -3.0, -0.1]))
+    np.testing.assert_allclose(shown["probability"], np.exp([-2.0, -0.5, -3.0, -0.1]))
     best = best_text(table(), "likeliest")
     assert (best.text, best.layer, best.scale) == ("a dog", 2, 22.0)
     said = " ".join(remarks(table()))

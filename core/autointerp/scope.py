@@ -16,10 +16,10 @@ from torch import Tensor
 from core.autointerp.roles import Explained
 from core.jobs.progress import Progress
 from core.models.hooks import Model
-from core.patch_scoping import SweepConfig, template_prompt
 from core.patch_scoping.choice import By, choose
-from core.patch_scoping.directions import unit_directions
-from core.patch_scoping.sweep import sweep_directions
+from core.patch_scoping.injection import unit_directions
+from core.patch_scoping.prompt import template_prompt
+from core.patch_scoping.sweep import SweepConfig, sweep_directions
 from core.saes import sae_layer
 
 

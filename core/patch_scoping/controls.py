@@ -13,9 +13,8 @@ from sae_lens import SAE
 
 from core.jobs.progress import Progress
 from core.models import Model
-from core.patch_scoping.directions import random_directions, unit_directions
 from core.patch_scoping.generation import complete
-from core.patch_scoping.inject import Injection
+from core.patch_scoping.injection import Injection, random_directions, unit_directions
 from core.patch_scoping.prompt import ScopePrompt
 from core.patch_scoping.sweep import SweepConfig, sweep_directions
 

@@ -16,8 +16,13 @@ from torch import Tensor
 
 from core.jobs.progress import Progress
 from core.models import Model, hooks_at
-from core.patch_scoping.directions import mean_embedding
-from core.patch_scoping.inject import Injection, check_layer, injecting, rows_at_once
+from core.patch_scoping.injection import (
+    Injection,
+    check_layer,
+    injecting,
+    mean_embedding,
+    rows_at_once,
+)
 from core.patch_scoping.prompt import ScopePrompt
 
 DEFAULT_MEMORY_BUDGET = 1 << 30

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 from plotly.subplots import make_subplots
 
-from core.patch_scoping.scale_tuning import is_long_range
+from core.patch_scoping.scale_ranking import is_long_range
 
 MEASURES = {
     "self_similarity": "Self-similarity",

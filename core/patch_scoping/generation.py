@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens import HookedTransformer
+from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 
 from core.jobs.progress import Progress
 from core.models import Model, context_length
-from core.patch_scoping.inject import Injection, injecting, rows_at_once
-from core.patch_scoping.kv_cache import CachedRun
+from core.patch_scoping.injection import Injection, injecting, rows_at_once
 from core.patch_scoping.sampling import Sampling, next_tokens
 
 DEFAULT_MEMORY_BUDGET = 1 << 30
@@ -132,7 +132,7 @@ class _Batch:
         endings: list[Literal["stop", "eos", "length"]] = ["length"] * n
         alive = list(range(n))  # row numbers, in the order in which the batch holds them
         counts: Tensor | None = None
-        run = CachedRun(self.model) if self.cached else None
+        run = _CachedRun(self.model) if self.cached else None
         report(0)
         for step in range(steps):
             if run is None or step == 0:
@@ -197,3 +197,51 @@ def end_tokens(model: Model) -> set[int]:
     more = getattr(model.cfg, "eos_token_id", None)
     ids = {tokenizer.eos_token_id, *(more if isinstance(more, list | tuple) else [more])}
     return {int(token) for token in ids if token is not None}
+
+
+class _CachedRun:
+    """One batch of texts of equal length, and the keys and values of what was read so far.
+
+    In the same words for both model classes.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._cache: Any = None
+        self._length = 0
+
+    def step(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos vocab"]:
+        """Logits of these tokens, which follow the ones given so far."""
+        model = self._model
+        self._length += tokens.shape[1]
+        if isinstance(model, HookedTransformer):
+            if self._cache is None:
+                self._cache = TransformerLensKeyValueCache.init_cache(
+                    model.cfg, tokens.device, len(tokens)
+                )
+            return model(tokens, return_type="logits", past_kv_cache=self._cache)
+        options: dict[str, Any] = {}
+        if self._cache is not None:
+            options["past_key_values"] = self._cache
+            options["attention_mask"] = torch.ones(
+                (len(tokens), self._length), dtype=torch.long, device=tokens.device
+            )
+        logits, cache = model(tokens, return_type="logits_and_cache", use_cache=True, **options)
+        self._cache = cache if cache is not None else self._cache
+        return logits
+
+    @property
+    def can_drop_rows(self) -> bool:
+        """Whether rows can be taken out of the cache."""
+        return isinstance(self._model, HookedTransformer) or hasattr(
+            self._cache, "batch_select_indices"
+        )
+
+    def keep_rows(self, rows: Int[Tensor, " kept"]) -> None:
+        """Go on with these rows of the batch only."""
+        if not isinstance(self._model, HookedTransformer):
+            self._cache.batch_select_indices(rows)
+            return
+        for entry in self._cache.entries:
+            entry.past_keys, entry.past_values = entry.past_keys[rows], entry.past_values[rows]
+        self._cache.previous_attention_mask = self._cache.previous_attention_mask[rows]

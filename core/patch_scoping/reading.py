@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
 from core.jobs.progress import Progress
 from core.models import Model
 from core.patch_scoping.generation import complete
-from core.patch_scoping.inject import Injection
+from core.patch_scoping.injection import Injection
 from core.patch_scoping.prompt import ScopePrompt
 
 WORD = re.compile(r"[A-Za-z]{3,}")
@@ -41,13 +41,16 @@ class PeakWord:
 
 
 def peak_words(
-    tokenizer: object, peaks: Int[np.ndarray, "d_sae n_top"], *, min_share: float = 2 / 3
+    peaks: Int[np.ndarray, "d_sae n_top"],
+    texts: Sequence[str] | Shaped[np.ndarray, " vocab"],
+    *,
+    min_share: float = 2 / 3,
 ) -> list[PeakWord]:
     """Latents whose strongest positions mostly hold one and the same word.
 
     Args:
-        tokenizer: turns an id into text with `decode`.
         peaks: tokens at each latent's strongest positions, best first; -1 where it has fewer.
+        texts: every token of the vocabulary as text.
             Latents that have fewer than the table has columns are left out.
         min_share: least share of the positions that hold the word.
 
@@ -59,7 +62,7 @@ def peak_words(
     found = []
     for latent in np.flatnonzero((peaks >= 0).all(1)):
         token, count = Counter(peaks[latent].tolist()).most_common(1)[0]
-        word = str(tokenizer.decode([token])).strip()  # type: ignore[attr-defined]
+        word = str(texts[token]).strip()
         if count >= min_share * peaks.shape[1] and WORD.fullmatch(word):
             found.append(PeakWord(int(latent), int(token), word, count / peaks.shape[1]))
     return found

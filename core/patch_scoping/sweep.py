@@ -19,19 +19,23 @@ from core.patch_scoping.diagnostics import (
     default_diagnostic_layer,
     diagnose,
 )
-from core.patch_scoping.directions import random_directions, typical_norm, unit_directions
 from core.patch_scoping.generation import complete
-from core.patch_scoping.inject import Injection
+from core.patch_scoping.injection import (
+    Injection,
+    random_directions,
+    typical_norm,
+    unit_directions,
+)
+from core.patch_scoping.null_distribution import (
+    DEFAULT_CONTROLS,
+    Name,
+    NullComparison,
+    compare_with_null,
+    fewest_controls,
+)
 from core.patch_scoping.prompt import ScopePrompt
 from core.patch_scoping.sampling import Sampling
-from core.patch_scoping.scale_tuning import SIMILARITY_WEIGHT, rank_scales
-from core.patch_scoping.standing import (
-    DEFAULT_CONTROLS,
-    Standing,
-    Words,
-    fewest_controls,
-    standings_of,
-)
+from core.patch_scoping.scale_ranking import SIMILARITY_WEIGHT, rank_scales
 
 _JUDGED_LAYERS, _JUDGED_SCALES = 3, 8
 DEFAULT_MULTIPLES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
@@ -110,7 +114,7 @@ class Sweep:
     """A row a text: latent, prompt, layer, scale, multiple (of the typical norm), sample, answer,
     text, ended_by, n_tokens, mean_log_prob, self_similarity, resting, entropy, cross_entropy,
     score, rank, best."""
-    standings: dict[tuple[Words, str], Standing]
+    against_null: dict[tuple[Name, str], NullComparison]
     """By latent and prompt: does it stand out from random directions?"""
 
     def best(self, *, by: By = "combined") -> pd.DataFrame:
@@ -146,7 +150,7 @@ def sweep(
 
 def sweep_directions(
     model: Model,
-    names: Sequence[Words],
+    names: Sequence[Name],
     directions: Float[Tensor, "n d_model"],
     prompts: Mapping[str, ScopePrompt],
     config: SweepConfig | None = None,
@@ -202,14 +206,14 @@ def sweep_directions(
         return Sweep(ranked, {})
     if controls is None:
         controls = random_sweep(model, prompts, config, progress=progress)
-    standings = {
+    against_null = {
         (latent, title): one
         for title in prompts
-        for latent, one in standings_of(
+        for latent, one in compare_with_null(
             ranked[ranked["prompt"] == title], controls[controls["prompt"] == title]
         ).items()
     }
-    return Sweep(ranked, standings)
+    return Sweep(ranked, against_null)
 
 
 def random_sweep(
@@ -258,7 +262,7 @@ def _measure(
 
 
 def _measures(
-    found: Diagnostics, names: Sequence[Words], title: str, layer: int, norm: float
+    found: Diagnostics, names: Sequence[Name], title: str, layer: int, norm: float
 ) -> pd.DataFrame:
     n, m = found.self_similarity.shape
     return pd.DataFrame(

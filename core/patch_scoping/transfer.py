@@ -1,10 +1,9 @@
 """Does an SAE of the base model still fit the tuned model that is to explain its latents?
 
-The seed explains latents of an SAE trained on the base model with the tuned model. That holds as
+ARENA explains latents of an SAE trained on the base model with the tuned model. That holds as
 far as the SAE reconstructs the tuned model's activations: measured on both models, on one text.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -14,8 +13,17 @@ from jaxtyping import Bool, Float, Int
 from sae_lens import SAE
 from torch import Tensor
 
+from core.corpus.documents import Corpus
+from core.corpus.load import default_packing, load_token_set
+from core.lease import Lease
 from core.models import Model, cache_sites, run_with_replacements
 from core.saes import encode, reconstruct, sae_hook_name
+from core.store import Key, Store
+from core.store.dataclass_codec import dataclass_codec
+
+SAMPLE_TOKENS = 20_000
+"""Tokens on which an SAE's fit is measured."""
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,9 @@ class Quality:
     """The same with the reconstruction in the activations' place."""
     loss_recovered: float
     """1 where splicing costs nothing, 0 where it costs as much as zeros in that place."""
+
+
+_QUALITY = dataclass_codec(Quality)
 
 
 def quality_sums(
@@ -155,12 +166,33 @@ def transfer_sentence(base: Quality, tuned: Quality) -> str:
     return f"The SAE does not carry over: {figures}. The texts may be about something else."
 
 
-def rows_of(
-    tokens: Int[np.ndarray, "n context"],
-    mask: Bool[np.ndarray, "n context"],
-    rows: Sequence[int] | slice,
-    device: torch.device,
-) -> tuple[Int[Tensor, "batch pos"], Bool[Tensor, "batch pos"]]:
-    """Some rows of a token set, and which of their positions count, on a device."""
-    chosen = torch.from_numpy(tokens[rows].astype(np.int64)).to(device)
-    return chosen, torch.from_numpy(mask[rows]).to(device)
+def measure_quality(lease: Lease, store: Store, corpus: Corpus) -> Quality:
+    """How well the lease's SAE reconstructs its model's activations on a sample of the corpus.
+
+    Raises ValueError for a corpus that cannot be read.
+    """
+    with lease.turn() as (model, (sae,)):
+        packing = default_packing(model, sae, max_tokens=SAMPLE_TOKENS)
+    tokens = load_token_set(corpus, lease.tokenizer, packing, store=store, progress=lease.progress)
+    parameters = {
+        "model": lease.model_fingerprint,
+        "sae": lease.sae_fingerprints[0],
+        "tokens": tokens.digest,
+    }
+    key = Key("sae-quality", _VERSION, parameters)
+    kept = store.get(key, _QUALITY)
+    if kept is not None:
+        return kept
+    sums = QualitySums()
+
+    def measure(model: Model, saes: list[SAE], first: int, last: int) -> None:
+        nonlocal sums
+        device = next(model.parameters()).device
+        rows = torch.from_numpy(tokens.tokens[first:last].astype(np.int64)).to(device)
+        counts = torch.from_numpy(tokens.mask[first:last]).to(device)
+        sums = sums + quality_sums(model, saes[0], rows, counts)
+
+    lease.in_turns(tokens.n_rows, measure, unit="rows", message="Reading a text")
+    measured = quality(sums)
+    store.put(key, measured, _QUALITY)
+    return measured

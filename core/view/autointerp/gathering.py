@@ -29,7 +29,7 @@ from core.corpus.token_set import TokenSet
 from core.engine import Engine
 from core.jobs.progress import Progress
 from core.models.hooks import Model
-from core.patch_scoping.directions import unit_directions
+from core.patch_scoping.injection import unit_directions
 from core.store import ARRAYS, Key, Store
 from core.view.autointerp.request import RunRequest
 

@@ -8,9 +8,9 @@ import streamlit as st
 
 from core import resources
 from core.jobs import Job, JobState
+from core.patch_scoping.question import speakers
 from core.view.autointerp.view import AutointerpView
 from core.view.markup import escape_markdown
-from core.view.patch_scoping.asking import speakers
 from core.view.selection import Selection
 from pages.parts import latent_links, work
 from pages.parts.autointerp import reading, state

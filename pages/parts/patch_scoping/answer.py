@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from core import resources
+from core.patch_scoping.question import PromptFacts
 from core.view.markup import escape_markdown, shaded_tokens
-from core.view.patch_scoping.asking import PromptFacts
 from pages.parts.patch_scoping.ask import CHOICE_WORDS
 
 if TYPE_CHECKING:
-    from core.patch_scoping.standing import Standing
-    from core.view.patch_scoping.scoping import ScopeResult
-    from core.view.patch_scoping.texts import BestText
+    from core.patch_scoping.null_distribution import NullComparison
+    from core.patch_scoping.run import ScopeResult
+    from core.patch_scoping.tables import BestText
 
 
 def prompt(facts: PromptFacts) -> None:
@@ -34,7 +34,7 @@ def headline(
     latent: int,
     best: "BestText",
     by: str,
-    standing: "Standing | None",
+    compared: "NullComparison | None",
     result: "ScopeResult",
     *,
     waiting: bool,
@@ -61,18 +61,18 @@ def headline(
             "pages, before those of other sources.",
         )
     saved_note(result, (latent,))
-    if standing is None:
+    if compared is None:
         if waiting:
             st.caption("Whether the latent stands out from random directions is being measured.")
     else:
-        _verdict(standing)
+        _verdict(compared)
 
 
 def table(result: "ScopeResult", *, norms: bool) -> None:
     """Scale, text and measures, the best three scales marked; norms too where they were asked."""
-    from core.view.patch_scoping.texts import remarks, shown_table
+    from core.patch_scoping.tables import remarks, text_table
 
-    shown = shown_table(result.table)
+    shown = text_table(result.table)
     number = st.column_config.NumberColumn
     st.dataframe(
         shown,
@@ -90,8 +90,8 @@ def table(result: "ScopeResult", *, norms: bool) -> None:
             "scale": number("Scale", format="%.3g", width=60, help="× the typical norm"),
             "text": st.column_config.TextColumn("What the model says", width=275),
             "sample": number("Sample", width=70),
-            "surety": st.column_config.ProgressColumn(
-                "Surety",
+            "probability": st.column_config.ProgressColumn(
+                "Probability",
                 min_value=0,
                 max_value=1,
                 format="%.2f",
@@ -132,12 +132,12 @@ def table(result: "ScopeResult", *, norms: bool) -> None:
         st.caption(remark)
 
 
-def _verdict(standing: "Standing") -> None:
+def _verdict(compared: "NullComparison") -> None:
     """Whether the latent stands out, in words and figures."""
-    if standing.verdict == "stands out":
+    if compared.verdict == "stands out":
         show, icon, title = st.success, ":material/check_circle:", "The latent stands out."
         said = "Random directions of the same lengths rarely make the model speak as clearly."
-    elif standing.verdict == "unclear":
+    elif compared.verdict == "unclear":
         show, icon, title = (
             st.info,
             ":material/help:",
@@ -152,18 +152,18 @@ def _verdict(standing: "Standing") -> None:
         )
     show(f"**{title}** {said}", icon=icon)
     st.caption(
-        f"{standing.p:.0%} of directions speak as clearly over all layers and scales: mean entropy "
-        f"of the next token {standing.entropy:.2f} nats (random directions "
-        f"{standing.control_entropy:.2f}), log-probability of the texts {standing.log_prob:z.1f} "
-        f"({standing.control_log_prob:.1f}), agreement of the texts with one another "
-        f"{standing.agreement:.2f} ({standing.control_agreement:.2f}). Told but not counted: "
-        f"largest rise of the self-similarity {standing.rise:.3f} ({standing.control_rise:.3f})."
+        f"{compared.p:.0%} of directions speak as clearly over all layers and scales: mean entropy "
+        f"of the next token {compared.entropy:.2f} nats (random directions "
+        f"{compared.control_entropy:.2f}), log-probability of the texts {compared.log_prob:z.1f} "
+        f"({compared.control_log_prob:.1f}), agreement of the texts with one another "
+        f"{compared.agreement:.2f} ({compared.control_agreement:.2f}). Told but not counted: "
+        f"largest rise of the self-similarity {compared.rise:.3f} ({compared.control_rise:.3f})."
     )
 
 
 def saved_note(result: "ScopeResult", latents: tuple[int, ...]) -> None:
     """That descriptions of these latents were saved, if that was the last thing saved."""
-    if st.session_state.get("scope_saved") == (result.sae_print, latents):
+    if st.session_state.get("scope_saved") == (result.sae_fingerprint, latents):
         n = len(latents)
         what = "description of this latent" if n == 1 else f"descriptions of {n} latents"
         st.success(f"Saved as your {what}.", icon=":material/check:")
@@ -179,5 +179,5 @@ def save(texts: dict[int, str], result: "ScopeResult") -> None:
     kept = {latent: text for latent, text in texts.items() if text}
     frame = pd.DataFrame({"index": list(kept), "description": list(kept.values())})
     described = Descriptions.from_frame(frame, result.d_sae, source=YOURS)
-    save_user_descriptions(resources.store(), result.sae_print, described)
-    st.session_state["scope_saved"] = (result.sae_print, tuple(texts))
+    save_user_descriptions(resources.store(), result.sae_fingerprint, described)
+    st.session_state["scope_saved"] = (result.sae_fingerprint, tuple(texts))

@@ -6,14 +6,14 @@ from typing import Literal
 import streamlit as st
 
 from core.catalog.entries import ModelEntry
-from core.view.patch_scoping.scope_view import (
+from core.patch_scoping.view import (
     DEFAULT_SCALES,
     OWN,
     QUESTIONS,
     ScopeView,
     parse_scales,
 )
-from pages.parts.patch_scoping import state
+from pages.parts.patch_scoping import VIEW
 
 _QUESTIONS = {
     "definition": "What does it mean?",
@@ -127,7 +127,7 @@ def _select(
 
 
 def _set(field: str, value: object) -> None:
-    state.change(**{field: value})
+    VIEW.change(**{field: value})
 
 
 def _layers(layers: Sequence[int], n_layers: int | None) -> None:
@@ -146,7 +146,7 @@ def _layers(layers: Sequence[int], n_layers: int | None) -> None:
 def _layers_chosen() -> None:
     chosen = tuple(sorted(st.session_state["scope_layers"]))
     if chosen:
-        state.change(layers=chosen)
+        VIEW.change(layers=chosen)
 
 
 def _own(view: ScopeView) -> None:
@@ -179,7 +179,7 @@ def _scales_typed() -> None:
     except ValueError as error:
         st.session_state["scope_scales_problem"] = str(error)
         return
-    state.change(scales=" ".join(text.split()))
+    VIEW.change(scales=" ".join(text.split()))
 
 
 def _sampling(view: ScopeView) -> None:
@@ -226,4 +226,4 @@ def _sampling(view: ScopeView) -> None:
 
 
 def _sampling_applied() -> None:
-    state.change(**{name: st.session_state[f"scope_{name}"] for name in _SAMPLING})
+    VIEW.change(**{name: st.session_state[f"scope_{name}"] for name in _SAMPLING})

@@ -7,16 +7,15 @@ import streamlit as st
 
 from core import resources
 from core.jobs import JobState
-from core.view.patch_scoping.scope_view import ScopeView, parse_latents
+from core.patch_scoping.view import ScopeView, parse_latents
 from pages.parts import downloads, work
-from pages.parts.patch_scoping import answer, state
+from pages.parts.patch_scoping import VIEW, answer
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from core.view.patch_scoping.batch import BatchResult
-    from core.view.patch_scoping.scoping import ScopeResult
-    from core.view.patch_scoping.workbench import ScopeRequest
+    from core.patch_scoping.null_distribution import NullComparison
+    from core.patch_scoping.run import ScopeRequest, ScopeResult
 
 _DEFAULT = "100 random"
 
@@ -31,7 +30,7 @@ def draw(
         st.text_input(
             "Latents",
             key="scope_batch",
-            on_change=lambda: state.change(batch=st.session_state["scope_batch"].strip()),
+            on_change=lambda: VIEW.change(batch=st.session_state["scope_batch"].strip()),
             help='Numbers and spans such as "3, 10-20", or a draw such as "100 random".',
             width=360,
         )
@@ -57,26 +56,34 @@ def draw(
     if job.state is not JobState.DONE:
         work.shown(job)
         return
-    _found(job.result(), result, by, key)
+    swept, against_null = job.result()
+    _found(swept, against_null, result, by)
 
 
 def _start(key: str, request: "ScopeRequest", link: str) -> None:
-    from core.view.patch_scoping.batch import run_batch
+    from core.patch_scoping.run import run_null_comparison, run_sweep
 
     engine, store = resources.engine(), resources.store()
+
+    def make(progress: Any) -> "tuple[pd.DataFrame, dict[int, NullComparison]]":
+        lease = engine.lease(request.question.speaker, [request.sae], progress=progress)
+        table = run_sweep(lease, store, request).table
+        return table, run_null_comparison(lease, store, request)
+
+    title = f"{request.question.speaker} explains {len(request.latents)} latents"
     resources.jobs().forget(key)
-    resources.jobs().submit(
-        key,
-        f"{request.question.speaker} explains {len(request.latents)} latents",
-        lambda progress: run_batch(engine, store, request, progress),
-        link=link,
-    )
+    resources.jobs().submit(key, title, make, link=link)
 
 
-def _found(batch: "BatchResult", result: "ScopeResult", by: str, key: str) -> None:
-    from core.view.patch_scoping.batch import batch_table
+def _found(
+    swept: "pd.DataFrame",
+    against_null: "dict[int, NullComparison]",
+    result: "ScopeResult",
+    by: str,
+) -> None:
+    from core.patch_scoping.tables import batch_table
 
-    table = batch_table(batch, by)  # type: ignore[arg-type]  # one of CHOICES
+    table = batch_table(swept, against_null, by)  # type: ignore[arg-type]  # one of CHOICES
     n = len(table)
     counts = {name: int((table["verdict"] == name).sum()) for name in ("stands out", "unclear")}
     repeated = int(table["text"].duplicated(keep=False).sum())
@@ -102,7 +109,7 @@ def _found(batch: "BatchResult", result: "ScopeResult", by: str, key: str) -> No
             key="scope_batch_jsonl",
             icon=":material/download:",
         )
-        downloads.table(lambda: batch.table, "patch-scoping-all-texts", key="scope_batch_all")
+        downloads.table(lambda: swept, "patch-scoping-all-texts", key="scope_batch_all")
     stands = table[table["verdict"] == "stands out"]
     texts = dict(zip(stands["latent"].astype(int), stands["text"], strict=True))
     st.button(
@@ -126,8 +133,8 @@ def _columns() -> dict[str, Any]:
         "latent": number("Latent", format="%d"),
         "text": st.column_config.TextColumn("What the model says", width="large"),
         "verdict": "Verdict",
-        "surety": st.column_config.ProgressColumn(
-            "Surety", min_value=0, max_value=1, format="%.2f", width="small"
+        "probability": st.column_config.ProgressColumn(
+            "Probability", min_value=0, max_value=1, format="%.2f", width="small"
         ),
         "layer": number("Layer", width="small"),
         "scale": number("Scale", format="%.3g", width="small", help="× the typical norm"),

@@ -6,12 +6,11 @@ import streamlit as st
 
 from core.view.markup import escape_markdown, visible_token
 from core.view.selection import Selection
-from pages.parts.patch_scoping import evidence
+from pages.parts.patch_scoping import jobs
 
 if TYPE_CHECKING:
-    from core.view.patch_scoping.scoping import ScopeResult
-    from core.view.patch_scoping.texts import BestText
-    from core.view.patch_scoping.workbench import ScopeRequest
+    from core.patch_scoping.run import ScopeRequest, ScopeResult
+    from core.patch_scoping.tables import BestText
 
 _OTHERS = 400
 
@@ -35,13 +34,13 @@ def draw(
         "likely, and names those of other latents less. Only literal naming counts: a definition "
         "that paraphrases scores 0 here, so a low score is no verdict, a high one is."
     )
-    if not evidence.asked_for(
+    if not jobs.asked_for(
         "peaks", request, "Read a sample of text", "What latents fire on is known after that."
     ):
         return
-    if not evidence.base_ready(request):
+    if not jobs.base_ready(request):
         return
-    peaks = evidence.peaks(request, link=link)
+    peaks = jobs.peaks(request, link=link)
     if peaks is None:
         return
     latent = request.latents[0]
@@ -101,7 +100,7 @@ def _detection(request: "ScopeRequest", best: "BestText", *, link: str) -> None:
         "autointerp, where your description can be scored by a chat model.",
     ):
         return
-    found = evidence.detection(request, best.text, link=link)
+    found = jobs.detection(request, best.text, link=link)
     if found is None:
         return
     numbers = found.get("numbers")

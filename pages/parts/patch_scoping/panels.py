@@ -4,15 +4,14 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from core.view.patch_scoping.scope_view import ScopeView
+from core.patch_scoping.view import ScopeView
 from core.view.selection import Selection
 from pages.parts import errors
-from pages.parts.patch_scoping import state
+from pages.parts.patch_scoping import VIEW, batch, comparisons, faithful, scales, transfer
 
 if TYPE_CHECKING:
-    from core.view.patch_scoping.scoping import ScopeResult
-    from core.view.patch_scoping.texts import BestText
-    from core.view.patch_scoping.workbench import ScopeRequest
+    from core.patch_scoping.run import ScopeRequest, ScopeResult
+    from core.patch_scoping.tables import BestText
 
 _TITLES = {
     "tuning": "Scale tuning",
@@ -42,35 +41,21 @@ def draw(
         list(_TITLES),
         format_func=_TITLES.__getitem__,
         key="scope_panel",
-        on_change=lambda: state.change(panel=st.session_state["scope_panel"] or scope.panel),
+        on_change=lambda: VIEW.change(panel=st.session_state["scope_panel"] or scope.panel),
         label_visibility="collapsed",
     )
     with errors.shown_plainly():
         if scope.panel == "tuning":
-            from pages.parts.patch_scoping import tuning
-
-            tuning.draw(request, result, best, link=link)
+            scales.tuning(request, result, best, link=link)
         elif scope.panel == "layers":
-            from pages.parts.patch_scoping import layers
-
-            layers.draw(request, result)
+            scales.layers(request, result)
         elif scope.panel == "controls":
-            from pages.parts.patch_scoping import controls
-
-            controls.draw(request, result, best, link=link)
+            comparisons.controls(request, result, best, link=link)
         elif scope.panel == "compare":
-            from pages.parts.patch_scoping import compare
-
-            compare.draw(request, result, best, by, scope, link=link)
+            comparisons.another_latent(request, result, best, by, scope, link=link)
         elif scope.panel == "faithful":
-            from pages.parts.patch_scoping import faithful
-
             faithful.draw(request, result, best, selection, link=link)
         elif scope.panel == "transfer":
-            from pages.parts.patch_scoping import transfer
-
             transfer.draw(request, by, link=link)  # type: ignore[arg-type]  # one of CHOICES
         else:
-            from pages.parts.patch_scoping import batch
-
             batch.draw(request, result, by, scope, link=link)

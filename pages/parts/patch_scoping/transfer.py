@@ -4,31 +4,31 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages.parts.patch_scoping import evidence
+from pages.parts.patch_scoping import jobs
 
 if TYPE_CHECKING:
     from core.patch_scoping.choice import By
-    from core.view.patch_scoping.workbench import ScopeRequest
+    from core.patch_scoping.run import ScopeRequest
 
 
 def draw(request: "ScopeRequest", by: "By", *, link: str) -> None:
     """The SAE's quality on both models, then the test with latents of one word."""
     from core.patch_scoping.transfer import transfer_sentence
 
-    base, speaker = evidence.base_model(request), request.question.speaker
+    base, speaker = jobs.base_model(request), request.question.speaker
     models = [base] if base == speaker else [base, speaker]
     st.markdown("**Does the SAE fit?**")
     st.caption(
         f"The SAE was trained on {base}. What it says of another model holds as far as it can "
         "rebuild that model's activations: both read the same text."
     )
-    if not evidence.asked_for(
+    if not jobs.asked_for(
         "quality", request, "Measure it", "This reads some text with both models."
     ):
         return
-    if not evidence.base_ready(request):
+    if not jobs.base_ready(request):
         return
-    found = evidence.quality(request, models, link=link)
+    found = jobs.quality(request, models, link=link)
     if found is None:
         return
     st.dataframe(
@@ -60,10 +60,10 @@ def draw(request: "ScopeRequest", by: "By", *, link: str) -> None:
         "base model. On the demo this takes about a minute.",
     ):
         return
-    peaks = evidence.peaks(request, link=link)
+    peaks = jobs.peaks(request, link=link)
     if peaks is None:
         return
-    read = evidence.readings(request, models, peaks, by, link=link)
+    read = jobs.readings(request, models, peaks, by, link=link)
     if read is None:
         return
     st.dataframe(

@@ -6,12 +6,16 @@ import pytest
 from sae_lens import SAE
 
 from core.models import Model
-from core.patch_scoping import SweepConfig, sweep
+from core.patch_scoping.null_distribution import (
+    clarity_measures,
+    compare_with_null,
+    mean_overlap,
+    verdict_of,
+)
 from core.patch_scoping.prompt import scope_prompt
 from core.patch_scoping.reading import unigram_f1
 from core.patch_scoping.sampling import Sampling
-from core.patch_scoping.standing import evidence, mean_overlap, standings_of, verdict_of
-from core.patch_scoping.sweep import random_sweep
+from core.patch_scoping.sweep import SweepConfig, random_sweep, sweep
 
 PROMPT = 'What is "<unk>"? The "<unk>" is "'
 WORDS = [f"w{i}" for i in range(400)]
@@ -47,7 +51,7 @@ def test_measures_are_plain_means(tiny_model: Model, tiny_sae: SAE) -> None:
     config = SweepConfig(layers=(0, 1), scales=(1.0, 30.0), max_new_tokens=4, sampling=sampling)
     prompts = {"a": scope_prompt(tiny_model, PROMPT)}
     found = sweep(tiny_model, tiny_sae, [3, 9], prompts, config)
-    measures = evidence(found.table)
+    measures = clarity_measures(found.table)
     assert list(measures.index) == [3, 9]
     for latent in (3, 9):
         rows = [
@@ -65,7 +69,7 @@ def test_measures_are_plain_means(tiny_model: Model, tiny_sae: SAE) -> None:
             "rise": max(it["self_similarity"] - it["resting"] for it in rows),
         }
         assert measures.loc[latent].to_dict() == pytest.approx(expected)
-        own = found.standings[latent, "a"]
+        own = found.against_null[latent, "a"]
         assert own.log_prob == pytest.approx(expected["log_prob"])
 
 
@@ -80,7 +84,7 @@ def test_controls_in_parts_are_the_whole(tiny_model: Model, tiny_sae: SAE) -> No
     np.testing.assert_allclose(parts["entropy"], whole["entropy"], atol=1e-4)
     given = sweep(tiny_model, tiny_sae, [3], prompts, config, controls=whole)
     made = sweep(tiny_model, tiny_sae, [3], prompts, config)
-    assert given.standings == made.standings
+    assert given.against_null == made.against_null
 
 
 def test_random_directions_pass_as_rarely_as_the_level_says() -> None:
@@ -88,11 +92,11 @@ def test_random_directions_pass_as_rarely_as_the_level_says() -> None:
     shares = []
     for _ in range(12):
         controls = swept(rng, 40)
-        told = standings_of(swept(rng, 60), controls)
+        told = compare_with_null(swept(rng, 60), controls)
         shares.append(np.mean([it.verdict == "stands out" for it in told.values()]))
     # A share of 0.05 on average; each set of controls is off by about 0.035.
     assert np.mean(shares) < 0.05 + 3 * 0.035 / np.sqrt(12)
-    clear = standings_of(swept(rng, 20, clear=6), controls)
+    clear = compare_with_null(swept(rng, 20, clear=6), controls)
     assert {it.verdict for it in clear.values()} == {"stands out"}
     assert {it.p for it in clear.values()} == {1 / 41}
 
@@ -100,7 +104,11 @@ def test_random_directions_pass_as_rarely_as_the_level_says() -> None:
 def test_p_counts_the_directions_that_speak_as_clearly() -> None:
     rng = np.random.default_rng(1)
     controls, table = swept(rng, 40), swept(rng, 9, clear=2)
-    told, own, others = standings_of(table, controls), evidence(table), evidence(controls)
+    told, own, others = (
+        compare_with_null(table, controls),
+        clarity_measures(table),
+        clarity_measures(controls),
+    )
 
     def clearness(row: pd.Series) -> float:
         total = 0.0
@@ -129,7 +137,7 @@ def test_one_scale_has_no_agreement_and_still_gets_a_verdict() -> None:
     def once(table: pd.DataFrame) -> pd.DataFrame:
         return table[(table["layer"] == 1) & (table["scale"] == 2.0)]
 
-    told = standings_of(once(swept(rng, 4, clear=6)), once(swept(rng, 40)))
+    told = compare_with_null(once(swept(rng, 4, clear=6)), once(swept(rng, 40)))
     assert all(it.agreement == 0 for it in told.values())
     assert any(it.verdict == "stands out" for it in told.values())
 
@@ -137,11 +145,11 @@ def test_one_scale_has_no_agreement_and_still_gets_a_verdict() -> None:
 def test_what_cannot_be_compared_is_refused() -> None:
     rng = np.random.default_rng(3)
     with pytest.raises(ValueError, match="use 19 or more"):
-        standings_of(swept(rng, 2), swept(rng, 10))
+        compare_with_null(swept(rng, 2), swept(rng, 10))
     with pytest.raises(ValueError, match="sweep them alike"):
-        standings_of(swept(rng, 2).query("layer == 1"), swept(rng, 40))
+        compare_with_null(swept(rng, 2).query("layer == 1"), swept(rng, 40))
     # Controls of fewer layers are enough: latents are judged there.
-    assert standings_of(swept(rng, 2), swept(rng, 40).query("layer == 2"))
+    assert compare_with_null(swept(rng, 2), swept(rng, 40).query("layer == 2"))
 
 
 def test_wide_sweeps_are_judged_on_some_of_it() -> None:

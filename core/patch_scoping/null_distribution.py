@@ -19,7 +19,7 @@ import pandas as pd
 
 from core.patch_scoping.reading import unigram_f1
 
-Words = str | int
+Name = str | int
 """What names a direction in the tables: a latent's number, or a control's name."""
 Verdict = Literal["stands out", "unclear", "unexplainable"]
 LEVEL = 0.05
@@ -35,7 +35,7 @@ _MOST_TEXTS = 60
 
 
 @dataclass(frozen=True)
-class Standing:
+class NullComparison:
     """One latent against the random directions, at all layers and scales of a sweep."""
 
     p: float
@@ -75,11 +75,11 @@ class Standing:
         return f"Unexplainable here, whatever the text says: {figures}."
 
 
-def evidence(table: pd.DataFrame) -> pd.DataFrame:
+def clarity_measures(table: pd.DataFrame) -> pd.DataFrame:
     """The measures of each latent of a sweep's table that holds one prompt; a row a latent.
 
-    Columns: `entropy`, `log_prob`, `agreement` and `rise`, as in `Standing`. Only the first sample
-    of each layer and scale counts.
+    Columns: `entropy`, `log_prob`, `agreement` and `rise`, as in `NullComparison`. Only the first
+    sample of each layer and scale counts.
     """
     first = table[table["sample"] == 0]
     rows = {}
@@ -89,7 +89,7 @@ def evidence(table: pd.DataFrame) -> pd.DataFrame:
         rows[latent] = {
             "entropy": float(part["entropy"].mean()),
             "log_prob": float((part["mean_log_prob"] * part["n_tokens"]).mean()),
-            "agreement": float(np.mean([mean_overlap(list(it)) for it in by_layer])),
+            "agreement": float(np.mean([mean_overlap(list(answers)) for answers in by_layer])),
             "rise": float((part["self_similarity"] - part["resting"]).max()),
         }
     return pd.DataFrame.from_dict(rows, orient="index")
@@ -102,15 +102,15 @@ def mean_overlap(texts: list[str]) -> float:
     """
     if len(texts) > _MOST_TEXTS:
         steps = np.linspace(0, len(texts) - 1, _MOST_TEXTS).round().astype(int)
-        texts = [texts[it] for it in steps]
+        texts = [texts[step] for step in steps]
     pairs = list(itertools.combinations(texts, 2))
     return sum(unigram_f1(a, b) for a, b in pairs) / len(pairs) if pairs else 0.0
 
 
-def standings_of(
+def compare_with_null(
     table: pd.DataFrame, controls: pd.DataFrame, *, level: float = LEVEL
-) -> dict[Words, Standing]:
-    """The standing of each latent of a sweep's table among the directions of `controls`.
+) -> dict[Name, NullComparison]:
+    """Each latent of a sweep's table against the directions of `controls`.
 
     Both hold one prompt; latents are judged at the layers and scales that the controls have.
 
@@ -118,13 +118,13 @@ def standings_of(
         ValueError: a layer or scale of the controls that the table lacks, or too few controls for
             `level`.
     """
-    rivals = evidence(controls)
+    rivals = clarity_measures(controls)
     n = len(rivals)
     if n < fewest_controls(level):
         raise ValueError(
             f"{n} controls cannot reach level {level}; use {fewest_controls(level)} or more."
         )
-    latents = evidence(_alike(table, controls))
+    latents = clarity_measures(_alike(table, controls))
     names = list(MEASURES)
     signs = np.array([MEASURES[name] for name in names], float)
     middle, spread = rivals[names].to_numpy().mean(0), rivals[names].to_numpy().std(0, ddof=1)
@@ -136,13 +136,13 @@ def standings_of(
         # No measure alone outweighs the two others.
         return np.clip(scores, -_HIGHEST, _HIGHEST).sum(1)
 
-    told, others = clearness(latents), clearness(rivals)
+    own, others = clearness(latents), clearness(rivals)
     means = {f"control_{name}": float(rivals[name].mean()) for name in rivals}
-    found: dict[Words, Standing] = {}
-    for score, (latent, row) in zip(told, latents.iterrows(), strict=True):
+    found: dict[Name, NullComparison] = {}
+    for score, (latent, row) in zip(own, latents.iterrows(), strict=True):
         p = (1 + int((others >= score - 1e-9).sum())) / (n + 1)
         verdict = verdict_of(p, level)
-        found[latent] = Standing(p=p, verdict=verdict, **row.to_dict(), **means)
+        found[latent] = NullComparison(p=p, verdict=verdict, **row.to_dict(), **means)
     return found
 
 
@@ -165,7 +165,7 @@ def _alike(table: pd.DataFrame, controls: pd.DataFrame) -> pd.DataFrame:
 
     def places(some: pd.DataFrame) -> pd.Series:
         # Rounded: the typical norm, measured twice, may differ in its last digits.
-        scales = some["scale"].map(lambda it: float(f"{it:.4g}"))
+        scales = some["scale"].map(lambda scale: float(f"{scale:.4g}"))
         return pd.Series(list(zip(some["layer"], scales, strict=True)), index=some.index)
 
     wanted, there = set(places(controls)), places(table)

@@ -2,20 +2,18 @@
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 from core.catalog import Catalog
 from core.catalog.entries import ModelEntry, SaeEntry
 from core.catalog.model_names import hub_repository
-from core.view.choices import Choices
-from core.view.patch_scoping.scope_view import OWN
+from core.patch_scoping.view import OWN
 
 if TYPE_CHECKING:  # they bring torch, and a page is drawn before that is there
     from core.engine import Engine
     from core.models import Model
     from core.patch_scoping.choice import By
-    from core.patch_scoping.prompt import ScopePrompt
-    from core.patch_scoping.templates import Template
+    from core.patch_scoping.prompt import ScopePrompt, Template
+    from core.view.choices import Choices
 
 DEFAULT_LAYER = 2
 """Where the literature replaces."""
@@ -61,7 +59,7 @@ class PromptFacts:
     """What ends an answer."""
 
 
-def speakers(choices: Choices, entry: SaeEntry, catalog: Catalog) -> tuple[ModelEntry, ...]:
+def speakers(choices: "Choices", entry: SaeEntry, catalog: Catalog) -> tuple[ModelEntry, ...]:
     """Models that can explain the latents of an SAE, the one to ask unless told otherwise first.
 
     Models on this machine that were tuned from its model, then its own, then published tuned
@@ -89,7 +87,7 @@ def template_of(question: Question) -> "Template":
 
     Raises ValueError for a question of the reader's that mentions no {X}.
     """
-    from core.patch_scoping.templates import TEMPLATES, Template
+    from core.patch_scoping.prompt import TEMPLATES, Template
 
     if question.template != OWN:
         return TEMPLATES[question.template]
@@ -104,7 +102,7 @@ def template_of(question: Question) -> "Template":
 
 def prompt_of(model: "Model", question: Question) -> "ScopePrompt":
     """The question as this model's tokens. Raises as `template_of` and `template_prompt`."""
-    from core.patch_scoping.templates import template_prompt
+    from core.patch_scoping.prompt import template_prompt
 
     return template_prompt(model, template_of(question))
 
@@ -137,15 +135,3 @@ def automatic_choice(*, demo: bool) -> "By":
     """How the best text is chosen, unless the reader says: the demo's model was tuned to answer,
     so its own likeliest text is its answer; elsewhere the metric of the method's authors."""
     return "likeliest" if demo else "combined"
-
-
-_prints: "WeakKeyDictionary[Model, str]" = WeakKeyDictionary()
-
-
-def fingerprint_once(model: "Model") -> str:
-    """`fingerprint_of_model`, computed once for a loaded model: the engine never changes one."""
-    from core.activations import fingerprint_of_model
-
-    if model not in _prints:
-        _prints[model] = fingerprint_of_model(model)
-    return _prints[model]

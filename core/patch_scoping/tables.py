@@ -1,12 +1,14 @@
-"""A sweep's texts as a page shows them: the best one, the table, and what is common to two."""
+"""A sweep's texts for readers: the best one, tables, and what is common to two."""
 
 import difflib
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
 
 from core.patch_scoping.choice import By, choose
+from core.patch_scoping.null_distribution import NullComparison
 from core.view.markup import escape_markdown
 
 MARKS = ("①", "②", "③")
@@ -42,11 +44,41 @@ def best_text(table: pd.DataFrame, by: By) -> BestText:
     )
 
 
-def shown_table(table: pd.DataFrame) -> pd.DataFrame:
+def batch_table(
+    table: pd.DataFrame, against_null: Mapping[int, NullComparison], by: By
+) -> pd.DataFrame:
+    """A row a latent: its best text over all layers and scales, and whether it stands out.
+
+    `table` is a sweep's, `against_null` compares its latents with random directions.
+
+    `p` is the share of random directions that speak as clearly, `agreement` that of the latent's
+    texts with one another; the other measures are those of the best text.
+    """
+    best = choose(table, by, per=("latent",))
+    compared = [against_null[int(latent)] for latent in best["latent"]]
+    return pd.DataFrame(
+        {
+            "latent": best["latent"].astype(int),
+            "text": best["answer"],
+            "verdict": [one.verdict for one in compared],
+            "probability": best["mean_log_prob"].map(math.exp).round(4),
+            "layer": best["layer"].astype(int),
+            "scale": best["multiple"].round(4),
+            "norm": best["scale"].round(4),
+            "self_similarity": best["self_similarity"].round(5),
+            "entropy": best["entropy"].round(4),
+            "cross_entropy": best["cross_entropy"].round(4),
+            "p": [round(one.p, 4) for one in compared],
+            "agreement": [round(one.agreement, 4) for one in compared],
+        }
+    )
+
+
+def text_table(table: pd.DataFrame) -> pd.DataFrame:
     """The table of one latent for readers; layer and sample only where there are several."""
     ranks = table["rank"].astype(int)
     columns: dict[str, object] = {
-        "best": [MARKS[it - 1] if 1 <= it <= len(MARKS) else "" for it in ranks],
+        "best": [MARKS[rank - 1] if 1 <= rank <= len(MARKS) else "" for rank in ranks],
         "scale": table["multiple"].round(3),
         "text": table["answer"],
     }
@@ -55,7 +87,7 @@ def shown_table(table: pd.DataFrame) -> pd.DataFrame:
     if table["sample"].nunique() > 1:
         columns["sample"] = table["sample"] + 1
     columns |= {
-        "surety": table["mean_log_prob"].map(math.exp),
+        "probability": table["mean_log_prob"].map(math.exp),
         "self-similarity": table["self_similarity"],
         "entropy": table["entropy"],
         "cross-entropy": table["cross_entropy"],

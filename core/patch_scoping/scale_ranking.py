@@ -1,17 +1,12 @@
-"""Which scale lets the model speak? Measures over a range of scales, ranked."""
+"""Which scale lets the model speak? Scales ranked by what was measured at each."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from sae_lens import SAE
 
-from core.jobs.progress import Progress
-from core.models import Model
-from core.patch_scoping.diagnostics import Diagnostics, diagnose
-from core.patch_scoping.directions import unit_directions
-from core.patch_scoping.prompt import scope_prompt
+from core.patch_scoping.diagnostics import Diagnostics
 
 SIMILARITY_WEIGHT = 0.4
 """Weight of the self-similarity, after min-max over the sweep; the rest goes to cross-entropy."""
@@ -20,41 +15,6 @@ LONG_RANGE = 30.0
 """Largest over smallest scale from which they are looked at by factors rather than by steps."""
 _ROUNDING = 1e-5
 _FEWEST, _POINTS = 12, 20
-
-
-def scale_tuning(
-    model: Model,
-    sae: SAE,
-    prompt: str,
-    latent_idx: int,
-    replacement_layer: int,
-    diagnostic_layer: int,
-    scales: Sequence[float],
-    *,
-    derivatives: bool = True,
-    placeholder: str | None = None,
-    base_norm: float = 1.0,
-    progress: Progress | None = None,
-) -> pd.DataFrame:
-    """How the model reacts to the latent at each scale; a row a scale, in the order given.
-
-    Columns: `scale`, `self_similarity`, `first_derivative`, `second_derivative` (of the
-    self-similarity with respect to scale; NaN without `derivatives`), `entropy` and
-    `cross_entropy` in nats. See `Diagnostics` for what they are and `diagnose` for what is raised.
-    """
-    directions = unit_directions(model, sae, [latent_idx])
-    found = diagnose(
-        model,
-        scope_prompt(model, prompt, placeholder=placeholder),
-        directions,
-        scales,
-        replacement_layer=replacement_layer,
-        diagnostic_layer=diagnostic_layer,
-        derivatives=derivatives,
-        base_norm=base_norm,
-        progress=progress,
-    )
-    return diagnostics_table(found)
 
 
 def is_long_range(scales: Sequence[float] | Float[np.ndarray, " n"]) -> bool:

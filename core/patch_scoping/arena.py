@@ -1,4 +1,4 @@
-"""Patch scoping of one latent at one scale: the two functions that notebooks know.
+"""ARENA's functions: patch scoping of one latent, at one scale or over a range of scales.
 
 A decoder direction takes the place of a word in a question about that word, and the model answers
 (Kharlapenko et al. 2024, "Self-explaining SAE features"; after Ghandeharioun et al. 2024,
@@ -8,16 +8,19 @@ A decoder direction takes the place of a word in a question about that word, and
 from collections.abc import Sequence
 from typing import Any
 
+import pandas as pd
 from jaxtyping import Float
 from sae_lens import SAE
 from torch import Tensor
 
+from core.jobs.progress import Progress
 from core.models import Model
-from core.patch_scoping.directions import unit_directions
+from core.patch_scoping.diagnostics import diagnose
 from core.patch_scoping.generation import complete
-from core.patch_scoping.inject import Injection, check_layer
+from core.patch_scoping.injection import Injection, check_layer, unit_directions
 from core.patch_scoping.prompt import scope_prompt
 from core.patch_scoping.sampling import Sampling
+from core.patch_scoping.scale_ranking import diagnostics_table
 
 
 def hook_fn_patch_scoping(
@@ -29,7 +32,7 @@ def hook_fn_patch_scoping(
     """Put `latent_vector` at the positions `seq_pos`, in place, while the prompt is read.
 
     Tokens that are generated with a KV cache come one at a time (`pos` is 1) and stay as they
-    are. The rest of this package uses `core.patch_scoping.inject`, which does a whole batch.
+    are. The rest of this package uses `core.patch_scoping.injection`, which does a whole batch.
     """
     if activations.shape[1] > 1:
         activations[:, list(seq_pos)] = latent_vector.to(activations)
@@ -75,3 +78,38 @@ def generate_patch_scoping_explanation(
         model, [injection], max_new_tokens=max_new_tokens, stop=None, sampling=sampling
     )
     return prompt + completion.text
+
+
+def scale_tuning(
+    model: Model,
+    sae: SAE,
+    prompt: str,
+    latent_idx: int,
+    replacement_layer: int,
+    diagnostic_layer: int,
+    scales: Sequence[float],
+    *,
+    derivatives: bool = True,
+    placeholder: str | None = None,
+    base_norm: float = 1.0,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """How the model reacts to the latent at each scale; a row a scale, in the order given.
+
+    Columns: `scale`, `self_similarity`, `first_derivative`, `second_derivative` (of the
+    self-similarity with respect to scale; NaN without `derivatives`), `entropy` and
+    `cross_entropy` in nats. See `Diagnostics` for what they are and `diagnose` for what is raised.
+    """
+    directions = unit_directions(model, sae, [latent_idx])
+    found = diagnose(
+        model,
+        scope_prompt(model, prompt, placeholder=placeholder),
+        directions,
+        scales,
+        replacement_layer=replacement_layer,
+        diagnostic_layer=diagnostic_layer,
+        derivatives=derivatives,
+        base_norm=base_norm,
+        progress=progress,
+    )
+    return diagnostics_table(found)

@@ -1,1 +1,0 @@
-"""What the page of patch scoping shows, worked out without Streamlit."""
