@@ -25,7 +25,7 @@ import torch
 from benchmarks.splitting_cases import CASES, case_rows
 from benchmarks.splitting_sides import FEW_ROWS
 from core.settings import REPOSITORY
-from core.splitting import exact_neighbors
+from core.splitting.neighbors import exact_neighbors
 
 _JUDGED_ROWS = 3000
 

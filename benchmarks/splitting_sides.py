@@ -14,15 +14,11 @@ import numpy as np
 import torch
 
 from benchmarks.splitting_cases import case_model, case_rows
-from core.splitting import (
-    LabelledSae,
-    MapConfig,
-    VocabularyTexts,
-    compute_map,
-    decoder_rows,
-    top_token_ids,
-)
 from core.splitting.figure import map_figure
+from core.splitting.map import compute_map
+from core.splitting.map_config import MapConfig
+from core.splitting.rows import LabelledSae, decoder_rows
+from core.splitting.tokens import VocabularyTexts, top_token_ids
 from core.store import Store
 
 FEW_ROWS = 5000

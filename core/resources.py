@@ -69,3 +69,9 @@ def warm_up() -> WarmUp:
 def recent() -> Recent:
     """Large results that were looked at last, by the keys of the jobs that made them."""
     return Recent(6)
+
+
+@st.cache_resource(show_spinner=False)
+def published_descriptions() -> Recent:
+    """Descriptions that were fetched from Neuronpedia, by SAE."""
+    return Recent(64)

@@ -7,19 +7,19 @@ import numpy as np
 import streamlit as st
 
 from core import resources
+from core.descriptions.sources import best_descriptions, coverage
 from core.splitting.map_config import MapConfig
-from core.splitting.map_view import MapView
+from core.splitting.members import first_labels, members_of
+from core.splitting.view import MapView
 from core.view.markup import escape_markdown
 from core.view.selection import Selection
-from core.view.splitting import texts as texts_of
-from core.view.splitting.members import first_labels, members_of
 from pages.parts import errors, frame, latent_links, opening, work
-from pages.parts.splitting import chart, controls, files, groups, maps, point, search, state, tree
+from pages.parts.splitting import chart, controls, files, groups, maps, point, search, session, tree
 from pages.parts.view_state import View
 
 if TYPE_CHECKING:
-    from core.view.splitting.build import MapData, MapRequest
-    from core.view.splitting.evidence import Evidence
+    from core.splitting.map_data import MapData, MapRequest
+    from core.splitting.text_evidence import Evidence
 
 INTRO = (
     "A wider SAE takes the same activations apart more finely. Each point is a latent, and latents "
@@ -44,15 +44,15 @@ def draw(view: View) -> None:
     if selection is None or view.entry is None:
         return
     members = members_of(view.choices, selection, view.entry)
-    map_view = state.begin(members)
-    for problem in state.problems():
+    map_view = session.begin(members)
+    for problem in session.problems():
         st.warning(escape_markdown(problem), icon=":material/link_off:")
     shown = map_view.saes or first_labels(members, view.entry)
     controls.draw(members, shown, map_view)
     if not work.libraries_ready(room=maps.ROOM):
         return
     from core.corpus import docs_sample
-    from core.view.splitting.build import MapRequest
+    from core.splitting.map_data import MapRequest
 
     request = MapRequest(
         model=selection.model,
@@ -77,8 +77,11 @@ def _explore(
     asked, map_columns, sample = st.container(), st.container(), st.container()
     with sample:
         evidence = _evidence(request, data, link)
-    descriptions = texts_of.gather(
-        data, resources.store(), published=files.published(data), evidence=evidence
+    descriptions = best_descriptions(
+        resources.store(),
+        data.described,
+        published=files.published(data),
+        offline={label: one.offline for label, one in evidence.items()},
     )
     by_label = {label: it.texts for label, it in descriptions.items()}
     texts = [str(text or "") for text in data.per_point(by_label)]
@@ -107,10 +110,10 @@ def _explore(
         note = data.left_out_note()
         if note:
             st.caption(note)
-        st.caption(texts_of.coverage(descriptions))
+        st.caption(coverage(descriptions))
     with right:
         point.draw(data, selection, row, descriptions, evidence)
-    panel = state.choice(
+    panel = session.choice(
         "More about the map", _PANELS, field="panel", key="map_panel", hide_label=True
     )
     with errors.shown_plainly():

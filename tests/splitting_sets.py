@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from sae_lens import SAE
 
-from core.splitting import LabelledSae
 from core.splitting.map import run_here
+from core.splitting.rows import LabelledSae
 from tests.builders import make_sae
 
 HOOK = "blocks.1.hook_resid_pre"

@@ -16,6 +16,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from jaxtyping import Float
+from scipy.sparse import csr_array
 from torch import Tensor
 
 from core.store import Key, Store
@@ -50,6 +51,8 @@ class Result:
     by_place: dict[tuple[int, int], np.ndarray]
     either: Fit | Other
     pair: tuple[str, Fit]
+    texts: np.ndarray
+    firings: csr_array
     note: str = "π and \U0001f600"
     limit: float = math.inf
 
@@ -68,6 +71,8 @@ def result(**changes: Any) -> Result:
         "by_place": {(1, 2): np.array([True, False])},
         "either": Other(("x", "y")),
         "pair": ("name", Fit(2.0)),
+        "texts": np.array([["a", ""], ["\n", "é"]], dtype=object),
+        "firings": csr_array(np.array([[0, 1.5], [2.0, 0]], dtype=np.float32)),
     }
     return Result(**{**whole, **changes})
 
@@ -89,6 +94,9 @@ def test_a_result_comes_back_as_it_was(tmp_path: Path) -> None:
     assert list(found.by_place) == [(1, 2)]
     assert found.either == Other(("x", "y"))
     assert found.pair == ("name", Fit(2.0))
+    assert found.texts.tolist() == [["a", ""], ["\n", "é"]]
+    assert found.texts.dtype == object
+    np.testing.assert_array_equal(found.firings.toarray(), [[0, 1.5], [2.0, 0]])
     assert (found.note, found.limit) == (whole.note, math.inf)
 
 

@@ -12,8 +12,8 @@ from core.gradients import latent_to_latent_gradients
 from core.models import load_model
 from core.saes import load_sae_from_disk
 from core.settings import Settings
+from core.splitting import text_evidence
 from core.view.gradients.compute import GradientResult
-from core.view.splitting import evidence
 from tests.builders import make_sae, write_sae
 from tests.demo_bundle import D_MODEL, write_demo
 from tests.page_sessions import Open, page_server, settle, texts
@@ -51,7 +51,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 @pytest.fixture(scope="module")
 def open_page(settings: Settings) -> Iterator[Open]:
     """Opens links to the page in sessions of one server."""
-    replaced = {(evidence, "SAMPLE_TOKENS"): 2000, (evidence, "FIRING_TOKENS"): 1000}
+    replaced = {(text_evidence, "SAMPLE_TOKENS"): 2000, (text_evidence, "FIRING_TOKENS"): 1000}
     link = {**START, "prompt": PROMPT}
     with page_server(
         settings,

@@ -6,13 +6,12 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
 import requests
 
+from core.descriptions.sources import fetch_published
 from core.jobs.progress import JobCancelled, Progress
 from core.neuronpedia import (
     NeuronpediaError,
@@ -25,7 +24,6 @@ from core.neuronpedia import (
 from core.neuronpedia.addresses import Source
 from core.neuronpedia.listing import list_files
 from core.store import Store
-from core.view.splitting.texts import fetch_published
 from tests.loopback_neuronpedia import (
     EXPORT,
     LISTING,
@@ -536,13 +534,9 @@ def test_what_one_sae_of_a_family_lacks_does_not_keep_the_others_from_coming(
 ) -> None:
     fill(site, 1)
     names = {"has": SAE, "lacks": "gpt2-small/8-res_fs1536-jb", "unknown": None}
-    members: Any = [
-        SimpleNamespace(label=label, entry=SimpleNamespace(neuronpedia_id=name))
-        for label, name in names.items()
-    ]
     widths = dict.fromkeys(names, 6)
-    found = fetch_published(store, members, widths, Progress())
+    found = fetch_published(store, names, widths, Progress())
     assert list(found) == ["has"]
     assert list(found["has"].texts[:4]) == [f"latent 0.{i}" for i in range(4)]
     with pytest.raises(NoExplanations, match="res_fs1536"):
-        fetch_published(store, members[1:], widths, Progress())
+        fetch_published(store, {"lacks": names["lacks"]}, widths, Progress())

@@ -9,25 +9,14 @@ import torch
 
 from core import splitting
 from core.logit_lens import top_tokens
-from core.splitting import (
-    LabelledSae,
-    MapConfig,
-    Neighbors,
-    SplittingMap,
-    VocabularyTexts,
-    all_directions,
-    cluster_composition,
-    cluster_labels,
-    cluster_table,
-    compute_sae_umap_data,
-    decoder_rows,
-    exact_neighbors,
-    join_tokens,
-    noise_share,
-    top_token_ids,
-)
+from core.splitting import compute_sae_umap_data
 from core.splitting import tokens as tokens_module
-from core.splitting.geometry import cluster_geometry
+from core.splitting.clusters import cluster_composition, cluster_labels, cluster_table, noise_share
+from core.splitting.map import SplittingMap, cluster_geometry
+from core.splitting.map_config import MapConfig
+from core.splitting.neighbors import Neighbors, exact_neighbors
+from core.splitting.rows import LabelledSae, decoder_rows
+from core.splitting.tokens import VocabularyTexts, all_directions, join_tokens, top_token_ids
 from core.store import Store
 from tests.builders import make_sae
 from tests.splitting_sets import HOOK, Counted, directions, sae_of

@@ -11,9 +11,9 @@ import plotly.graph_objects as go
 import pytest
 
 from core.export import figure_html
+from core.splitting.colors import DARK, LIGHT
 from core.splitting.figure import MapDrawing, map_figure, narrowest_first
 from core.splitting.hover import PYTHON_STRING, hover_texts
-from core.splitting.palette import DARK, LIGHT
 from core.splitting.tree import SplittingTree
 from core.splitting.tree_figure import tree_figure
 from core.splitting.visible import uncovered, view_around

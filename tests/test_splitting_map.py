@@ -12,9 +12,10 @@ import torch
 from sklearn.metrics import adjusted_rand_score
 
 from core.jobs.progress import JobCancelled, Progress
-from core.splitting import LabelledSae, MapConfig, compute_map, decoder_rows, map_digest
 from core.splitting.layout import fit_clusters, fit_layout, warm_up
-from core.splitting.rows import ALL_ZERO, DEAD, NOT_FINITE
+from core.splitting.map import compute_map, map_digest
+from core.splitting.map_config import MapConfig
+from core.splitting.rows import ALL_ZERO, DEAD, NOT_FINITE, LabelledSae, decoder_rows
 from core.store import Store
 from core.worker import WorkerProcess
 from tests.builders import make_sae

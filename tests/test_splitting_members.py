@@ -7,9 +7,9 @@ import pytest
 from core.catalog import Catalog
 from core.jobs.recent import Recent
 from core.settings import Settings
+from core.splitting.members import family_labels, first_labels, members_of
 from core.view.choices import Choices, read_choices
 from core.view.selection import Selection
-from core.view.splitting.members import family_labels, first_labels, members_of
 from tests.demo_bundle import write_demo, write_user_sae
 
 HOOK = "blocks.1.hook_resid_pre"

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
 from core.jobs.progress import JobCancelled, Progress
-from core.splitting import LabelledSae, Neighbors, decoder_rows, exact_neighbors
 from core.splitting import neighbors as neighbors_module
-from core.splitting.neighbors import neighbors_of
+from core.splitting.neighbors import Neighbors, exact_neighbors, neighbors_of
+from core.splitting.rows import LabelledSae, decoder_rows
 from core.store import Store
 from tests.splitting_sets import directions, sae_of
 

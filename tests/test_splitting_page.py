@@ -13,7 +13,7 @@ from core import resources
 from core.descriptions.table import Descriptions
 from core.saes import load_sae_from_disk
 from core.settings import Settings
-from core.view.splitting import build, evidence
+from core.splitting import map_data, text_evidence
 from tests.builders import make_sae, write_sae
 from tests.demo_bundle import D_MODEL, write_demo
 from tests.loopback_neuronpedia import loopback_neuronpedia
@@ -53,7 +53,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 @pytest.fixture(scope="module")
 def open_page(settings: Settings) -> Iterator[Open]:
     """Opens links to the page in sessions of one server, which keeps its maps and its worker."""
-    replaced = {(evidence, "SAMPLE_TOKENS"): 6000, (evidence, "FIRING_TOKENS"): 3000}
+    replaced = {(text_evidence, "SAMPLE_TOKENS"): 6000, (text_evidence, "FIRING_TOKENS"): 3000}
     with page_server(
         settings,
         "pages/feature-splitting.py",
@@ -185,7 +185,7 @@ def test_published_rates_tell_the_dead_without_reading_text(
     def measured(*_: object) -> None:
         raise AssertionError("rates were published with these SAEs")
 
-    monkeypatch.setattr(build, "measure", measured)
+    monkeypatch.setattr(map_data, "read_sample", measured)
     app = open_page(release="mine", sae="family/w_32", latent="3", hide_dead="1")
     assert not app.error, texts(app)
     assert "3 latents are left out: 3 never fire." in texts(app)

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from scipy.stats import fisher_exact
 
 from core.export import csv_bytes, parquet_bytes
-from core.splitting.map_view import (
+from core.splitting.selection import (
+    enriched_terms,
+    rows_inside,
+    selected_rows,
+    summarise,
+    token_lists,
+)
+from core.splitting.view import (
     COLOURS,
     DEFAULT,
     PANELS,
@@ -24,13 +31,6 @@ from core.splitting.map_view import (
     to_parameters,
     with_lasso,
     with_zoom,
-)
-from core.splitting.selection import (
-    enriched_terms,
-    rows_inside,
-    selected_rows,
-    summarise,
-    token_lists,
 )
 
 

@@ -11,10 +11,9 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from core.splitting.colors import Palette, PointColors, base_layout, palette, point_colors
 from core.splitting.hover import HoverTexts, as_label, hover_texts
 from core.splitting.map_traces import legend_entry, points_trace, ring_size, ring_trace
-from core.splitting.palette import Palette, base_layout, palette
-from core.splitting.point_colors import PointColors, point_colors
 from core.splitting.visible import View, checked_rows, uncovered, view_around
 
 MEGABYTE = 1_000_000

@@ -6,7 +6,7 @@ drawn before leave its points where they were.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any, Protocol
@@ -14,16 +14,16 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
 
 from core.jobs.progress import Progress
 from core.splitting import layout
-from core.splitting.geometry import ClusterGeometry, cluster_geometry
-from core.splitting.keep import Kept, Memory, get_or_compute
 from core.splitting.map_config import MapConfig
 from core.splitting.neighbors import Neighbors, neighbors_of
 from core.splitting.rows import DecoderRows, LabelledSae, decoder_rows
-from core.store import ARRAYS, Key, Store
+from core.store import ARRAYS, Key
+from core.store.memory import Memory, ResultStore
 from core.worker.child import find_function
 
 FIT_LAYOUT = "core.splitting.layout:fit_layout"
@@ -37,6 +37,16 @@ class Fit(Protocol):
 
     def __call__(self, function: str, *args: Any, progress: Any = None, **kwargs: Any) -> Any:
         """`function(*args, **kwargs)`, with reports to `progress`."""
+
+
+@dataclass(frozen=True)
+class ClusterGeometry:
+    """What the directions say of each cluster, by its number."""
+
+    compactness: Float[np.ndarray, " n_clusters"]
+    """Mean cosine of the latents with the mean direction of their cluster; 1 if all are equal."""
+    medoids: Int[np.ndarray, " n_clusters"]
+    """Row of the latent nearest to that mean direction."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +70,7 @@ def compute_map(
     config: MapConfig | None = None,
     *,
     hidden: Mapping[str, Bool[Any, " d_sae"]] | None = None,
-    store: Store | None = None,
+    store: ResultStore | None = None,
     fit: Fit | None = None,
     device: str | torch.device | None = None,
     progress: Progress | None = None,
@@ -87,7 +97,7 @@ def compute_map(
             f"There are {len(rows)} latents to place and {config.k} neighbours asked for; choose "
             f"wider SAEs, hide fewer latents, or use {max(2, len(rows) - 1)} neighbours or fewer."
         )
-    kept: Kept = Memory() if store is None else store
+    kept: ResultStore = Memory() if store is None else store
     neighbors = neighbors_of(rows, config.k, store=kept, progress=progress)
     work = _Work(rows, config, neighbors, kept, fit or run_here, progress)
     xy = work.points()["points"]
@@ -123,19 +133,23 @@ class _Work:
     rows: DecoderRows
     config: MapConfig
     neighbors: Neighbors
-    store: Kept
+    store: ResultStore
     fit: Fit
     progress: Progress | None
 
     def points(self) -> dict[str, np.ndarray]:
         """`points` [n, 2]."""
         key = _layout_key(self.rows, self.config.layout)
-        return get_or_compute(self.store, key, self._fit_points, self.progress)
+        return self._stored(key, self._fit_points)
 
     def clusters(self) -> dict[str, np.ndarray]:
         """`labels` [n], and of each cluster `compactness` and `medoids`."""
         key = _cluster_key(self.rows, self.config)
-        return get_or_compute(self.store, key, self._fit_clusters, self.progress)
+        return self._stored(key, self._fit_clusters)
+
+    def _stored(self, key: Key, fit: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        waiting = self.progress.check if self.progress is not None else None
+        return self.store.get_or_compute(key, fit, ARRAYS, waiting=waiting)
 
     def _fit_points(self) -> dict[str, np.ndarray]:
         config = self.config
@@ -217,3 +231,30 @@ def _rows(
     if device is not None:
         return replace(saes, directions=saes.directions.to(device))
     return saes
+
+
+@torch.no_grad()
+def cluster_geometry(
+    directions: Float[Tensor, "n d"], labels: Int[np.ndarray, " n"]
+) -> ClusterGeometry:
+    """Of each cluster 0, 1, ... in `labels`; rows below 0 are in none.
+
+    `directions` have length 1. Raises `ValueError` for a number without rows.
+    """
+    if len(labels) != len(directions):
+        raise ValueError(f"{len(labels)} labels are given for {len(directions)} directions.")
+    rows = np.flatnonzero(labels >= 0)
+    sizes = np.bincount(labels[rows])
+    if (sizes == 0).any():
+        raise ValueError(f"Cluster {int(sizes.argmin())} is empty; number clusters 0, 1, 2, ...")
+    members = torch.as_tensor(rows, device=directions.device)
+    cluster = torch.as_tensor(labels[rows].astype(np.int64), device=directions.device)
+    mean = torch.zeros(len(sizes), directions.shape[1], device=directions.device)
+    mean = torch.nn.functional.normalize(mean.index_add_(0, cluster, directions[members]), dim=1)
+    cosines = (directions[members] * mean[cluster]).sum(dim=1).cpu().numpy()
+    compactness = np.bincount(labels[rows], weights=cosines) / sizes
+    # The last of each cluster in ascending order of cosine; by row where cosines are equal.
+    order = np.lexsort((-rows, cosines, labels[rows]))
+    last = np.cumsum(sizes) - 1
+    medoids = rows[order[last]] if len(sizes) else rows
+    return ClusterGeometry(compactness.astype(np.float32), medoids.astype(np.int32))

@@ -7,9 +7,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from jaxtyping import Int, Shaped
 
+from core.splitting.colors import Palette, PointColors, width_colors
 from core.splitting.hover import HoverTexts, as_label
-from core.splitting.palette import Palette, width_colors
-from core.splitting.point_colors import PointColors
 
 
 def points_trace(

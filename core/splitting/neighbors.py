@@ -12,9 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from core.jobs.progress import Progress
-from core.splitting.keep import Kept, get_or_compute
 from core.splitting.rows import DecoderRows
-from core.store import Key
+from core.store import ARRAYS, Key
+from core.store.memory import ResultStore
 
 _STRIPE_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}
 """Cosines held at once; on the CPU few enough that a cancelled job stops within a second."""
@@ -83,7 +83,7 @@ def exact_neighbors(
 
 
 def neighbors_of(
-    rows: DecoderRows, k: int, *, store: Kept | None = None, progress: Progress | None = None
+    rows: DecoderRows, k: int, *, store: ResultStore | None = None, progress: Progress | None = None
 ) -> Neighbors:
     """The `k` nearest of each row, from the store where it has them.
 
@@ -100,5 +100,6 @@ def neighbors_of(
     if store is None or k > n:
         return exact_neighbors(rows.directions, k, progress=progress)
     key = Key("splitting-neighbors", VERSION, {"directions": rows.digest, "k": kept})
-    arrays = get_or_compute(store, key, compute, progress)
+    waiting = progress.check if progress is not None else None
+    arrays = store.get_or_compute(key, compute, ARRAYS, waiting=waiting)
     return Neighbors(arrays["ids"], arrays["distances"]).first(k)

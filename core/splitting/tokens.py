@@ -16,9 +16,9 @@ from torch import Tensor
 from core.jobs.progress import Progress
 from core.logit_lens import residual_directions
 from core.models.hooks import Model
-from core.splitting.keep import Kept, Memory, get_or_compute
-from core.store import Key
+from core.store import ARRAYS, Key
 from core.store.fingerprint import fingerprint
+from core.store.memory import Memory, ResultStore
 
 VERSION = 1
 """Raised whenever stored tokens would differ from those found now."""
@@ -79,7 +79,7 @@ def top_token_ids(
     W_U: Float[Tensor, "d vocab"],
     k: int = 10,
     *,
-    store: Kept | None = None,
+    store: ResultStore | None = None,
     progress: Progress | None = None,
 ) -> TopTokens:
     """The `k` tokens (fewer in a smaller vocabulary) at both ends of each row of the product.
@@ -103,7 +103,9 @@ def top_token_ids(
 
     weights = fingerprint({"directions": directions, "W_U": W_U}) if store is not None else ""
     key = Key("splitting-tokens", VERSION, {"weights": weights, "k": k})
-    return TopTokens(**get_or_compute(store or Memory(), key, compute, progress))
+    waiting = progress.check if progress is not None else None
+    kept: ResultStore = Memory() if store is None else store
+    return TopTokens(**kept.get_or_compute(key, compute, ARRAYS, waiting=waiting))
 
 
 def _both_ends(

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from core.splitting.colors import Palette, base_layout, palette, width_colors
 from core.splitting.hover import as_label, shortened
-from core.splitting.palette import Palette, base_layout, palette, width_colors
 from core.splitting.tree import SplittingTree
 
 _ROW = 46  # pixels from box to box

@@ -29,9 +29,10 @@ def dataclass_codec(cls: type[T]) -> Codec[T]:
     """A codec for one frozen dataclass and whatever dataclasses its fields are annotated with.
 
     Fields may hold None, bool, int, float (NaN and infinities too), str, tuples, lists, mappings
-    (keys of any of these plain kinds), NumPy arrays, torch tensors (which come back on the CPU),
-    pandas tables and further dataclasses, nested as they like. Encoding raises ValueError, naming
-    the field, for anything else; decoding raises it for bytes that are not such a value.
+    (keys of any of these plain kinds), NumPy arrays (of texts too), SciPy's csr_array, torch
+    tensors (which come back on the CPU), pandas tables and further dataclasses, nested as they
+    like. Encoding raises ValueError, naming the field, for anything else; decoding raises it for
+    bytes that are not such a value.
     """
     if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
         raise ValueError(f"{cls!r} is no dataclass; give the class of what is stored.")
@@ -106,8 +107,17 @@ class _Writer:
             return self._member("tensor", ARRAYS.encode({"it": value.detach().cpu().numpy()}))
         if isinstance(value, np.generic):
             return self.plain(value.item(), place)
+        if isinstance(value, np.ndarray) and value.dtype == object:
+            # An array of texts; whatever else it holds is refused below, item by item.
+            items = [self.plain(item, f"{place}[{n}]") for n, item in enumerate(value.ravel())]
+            return {"objects": [list(value.shape), items]}
         if isinstance(value, np.ndarray):
             return self._member("array", ARRAYS.encode({"it": value}))
+        sparse = sys.modules.get("scipy.sparse")
+        if sparse is not None and isinstance(value, sparse.csr_array):
+            parts = {"data": value.data, "indices": value.indices, "indptr": value.indptr}
+            parts["shape"] = np.array(value.shape)
+            return self._member("sparse", ARRAYS.encode(parts))
         raise ValueError(
             f"{place} is a {type(value).__name__}, which cannot be stored; use numbers, texts, "
             "arrays, tables and dataclasses of them."
@@ -144,6 +154,10 @@ class _Reader:
             return self._dataclass(inside, hint)
         if kind == "table":
             return FRAME.decode(self._members[inside])
+        if kind == "objects":
+            return self._objects(*inside)
+        if kind == "sparse":
+            return _sparse(ARRAYS.decode(self._members[inside]))
         array = ARRAYS.decode(self._members[inside])["it"]
         if kind == "array":
             return array
@@ -153,6 +167,13 @@ class _Reader:
             return torch.from_numpy(array)
         raise ValueError(f"A stored value is of the unknown kind {kind!r}.")
 
+    def _objects(self, shape: list[int], items: list[Any]) -> Any:
+        import numpy as np
+
+        array = np.empty(len(items), dtype=object)
+        array[:] = [self.value(item, Any) for item in items]
+        return array.reshape(shape)
+
     def _dataclass(self, fields: Mapping[str, Any], hint: Any) -> Any:
         # Of several classes in one annotation, the one with these fields.
         for cls in _classes_in(hint):
@@ -160,6 +181,16 @@ class _Reader:
                 hints = typing.get_type_hints(cls)
                 return cls(**{name: self.value(it, hints[name]) for name, it in fields.items()})
         raise ValueError(f"Stored fields {sorted(fields)} fit nothing in {hint}.")
+
+
+def _sparse(parts: Mapping[str, Any]) -> Any:
+    from scipy.sparse import csr_array
+
+    data = (parts["data"], parts["indices"], parts["indptr"])
+    matrix = csr_array(data, shape=tuple(parts["shape"].tolist()))
+    # From outside: indices beyond the shape would be read from somewhere else.
+    matrix.check_format(full_check=True)
+    return matrix
 
 
 def _alternatives(hint: Any) -> list[Any]:

@@ -1,11 +1,12 @@
 """Fetching Neuronpedia's descriptions of some SAEs: at a click, with progress, and once more."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
 from core import resources
+from core.catalog.entries import SaeEntry
 from core.jobs import JobState
 from core.view.markup import escape_markdown
 from pages.parts import jobs_panel
@@ -13,31 +14,38 @@ from pages.parts.polling import rerun_when
 
 if TYPE_CHECKING:
     from core.descriptions.table import Descriptions
-    from core.view.splitting.members import Member
 
 
-def fetched(key: str) -> "dict[str, Descriptions]":
-    """What the job of `key` has fetched since the start of the explorer, by label."""
-    job = resources.jobs().get(key)
-    return job.result() if job is not None and job.state is JobState.DONE else {}
+def fetched(saes: Mapping[str, SaeEntry]) -> "dict[str, Descriptions]":
+    """What was fetched for these SAEs, on whichever page, since the start of the explorer."""
+    published = resources.published_descriptions()
+    found = {name: published.get(_place(entry)) for name, entry in saes.items()}
+    return {name: one for name, one in found.items() if one is not None}
 
 
-def fetching(key: str, members: "Sequence[Member]", widths: Mapping[str, int]) -> None:
+def fetching(saes: Mapping[str, SaeEntry], widths: Mapping[str, int]) -> None:
     """A button, the progress of what it began, or why that failed; nothing once it is done.
 
-    `widths` are the latents of each member, by label.
+    `saes` are under names of the page's choice, as are their numbers of latents, `widths`.
     """
+    wanted = {name: it for name, it in saes.items() if it.neuronpedia_id is not None}
+    if len(fetched(wanted)) == len(wanted):
+        return
     jobs, store = resources.jobs(), resources.store()
+    key = "neuronpedia:" + ",".join(sorted(map(_place, wanted.values())))
+
+    def work(progress: Any, ask_again: bool) -> None:
+        from core.descriptions.sources import fetch_published
+
+        ids = {name: entry.neuronpedia_id for name, entry in wanted.items()}
+        found = fetch_published(store, ids, widths, progress, ask_again=ask_again)
+        for name, descriptions in found.items():
+            resources.published_descriptions().put(_place(wanted[name]), descriptions)
 
     def fetch(*, ask_again: bool = False) -> None:
-        from core.view.splitting.texts import fetch_published
-
         jobs.forget(key)
-        jobs.submit(
-            key,
-            "Descriptions from Neuronpedia",
-            lambda progress: fetch_published(store, members, widths, progress, ask_again=ask_again),
-        )
+        title = "Descriptions from Neuronpedia"
+        jobs.submit(key, title, lambda progress: work(progress, ask_again))
 
     job = jobs.get(key)
     if job is None:
@@ -66,3 +74,7 @@ def fetching(key: str, members: "Sequence[Member]", widths: Mapping[str, int]) -
             key="neuronpedia_again",
             on_click=lambda: fetch(ask_again=True),
         )
+
+
+def _place(entry: SaeEntry) -> str:
+    return f"{entry.release}:{entry.sae_id}:{entry.version}"

@@ -23,14 +23,14 @@ def known(model: str, prints: "Mapping[str, SaePrint]", entries: Sequence[SaeEnt
     return texts.gather(
         prints,
         resources.store(),
-        published=neuronpedia.fetched(_published_key(entries)),
+        published=neuronpedia.fetched(_by_name(entries)),
         offline=_offline(model, entries),
     )
 
 
 def draw(model: str, found: "Mapping[str, Descriptions]", entries: Sequence[SaeEntry]) -> None:
     """How many latents have descriptions, and what can be done about the others."""
-    from core.view.splitting.texts import coverage
+    from core.descriptions.sources import coverage
 
     if not found:
         return
@@ -49,18 +49,22 @@ def draw(model: str, found: "Mapping[str, Descriptions]", entries: Sequence[SaeE
             on_click=lambda: st.session_state.update(grad_read_sample=key),
         )
     if any(entry.neuronpedia_id is not None for entry in entries):
-        from core.view.gradients import texts
-
         widths = {name: it.d_sae for name, it in found.items()}
-        neuronpedia.fetching(_published_key(entries), texts.members(entries), widths)
+        neuronpedia.fetching(_by_name(entries), widths)
 
 
 def _read_sample(model: str, entries: Sequence[SaeEntry], key: str) -> None:
     from core.corpus import docs_sample
+    from core.splitting.text_evidence import read_sample
     from core.view.gradients import texts
-    from core.view.splitting.evidence import measure
 
     engine, store, members = resources.engine(), resources.store(), texts.members(entries)
+    labels = [member.label for member in members]
+
+    def make(progress: Any) -> Any:
+        lease = engine.lease(model, [member.entry.key for member in members], progress=progress)
+        return read_sample(lease, store, labels, docs_sample())
+
     # One at a time: two would leave nobody to run what the reader is waiting for.
     jobs = resources.jobs()
     others = [it for it in jobs.jobs() if it.title == _READING and it.key != key]
@@ -73,7 +77,7 @@ def _read_sample(model: str, entries: Sequence[SaeEntry], key: str) -> None:
     found = work.recent_result(
         key,
         _READING,
-        lambda progress: measure(engine, store, model, members, docs_sample(), progress),
+        make,
         wait=0.3,
     )
     if found is not None:
@@ -82,8 +86,8 @@ def _read_sample(model: str, entries: Sequence[SaeEntry], key: str) -> None:
 
 def _evidence_key(model: str, entries: Sequence[SaeEntry]) -> str:
     from core.corpus import docs_sample
+    from core.splitting.text_evidence import evidence_key
     from core.view.gradients import texts
-    from core.view.splitting.evidence import evidence_key
 
     return evidence_key(model, texts.members(entries), docs_sample())
 
@@ -93,6 +97,7 @@ def _offline(model: str, entries: Sequence[SaeEntry]) -> "dict[str, Descriptions
     return {name: it.offline for name, it in found.items()}
 
 
-def _published_key(entries: Sequence[SaeEntry]) -> str:
-    names = [[*entry.key, entry.version] for entry in dict.fromkeys(entries)]
-    return f"neuronpedia:{names}"
+def _by_name(entries: Sequence[SaeEntry]) -> dict[str, SaeEntry]:
+    from core.view.gradients.sites import name_of
+
+    return {name_of(entry): entry for entry in entries}

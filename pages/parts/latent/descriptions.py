@@ -25,7 +25,7 @@ _SAID_BY = {
 
 def published(entry: SaeEntry) -> "Descriptions | None":
     """What was fetched from Neuronpedia for this SAE since the start of the explorer."""
-    return next(iter(neuronpedia.fetched(_key(entry)).values()), None)
+    return neuronpedia.fetched({entry.sae_id: entry}).get(entry.sae_id)
 
 
 def all_texts(entry: SaeEntry, index: "OpenIndex") -> "Descriptions":
@@ -54,10 +54,7 @@ def draw(selection: Selection, entry: SaeEntry, index: "OpenIndex | None") -> No
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         width = index.d_sae if index is not None else entry.width
         if entry.neuronpedia_id is not None and width is not None:
-            from core.view.splitting.members import Member
-
-            member = Member(entry.sae_id, entry)
-            neuronpedia.fetching(_key(entry), [member], {member.label: width})
+            neuronpedia.fetching({entry.sae_id: entry}, {entry.sae_id: width})
         if index is not None:
             with st.popover("Describe it", icon=":material/edit:"):
                 _write(selection, index)
@@ -108,7 +105,3 @@ def _write(selection: Selection, index: "OpenIndex") -> None:
     action.button(
         "Save", save, key="latent_describe_save", type="primary", disabled=not text.strip()
     )
-
-
-def _key(entry: SaeEntry) -> str:
-    return f"latent-neuronpedia:{entry.release}:{entry.sae_id}:{entry.version}"

@@ -9,14 +9,14 @@ import streamlit as st
 
 from core.view.selection import Selection
 from pages.parts import view_state
-from pages.parts.splitting import state, zoom_listener
+from pages.parts.splitting import session, zoom_listener
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from core.splitting.figure import MapDrawing
-    from core.splitting.map_view import MapView
-    from core.view.splitting.build import MapData
+    from core.splitting.map_data import MapData
+    from core.splitting.view import MapView
 
 KEY = "splitting_map"
 HEIGHT = 720
@@ -88,14 +88,14 @@ def choose(data: "MapData", row: int) -> None:
 
 
 def _selected(data: "MapData") -> None:
-    from core.splitting.map_view import with_lasso
     from core.splitting.selection import selected_rows
+    from core.splitting.view import with_lasso
 
     event: Any = st.session_state[KEY].selection
     areas = [*event.get("lasso", ()), *event.get("box", ())]
     if areas:
         x, y = areas[-1]["x"], areas[-1]["y"]
-        state.change(lasso=with_lasso(state.current(), x, y).lasso, panel="selection")
+        session.change(lasso=with_lasso(session.current(), x, y).lasso, panel="selection")
         return
     rows = selected_rows(event.get("points", ()), len(data.map.points))
     if len(rows):

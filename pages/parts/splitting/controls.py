@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from core.splitting.map_view import DEFAULT, MapView
-from core.view.splitting.members import Member
-from pages.parts.splitting import state
+from core.splitting.members import Member
+from core.splitting.view import DEFAULT, MapView
+from pages.parts.splitting import session
 
 _COLOURS = {
     "width": "Width of the SAE",
@@ -52,7 +52,7 @@ def draw(members: Sequence[Member], shown: Sequence[str], view: MapView) -> None
         st.toggle(
             "Clusters",
             key="map_clusters",
-            on_change=lambda: state.change(
+            on_change=lambda: session.change(
                 clusters=st.session_state["map_clusters"],
                 colour="width" if view.colour == "cluster" else view.colour,
             ),
@@ -61,7 +61,7 @@ def draw(members: Sequence[Member], shown: Sequence[str], view: MapView) -> None
         st.toggle(
             "Hide dead latents",
             key="map_hide_dead",
-            on_change=lambda: state.change(hide_dead=st.session_state["map_hide_dead"]),
+            on_change=lambda: session.change(hide_dead=st.session_state["map_hide_dead"]),
             help="Leave out latents that never fire, by what was published with their SAE, or else "
             "on the sample of text.",
         )
@@ -112,17 +112,17 @@ def _settings(view: MapView) -> None:
 def _saes_chosen() -> None:
     chosen = tuple(st.session_state["map_saes"])
     if chosen:
-        state.change(saes=chosen)
+        session.change(saes=chosen)
 
 
 def _colour_chosen() -> None:
     colour = st.session_state["map_colour"]
-    state.change(colour=colour, clusters=state.current().clusters or colour == "cluster")
+    session.change(colour=colour, clusters=session.current().clusters or colour == "cluster")
 
 
 def _settings_applied() -> None:
-    state.change(**{name: st.session_state[f"map_{name}"] for name in _SETTINGS})
+    session.change(**{name: st.session_state[f"map_{name}"] for name in _SETTINGS})
 
 
 def _defaults() -> None:
-    state.change(**{name: getattr(DEFAULT, name) for name in _SETTINGS})
+    session.change(**{name: getattr(DEFAULT, name) for name in _SETTINGS})

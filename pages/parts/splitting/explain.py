@@ -10,7 +10,7 @@ from core.view.selection import Selection, to_parameters
 from pages.parts import view_state
 
 if TYPE_CHECKING:
-    from core.view.splitting.build import MapData
+    from core.splitting.map_data import MapData
 
 _MOST = 300
 """Latents that a link can carry; more would make an address that browsers cut."""

@@ -6,34 +6,29 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from core import resources
+from core.descriptions.sources import coverage
 from core.descriptions.table import Descriptions
-from core.view.splitting import texts as texts_of
 from pages.parts import errors, neuronpedia
 
 if TYPE_CHECKING:
     from core.splitting.figure import MapDrawing
-    from core.view.splitting.build import MapData
+    from core.splitting.map_data import MapData
 
 _FORMATS = {"csv": "CSV", "jsonl": "JSON Lines", "parquet": "Parquet"}
 
 
-def published_key(data: "MapData") -> str:
-    """Key of the job that fetches published descriptions."""
-    return "neuronpedia:" + ",".join(data.fingerprints.values())
-
-
 def published(data: "MapData") -> dict[str, Descriptions]:
     """What was fetched from Neuronpedia for these SAEs since the start of the explorer."""
-    return neuronpedia.fetched(published_key(data))
+    return neuronpedia.fetched({label: member.entry for label, member in data.members.items()})
 
 
 def descriptions(data: "MapData", found: Mapping[str, Descriptions]) -> None:
     """Where the descriptions come from, and how to bring others."""
-    st.markdown(texts_of.coverage(found))
-    members = [m for m in data.members.values() if m.entry.neuronpedia_id is not None]
-    if members:
+    st.markdown(coverage(found))
+    entries = {label: member.entry for label, member in data.members.items()}
+    if any(entry.neuronpedia_id is not None for entry in entries.values()):
         widths = {label: decoder.width for label, decoder in data.family.items()}
-        neuronpedia.fetching(published_key(data), members, widths)
+        neuronpedia.fetching(entries, widths)
     else:
         st.caption("Neuronpedia has none of these SAEs; the offline describer reads their peaks.")
     label = st.selectbox("SAE", list(data.family), key="descriptions_sae")

@@ -8,13 +8,13 @@ import streamlit as st
 
 from core.view.markup import visible_token
 from pages.parts import work
-from pages.parts.splitting import explain, search, state
+from pages.parts.splitting import explain, search, session
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from core.view.splitting.build import MapData
-    from core.view.splitting.evidence import Evidence
+    from core.splitting.map_data import MapData
+    from core.splitting.text_evidence import Evidence
 
 _MOST_LISTED = 500
 
@@ -36,7 +36,9 @@ def selection(data: "MapData", rows: Sequence[int], texts: Sequence[str]) -> Non
     with st.container(horizontal=True, gap="small"):
         st.button("Zoom to them", on_click=_zoom_to, args=(data, rows), icon=":material/zoom_in:")
         st.button(
-            "Clear the selection", on_click=lambda: state.change(lasso=()), icon=":material/clear:"
+            "Clear the selection",
+            on_click=lambda: session.change(lasso=()),
+            icon=":material/clear:",
         )
         st.download_button(
             "CSV", lambda: csv_bytes(found.rows), "selection.csv", "text/csv", on_click="ignore"
@@ -176,4 +178,4 @@ def _found_new(
 def _zoom_to(data: "MapData", rows: Sequence[int]) -> None:
     from core.splitting.visible import view_around
 
-    state.zoom_to(view_around(data.map.points, np.asarray(rows)))
+    session.zoom_to(view_around(data.map.points, np.asarray(rows)))

@@ -2,16 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from core import resources
+from core.splitting.members import Member
 from core.view.selection import Selection
-from core.view.splitting.members import Member
 from pages.parts import weights, work
 
 if TYPE_CHECKING:
-    from core.view.splitting.build import MapData, MapRequest
-    from core.view.splitting.evidence import Evidence
+    from core.lease import Lease
+    from core.splitting.map_data import MapData, MapRequest
+    from core.splitting.text_evidence import Evidence
 
 ROOM = 760
 
@@ -34,14 +35,16 @@ def downloaded(selection: Selection, members: Sequence[Member]) -> bool:
 
 def finished_map(request: "MapRequest", *, link: str) -> "MapData | None":
     """The map, or None while it is being made, which is then shown in its place."""
-    from core.view.splitting.build import build_map
+    from core.splitting.map_data import build_map
 
-    engine, store = resources.engine(), resources.store()
+    store = resources.store()
     n = sum(member.entry.width or 0 for member in request.members)
     return work.recent_result(
         request.key,
         f"Map of {n:,} latents",
-        lambda progress: build_map(engine, store, resources.worker().run, request, progress),
+        lambda progress: build_map(
+            _lease(request, progress), store, resources.worker().run, request
+        ),
         link=link,
         room=ROOM,
     )
@@ -49,19 +52,24 @@ def finished_map(request: "MapRequest", *, link: str) -> "MapData | None":
 
 def found_evidence(request: "MapRequest", *, start: bool, link: str) -> Found:
     """What the latents do on the sample; measured now if `start`, else if it was before."""
-    from core.view.splitting.evidence import evidence_key, measure
+    from core.splitting.text_evidence import evidence_key, read_sample
 
     key = evidence_key(request.model, request.members, request.corpus)
     if not start and resources.recent().get(key) is None and resources.jobs().get(key) is None:
         return Found({}, pending=False)
-    engine, store = resources.engine(), resources.store()
+    store, labels = resources.store(), [member.label for member in request.members]
     found = work.recent_result(
         key,
         "Reading a sample of text",
-        lambda it: measure(engine, store, request.model, request.members, request.corpus, it),
+        lambda progress: read_sample(_lease(request, progress), store, labels, request.corpus),
         wait=0.3,
         link=link,
     )
     job = resources.jobs().get(key)
     pending = found is None and job is not None and not job.state.finished
     return Found(found or {}, pending=pending)
+
+
+def _lease(request: "MapRequest", progress: Any) -> "Lease":
+    names = [member.entry.key for member in request.members]
+    return resources.engine().lease(request.model, names, progress=progress)

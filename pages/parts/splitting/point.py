@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import streamlit as st
 
+from core.descriptions.sources import SOURCE_NAMES
 from core.descriptions.table import Descriptions
 from core.view.markup import escape_markdown, exact_markdown, visible_token
 from core.view.selection import Selection
-from core.view.splitting.texts import SOURCE_NAMES
 from pages.parts import latent_links
-from pages.parts.splitting import search, state
+from pages.parts.splitting import search, session
 
 if TYPE_CHECKING:
-    from core.view.splitting.build import MapData
-    from core.view.splitting.evidence import Evidence
+    from core.splitting.map_data import MapData
+    from core.splitting.text_evidence import Evidence
 
 _N_TOKENS = 10
 
@@ -91,7 +91,7 @@ def _zoom_to(data: "MapData", row: int) -> None:
 
     ids = data.map.neighbors.ids[row]
     near = view_around(data.map.points, [row, *(int(it) for it in ids if it >= 0)])
-    state.zoom_to(near)
+    session.zoom_to(near)
 
 
 def nearest(data: "MapData", row: int | None, texts: Sequence[str]) -> None:

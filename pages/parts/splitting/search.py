@@ -9,11 +9,11 @@ import streamlit as st
 from core import resources
 from core.view.markup import escape_markdown
 from pages.parts import errors, work
-from pages.parts.splitting import chart, explain, state
+from pages.parts.splitting import chart, explain, session
 
 if TYPE_CHECKING:
-    from core.splitting.map_view import MapView
-    from core.view.splitting.build import MapData
+    from core.splitting.map_data import MapData
+    from core.splitting.view import MapView
 
 _WAYS = {"text": "Words", "regex": "Pattern", "meaning": "Meaning"}
 _MOST_LISTED = 200
@@ -37,7 +37,7 @@ def box(view: "MapView") -> None:
             list(_WAYS),
             format_func=_WAYS.__getitem__,
             key="map_search_by",
-            on_change=lambda: state.change(
+            on_change=lambda: session.change(
                 search_by=st.session_state["map_search_by"] or view.search_by
             ),
             help="Pattern: a regular expression. Meaning: descriptions close to what you write, "
@@ -47,7 +47,7 @@ def box(view: "MapView") -> None:
 
 def _searched() -> None:
     text = st.session_state["map_search"].strip()
-    state.change(search=text, panel="hits" if text else state.current().panel)
+    session.change(search=text, panel="hits" if text else session.current().panel)
 
 
 def hits(data: "MapData", descriptions: Sequence[str], view: "MapView") -> list[int]:

@@ -9,11 +9,11 @@ from core import resources
 from core.descriptions.table import Descriptions
 from core.view.selection import Selection
 from pages.parts import errors
-from pages.parts.splitting import chart, search, state
+from pages.parts.splitting import chart, search, session
 
 if TYPE_CHECKING:
-    from core.view.splitting.build import MapData
-    from core.view.splitting.evidence import Evidence
+    from core.splitting.map_data import MapData
+    from core.splitting.text_evidence import Evidence
 
 _BY = {"cosine": "Direction", "firing": "What fires where it fires"}
 _WAYS = {
@@ -39,7 +39,7 @@ def draw(
         st.caption("Choose a latent on the map first.")
         return
     label, latent = data.latent(row)
-    by = state.choice(
+    by = session.choice(
         "Related by",
         _BY,
         field="related_by",
@@ -51,7 +51,7 @@ def draw(
     with errors.shown_plainly():
         _tree(data, label, latent, by, descriptions, evidence, dark=dark)
     st.markdown("**Relatives in the other SAEs**")
-    way = state.choice("Found through", _WAYS, field="found_through", key="tree_way")
+    way = session.choice("Found through", _WAYS, field="found_through", key="tree_way")
     with errors.shown_plainly():
         if way == "text":
             _through_text(data, selection, texts)
@@ -182,7 +182,7 @@ def _through_examples(
 
 def _through_text(data: "MapData", selection: Selection, texts: Sequence[str]) -> None:
     from core.splitting.cofiring import pairs_in_text
-    from core.view.splitting.live import fires_in_text
+    from core.splitting.text_evidence import fires_in_text
 
     labels = list(data.family)
     text = st.text_area("Text", _TEXT, key="tree_text", max_chars=5000, height=90)
@@ -193,7 +193,8 @@ def _through_text(data: "MapData", selection: Selection, texts: Sequence[str]) -
     if not text.strip():
         return
     members = [data.members[narrow], data.members[wide]]
-    ours, theirs = fires_in_text(resources.engine(), selection.model, members, text)
+    names = [member.entry.key for member in members]
+    ours, theirs = fires_in_text(resources.engine().lease(selection.model, names), text)
     pairs = pairs_in_text(ours.latents, theirs.latents)
     if pairs.empty:
         st.info("No two latents fire together on two tokens of this text; try a longer one.")

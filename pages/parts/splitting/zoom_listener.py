@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.parts.splitting import state
+from pages.parts.splitting import session
 
 _SCRIPT = """
 export default function (component) {
@@ -68,4 +68,4 @@ def _listen(chart_key: str) -> None:
 def _zoomed(key: str) -> None:
     reported: Any = st.session_state.get(key)
     zoom = reported.get("zoom") if reported is not None else None
-    state.note_zoom(zoom)
+    session.note_zoom(zoom)

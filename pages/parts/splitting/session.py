@@ -10,8 +10,8 @@ from typing import Any
 
 import streamlit as st
 
-from core.splitting.map_view import LINK, MapView, parse_view, with_zoom
-from core.view.splitting.members import Member
+from core.splitting.members import Member
+from core.splitting.view import LINK, MapView, parse_view, with_zoom
 from pages.parts.page_state import PageState
 
 _state = PageState("splitting", LINK)

@@ -10,20 +10,19 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from core.activations import fingerprint_of_sae
 from core.corpus.documents import Corpus
+from core.descriptions.sources import DescribedSae
 from core.descriptions.wording import terms_of
-from core.engine import Engine
-from core.hub import HubErrorsInWords
-from core.hub import Progress as LoadProgress
 from core.hub.plan import published_file
-from core.jobs.progress import Progress
+from core.lease import Lease
 from core.saes.firing_rates import FILE_NAME, read_firing_rates
 from core.splitting.clusters import cluster_labels, cluster_table
 from core.splitting.decoders import Decoder, decoders
 from core.splitting.map import Fit, SplittingMap, compute_map
 from core.splitting.map_config import MapConfig
+from core.splitting.members import Member
 from core.splitting.rows import DEAD, LabelledSae, decoder_rows
+from core.splitting.text_evidence import N_TOKENS, read_sample
 from core.splitting.tokens import (
     TopTokens,
     VocabularyTexts,
@@ -32,8 +31,6 @@ from core.splitting.tokens import (
     top_token_ids,
 )
 from core.store import Store
-from core.view.splitting.evidence import N_TOKENS, measure
-from core.view.splitting.members import Member
 
 
 @dataclass(frozen=True)
@@ -80,6 +77,14 @@ class MapData:
     """How often each latent fires by what was published with its SAE, by label, if it was."""
     _tables: dict[int, tuple[pd.DataFrame, pd.DataFrame]] = field(default_factory=dict)
     """The last tables of clusters, by what they were made from."""
+
+    @property
+    def described(self) -> dict[str, DescribedSae]:
+        """The SAEs as descriptions know them, by label."""
+        return {
+            label: DescribedSae(self.fingerprints[label], decoder.width)
+            for label, decoder in self.family.items()
+        }
 
     @cached_property
     def boosted(self) -> list[str]:
@@ -151,29 +156,22 @@ class MapData:
         return f"{len(left_out):,} latents are left out: {', '.join(parts)}."
 
 
-def build_map(
-    engine: Engine, store: Store, fit: Fit, request: MapRequest, progress: Progress
-) -> MapData:
-    """The map of `request`, from the store where it has been made before.
+def build_map(lease: Lease, store: Store, fit: Fit, request: MapRequest) -> MapData:
+    """The map of `request`, whose SAEs the lease has, from the store where it was made before.
 
     Raises:
         ValueError: SAEs that do not go together, too few latents, or weights that cannot be had.
     """
-    names = [member.entry.key for member in request.members]
-
-    def report(done: int, total: int | None, message: str) -> None:
-        progress.update(done, total, unit="bytes", message=message)
-
-    hidden = _dead(engine, store, request, report, progress) if request.hide_dead else None
-    with HubErrorsInWords(), engine.use(request.model, names, progress=report) as (model, saes):
+    hidden = _dead(lease, store, request) if request.hide_dead else None
+    with lease.turn() as (model, saes):
         labels = [member.label for member in request.members]
         labelled = [LabelledSae(label, sae) for label, sae in zip(labels, saes, strict=True)]
         rows = decoder_rows(labelled, hidden=hidden)
-        weights = {it.label: it.sae.W_dec.detach().float().cpu().clone() for it in labelled}
+        weights = {one.label: one.sae.W_dec.detach().float().cpu().clone() for one in labelled}
         directions = [all_directions(model, sae) for sae in saes]
-        fingerprints = {it.label: fingerprint_of_sae(it.sae) for it in labelled}
         W_U = model.W_U.detach().clone()
         vocabulary = VocabularyTexts(model)
+    progress = lease.progress
     tokens = join_tokens(
         [top_token_ids(it, W_U, N_TOKENS, store=store, progress=progress) for it in directions]
     )
@@ -186,7 +184,7 @@ def build_map(
         vocabulary=vocabulary,
         family=family,
         members={label: by_label[label] for label in family},
-        fingerprints=fingerprints,
+        fingerprints=dict(zip(labels, lease.sae_fingerprints, strict=True)),
         published_rates=_published_rates(request.members, rows.widths),
     )
 
@@ -203,23 +201,18 @@ def _published_rates(
     return found
 
 
-def _dead(
-    engine: Engine,
-    store: Store,
-    request: MapRequest,
-    report: LoadProgress,
-    progress: Progress,
-) -> dict[str, Bool[np.ndarray, " d_sae"]]:
+def _dead(lease: Lease, store: Store, request: MapRequest) -> dict[str, Bool[np.ndarray, " d_sae"]]:
     """Latents that never fire, by label: as published, else as the sample says."""
-    names = [member.entry.key for member in request.members]
     # What was published comes with the weights.
-    with HubErrorsInWords(), engine.use(request.model, names, progress=report) as (_, saes):
+    with lease.turn() as (_, saes):
         widths = [int(sae.cfg.d_sae) for sae in saes]
     rates = _published_rates(request.members, widths)
     dead = {label: found == 0 for label, found in rates.items()}
-    others = [member for member in request.members if member.label not in rates]
+    labels = [member.label for member in request.members]
+    others = [number for number, label in enumerate(labels) if label not in rates]
     if others:
-        measured = measure(engine, store, request.model, others, request.corpus, progress)
+        some = [labels[number] for number in others]
+        measured = read_sample(lease.with_saes(others), store, some, request.corpus)
         dead |= {label: found.dead for label, found in measured.items()}
     return dead
 
