@@ -9,9 +9,10 @@ from sae_lens import SAE
 from torch import Tensor
 
 from core.gradients.jacobian import Entries
-from core.gradients.rows import decoder_rows, encoder_rows
+from core.gradients.rows import encoder_rows
 from core.gradients.sparse import SparseTensor
 from core.saes import decode, encode, sae_hook_name, sae_layer
+from core.saes.writes import writes_at
 
 KeepError = Literal["nowhere", "first", "everywhere"]
 """Positions at which the SAE's error is added to its reconstruction, which gives what the model
@@ -60,7 +61,7 @@ def written_by(
     if isinstance(skip, Tensor):
         base = base + read.to(skip) @ skip.T
     items, positions, latents = acts.sparse[1].unbind(-1)
-    rows = decoder_rows(sae, latents, read[items, positions])
+    rows = writes_at(sae, latents, read[items, positions])
     return base, Entries(items, positions, rows)
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from core.models.hooks import Model
 
-_VERSION, _NULL_VERSION = 1, 2
+_VERSION, _NULL_VERSION = 2, 2
 
 
 @dataclass(frozen=True)

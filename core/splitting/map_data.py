@@ -9,6 +9,8 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
+from sae_lens import SAE
+from torch import Tensor
 
 from core.corpus.documents import Corpus
 from core.descriptions.sources import DescribedSae
@@ -16,6 +18,7 @@ from core.descriptions.wording import terms_of
 from core.hub.plan import published_file
 from core.lease import Lease
 from core.saes.firing_rates import FILE_NAME, read_firing_rates
+from core.saes.writes import unit_writes
 from core.splitting.clusters import cluster_labels, cluster_table
 from core.splitting.decoders import Decoder, decoders
 from core.splitting.map import Fit, SplittingMap, compute_map
@@ -167,7 +170,7 @@ def build_map(lease: Lease, store: Store, fit: Fit, request: MapRequest) -> MapD
         labels = [member.label for member in request.members]
         labelled = [LabelledSae(label, sae) for label, sae in zip(labels, saes, strict=True)]
         rows = decoder_rows(labelled, hidden=hidden)
-        weights = {one.label: one.sae.W_dec.detach().float().cpu().clone() for one in labelled}
+        weights = {one.label: _written(one.sae) for one in labelled}
         directions = [all_directions(model, sae) for sae in saes]
         W_U = model.W_U.detach().clone()
         vocabulary = VocabularyTexts(model)
@@ -187,6 +190,11 @@ def build_map(lease: Lease, store: Store, fit: Fit, request: MapRequest) -> MapD
         fingerprints=dict(zip(labels, lease.sae_fingerprints, strict=True)),
         published_rates=_published_rates(request.members, rows.widths),
     )
+
+
+def _written(sae: SAE) -> Float[Tensor, "d_sae d_out"]:
+    """What a unit of each latent writes, as a copy on the CPU."""
+    return unit_writes(sae, range(sae.cfg.d_sae)).detach().float().cpu().clone()
 
 
 def _published_rates(

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import torch
 
 from core.engine import Engine
-from core.logit_lens import residual_directions, top_tokens
+from core.logit_lens import top_tokens
 from core.models.hooks import Model, cache_sites, context_length
 from core.models.token_text import token_text
 from core.saes import SaeCard, encode, sae_card, sae_hook_name
+from core.saes.writes import residual_directions
 from core.view.selection import Selection
 
 

@@ -21,7 +21,7 @@ from core.store import ARRAYS, JSON, Key, Store
 _N_TOP = 12
 _BEFORE = _AFTER = 8
 _N_TOKENS = 10
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,9 +9,9 @@ from jaxtyping import Float, Int
 from core.activations import LatentExamples, bin_edges, latent_examples, open_part
 from core.activations.text_index import OpenIndex
 from core.engine import Engine
-from core.logit_lens import residual_directions
 from core.logit_statistics import latent_logits, logit_histogram
 from core.models.token_text import token_text
+from core.saes.writes import residual_directions
 from core.store import Store
 from core.view.latent_view import TokenEffect
 from core.view.selection import Selection

@@ -23,13 +23,13 @@ from core.enrichment import (
 from core.enrichment.run import N_CONTROLS, enrich_rows
 from core.jobs.progress import Progress
 from core.link import Link, LinkField, read_flag, short_text, write_flag
-from core.logit_lens import residual_directions
 from core.models.hooks import Model
+from core.saes.writes import residual_directions
 from core.store import ARRAYS, JSON, Key, Store
 from core.store.fingerprint import fingerprint
 from core.view.selection import Selection
 
-_VERSION = 1
+_VERSION, _RESULTS_VERSION = 1, 2
 _SEED = 0
 
 
@@ -149,7 +149,7 @@ def all_enrichment(
             return (random[first:last].to(model.W_U) @ model.W_U).float().cpu().numpy()
 
     arrays = store.get_or_compute(
-        Key("token-enrichment", _VERSION, parts),
+        Key("token-enrichment", _RESULTS_VERSION, parts),
         lambda: enrich_rows(
             logits_of,
             d_sae,

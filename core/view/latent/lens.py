@@ -8,9 +8,9 @@ from jaxtyping import Float, Int
 from core.engine import Engine
 from core.jobs.progress import Progress
 from core.link import Link, LinkField, one_of
-from core.logit_lens import residual_directions
 from core.logit_statistics import LogitMoments, latent_logits, logit_histogram, logit_moments
 from core.models.token_text import token_text
+from core.saes.writes import residual_directions
 from core.splitting.tokens import VocabularyTexts, all_directions, top_token_ids
 from core.store import ARRAYS, Key, Store
 from core.store.fingerprint import fingerprint
