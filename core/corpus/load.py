@@ -28,7 +28,7 @@ def default_packing(
     max_tokens: int | None = None,
     include_bos: bool = False,
 ) -> Packing:
-    """Rows as the SAE knows them: of its context size (`row_length`), with BOS if it was trained so.
+    """Rows as the SAE knows them: of its context size (`row_length`), BOS if it was trained so.
 
     A `context` that is given may be as long as the model takes: attention needs memory by its
     square. Raises ValueError when it is more, or where the SAE's metadata cannot be read.

@@ -64,7 +64,9 @@ def active_latents(
     """All activations above 0 on one prompt.
 
     The first `n_leading` positions are no text and are left out: 1 for a prompt that begins with
-    BOS, 0 for one that does not (`core.corpus.prompt_for` says which). Raises ValueError for several prompts, or none.
+    BOS, 0 for one that does not (`core.corpus.prompt_for` says which).
+
+    Raises ValueError for several prompts, or none.
     """
     if tokens.dim() != 2 or len(tokens) != 1:
         raise ValueError(f"tokens are {list(tokens.shape)}; give one prompt as [1, pos].")

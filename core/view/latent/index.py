@@ -45,7 +45,7 @@ CONFIG = IndexConfig()
 SaeKey = tuple[str, str]
 _STATE_BYTES = 2 << 30
 _CHECKPOINT_SECONDS = 20.0
-_MARK_VERSION = 1
+_MARK_VERSION = 2
 
 
 @dataclass(frozen=True)

@@ -192,9 +192,10 @@ def ranked(table: pd.DataFrame, by: str) -> pd.DataFrame:
 def strongest_per_token(
     read: PromptRead, *, k: int, known: Distributions | None = None, by: str = "activation"
 ) -> pd.DataFrame:
-    """For each token, `position` (from 1), `token` and its `k` first latents by activation or by quantile.
+    """For each token, its `k` first latents by activation or by quantile.
 
-    `latents` is a list of texts such as "12 (3.40)".
+    `position` (among the text's tokens, from 1), `token`, `active` (how many are) and `latents`,
+    which is a list of texts such as "12 (3.40)".
     """
     active = read.active
     value = active.value

@@ -11,6 +11,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from core.activations import fingerprint_of_sae
+from core.corpus.beginning import trained_with_bos
 from core.corpus.documents import Corpus
 from core.descriptions.wording import terms_of
 from core.engine import Engine
@@ -215,12 +216,19 @@ def _dead(
     # What was published comes with the weights.
     with HubErrorsInWords(), engine.use(request.model, names, progress=report) as (_, saes):
         widths = [int(sae.cfg.d_sae) for sae in saes]
+        with_bos = {
+            member.label: trained_with_bos(sae)
+            for member, sae in zip(request.members, saes, strict=True)
+        }
     rates = _published_rates(request.members, widths)
     dead = {label: found == 0 for label, found in rates.items()}
     others = [member for member in request.members if member.label not in rates]
     if others:
-        measured = measure(engine, store, request.model, others, request.corpus, progress)
-        dead |= {label: found.dead for label, found in measured.items()}
+        # Each on the text as it was trained to read it, with BOS or without.
+        for kind in sorted({with_bos[member.label] for member in others}):
+            alike = [member for member in others if with_bos[member.label] == kind]
+            measured = measure(engine, store, request.model, alike, request.corpus, progress)
+            dead |= {label: found.dead for label, found in measured.items()}
     return dead
 
 

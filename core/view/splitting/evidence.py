@@ -25,6 +25,7 @@ from core.activations import (
     finish,
     merge,
 )
+from core.corpus.beginning import beginning
 from core.corpus.documents import Corpus
 from core.corpus.load import default_packing, load_token_set
 from core.corpus.token_set import TokenSet
@@ -104,11 +105,13 @@ def measure(
     """Evidence for each member, by label; computed for those for which the store has none.
 
     Raises:
-        ValueError: the corpus cannot be read, or an SAE does not fit the model.
+        ValueError: the corpus cannot be read, an SAE does not fit the model, or SAEs do not agree
+            about BOS.
     """
     names = [member.entry.key for member in members]
     with engine.use(model, names) as (loaded, saes):
         tokenizer = copy.deepcopy(loaded.tokenizer)  # tokenizers are not for several threads
+        beginning(loaded, saes)  # all are looked at on the same tokens
         packing = replace(default_packing(loaded, saes[0]), max_tokens=SAMPLE_TOKENS)
         model_print = fingerprint_of_model(loaded)
         prints = [fingerprint_of_sae(sae) for sae in saes]

@@ -47,7 +47,7 @@ def draw(selection: Selection, entries: Sequence[SaeEntry], view: GradientView) 
     result = _result(request, latent_links.address("gradients", selection))
     if result is None:
         return
-    note = short_prompt_note(result.tokens)
+    note = short_prompt_note(result.tokens, n_leading=result.n_leading)
     if note:
         st.info(note)
     controls.tokens(result.tokens)

@@ -106,8 +106,8 @@ def _drawn(selection: Selection, sources: "Sources", state: "PageState[Attributi
     st.html(STYLE)
     if sources.omitted:
         st.warning(
-            f"The last {sources.omitted:,} tokens are left out: at most {len(sources.tokens):,} are "
-            "read at a time.",
+            f"The last {sources.omitted:,} tokens are left out: at most "
+            f"{len(sources.tokens):,} are read at a time.",
             icon=":material/content_cut:",
         )
     if not sources.activations.any():

@@ -292,7 +292,7 @@ def _tokens(
         selection_mode="single-row",
         height=min(38 + 35 * len(table), 500),
         column_config={
-            "number": st.column_config.NumberColumn("number", width="small"),
+            "position": st.column_config.NumberColumn("number", width="small"),
             "token": st.column_config.TextColumn(width="small"),
             "active": st.column_config.NumberColumn("active latents", width="small"),
             "latents": st.column_config.ListColumn(f"strongest, with {by}", width="large"),
