@@ -31,18 +31,46 @@ def default_packing(
     """Rows as the SAE knows them: of its context size (`row_length`), BOS if it was trained so.
 
     A `context` that is given may be as long as the model takes: attention needs memory by its
-    square. Raises ValueError when it is more, or where the SAE's metadata cannot be read.
+    square.
+
+    Raises:
+        ValueError: a context that is more than that, metadata of the SAE that cannot be read, or
+            windows for an SAE whose training text was not joined as they are.
     """
     room = context_length(model)
     if context is not None and context > room:
         raise ValueError(f"context is {context}; this model takes at most {room} tokens.")
+    front = beginning(model, [sae] if sae is not None else [])
+    if layout == "windows" and sae is not None:
+        _check_windows(model, sae, front)
     return Packing(
         context=context or row_length(model, sae),
         layout=layout,
-        prepend_bos=beginning(model, [sae] if sae is not None else []) is not None,
+        prepend_bos=front is not None,
         include_bos=include_bos,
         max_tokens=max_tokens,
     )
+
+
+def _check_windows(model: Model, sae: SAE, front: int | None) -> None:
+    """Windows part documents by what stands in front of rows, as SAE training does by default."""
+    metadata = sae.cfg.metadata
+    parted: Any = front
+    if "sequence_separator_token" in metadata:
+        parted = metadata.sequence_separator_token
+        if isinstance(parted, str):
+            is_bos = parted == "bos"
+            parted = (
+                bos_id(model.tokenizer)
+                if is_bos
+                else getattr(model.tokenizer, f"{parted}_token_id", None)
+            )
+    if metadata.disable_concat_sequences or parted != front:
+        raise ValueError(
+            "This SAE was trained on documents that were not joined, or were parted by another "
+            "token than rows begin with (disable_concat_sequences, sequence_separator_token); "
+            "use layout='documents'."
+        )
 
 
 def load_token_set(
