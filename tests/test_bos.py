@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,14 @@ from core.activations import row_activations
 from core.autointerp import ModelProber
 from core.corpus import beginning, bos_id, default_packing, prompt_for, prompt_tokens
 from core.corpus.prompt import reading_notes
+from core.gradients.matrix import gradient_matrix
 from core.models import NO_PROCESSING, Model, load_model
 from core.patch_scoping.prompt import prompt_tokens as scope_tokens
 from core.saes import encode
 from core.view.gradients.compute import GradientRequest, open_route
+from core.view.gradients.prompt import prompt_texts
+from core.view.gradients.shown import shown_matrix
+from core.view.gradients.view import GradientView
 from core.view.latent.attribution import find_sources, typed_text
 from core.view.latent.prompt import latents_table, read_prompt, strongest_per_token
 from core.view.latent_view import text_activations
@@ -247,6 +252,36 @@ def test_trained_through_transformers_nothing_stands_in_for_bos(tmp_path: Path) 
         theirs = sae_at(HOOK, True, model_class_name="AutoModelForCausalLM")
         assert beginning(model, [theirs]) == expected
         assert beginning(model, [sae_at(HOOK, True)]) == 0
+
+
+@pytest.mark.parametrize("said", SAID)
+def test_gradients_hide_and_leave_out_what_stands_in_front_only(
+    read: Read, said: bool | None
+) -> None:
+    """By default the heatmap and the fit are without BOS, and with the text's first token."""
+    sae = sae_at(HOOK, said)
+    front = 0 if said is False or read.kind.front is None else 1
+    request = GradientRequest("tokens", "model", TEXT, None, None)
+    opened = open_route(request, read.model, [sae])
+    assert opened.n_leading == front
+    values = torch.ones(len(opened.route.targets), len(opened.route.sources))
+    matrix = gradient_matrix(opened.route, values, [prompt_texts(read.model, opened.ids)])
+    result: Any = SimpleNamespace(
+        request=request, matrix=matrix, tokens=opened.ids[0], n_leading=front
+    )
+    shown = shown_matrix(result, GradientView(tab="tokens"), {})
+    assert shown.sources["position"].min() == shown.targets["position"].min() == front
+    there = read.sites(opened.ids[0].tolist())[HOOK][:, front:].double()
+    with torch.no_grad():
+        error = sae.decode(sae.encode(there.float())).double() - there
+    expected = float(error.norm() / there.norm())
+    assert opened.fit.relative_error == pytest.approx(expected, rel=1e-4)
+    for tab, saes in (
+        ("latents", [sae, sae_at("blocks.2.hook_resid_pre", said)]),
+        ("logits", [sae]),
+    ):
+        other = open_route(GradientRequest(tab, "model", TEXT, None, None), read.model, saes)
+        assert other.fit.relative_error == pytest.approx(expected, rel=1e-4)
 
 
 def test_saes_that_disagree_are_refused(tiny_model: Model) -> None:

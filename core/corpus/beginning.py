@@ -11,7 +11,9 @@ token for classification, as BERT's do, have their [CLS] for BOS.
 from collections.abc import Sequence
 from typing import Any
 
+from jaxtyping import Int
 from sae_lens import SAE
+from torch import Tensor
 
 from core.models.hooks import Model
 
@@ -68,6 +70,14 @@ def beginning(model: Model, saes: Sequence[SAE] = ()) -> int | None:
             "so no text suits both; choose SAEs that agree (prepend_bos in cfg.json)."
         )
     return found if all(wanted) else None
+
+
+def n_leading(model: Model, saes: Sequence[SAE], tokens: Int[Tensor, "batch pos"]) -> int:
+    """Positions in front of the text in rows of tokens: 1 where each begins with the BOS that these
+    SAEs were trained with, else 0. Raises as `beginning`.
+    """
+    front = beginning(model, saes)
+    return int(front is not None and bool((tokens[:, 0] == front).all()))
 
 
 def _was_known(tokenizer: Any, token: str, number: int) -> bool:

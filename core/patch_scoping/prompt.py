@@ -96,7 +96,8 @@ def prompt_tokens(model: Model, text: str) -> list[int]:
     Raises ValueError when they are more than the model's context.
     """
     # Not model.to_tokens, which leaves behind the text what some tokenizers close it with.
-    tokens: list[int] = list(model.tokenizer(text, add_special_tokens=False)["input_ids"])
+    tokenizer: Any = model.tokenizer
+    tokens: list[int] = list(tokenizer(text, add_special_tokens=False)["input_ids"])
     bos = beginning(model)
     if bos is not None and model.cfg.default_prepend_bos and tokens[:1] != [bos]:
         tokens.insert(0, bos)

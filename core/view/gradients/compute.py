@@ -180,7 +180,9 @@ def open_route(request: GradientRequest, model: Model, saes: list[SAE]) -> Opene
         site = sae_hook_name(saes[0])
         clean = cache_sites(model, ids, [site])[site]
         is_plain = not hasattr(saes[0].cfg, "d_out")
-        fit = sae_fit(clean, reconstruct(saes[0], clean)) if is_plain else _UNKNOWN
+        fit = _UNKNOWN
+        if is_plain:
+            fit = sae_fit(clean, reconstruct(saes[0], clean), n_leading=prompt.n_leading)
     else:
         vocabulary = int(model.cfg.d_vocab_out or model.cfg.d_vocab)
         logits = logit_route(

@@ -132,7 +132,7 @@ def _shown(result: "GradientResult", selection: Selection, view: GradientView) -
         st.warning(warning, icon=":material/warning:")
     if result.next_tokens is not None:
         _next_tokens(result)
-    filters.draw(view, result.tokens)
+    filters.draw(view, result.tokens, n_leading=result.n_leading)
     matrix = shown.shown_matrix(result, view, texts)
     nothing = shown.nothing_sentence(result, matrix)
     if nothing:
