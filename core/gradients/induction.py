@@ -71,10 +71,8 @@ class Induction:
 
 
 def box_positions(length: int, *, n_leading: int = 1) -> list[tuple[int, int]]:
-    """Positions of (first B, second A) for each pair of neighbours in the repeated tokens.
-
-    `n_leading` is 1 where BOS stands in front of them, otherwise 0.
-    """
+    """Positions of (first B, second A) for each pair of neighbours in the repeated tokens, in front
+    of which `n_leading` positions stand (BOS)."""
     first = n_leading + 1
     return [(first_b, first_b + length - 1) for first_b in range(first, first + length)]
 
