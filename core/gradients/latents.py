@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from sae_lens import SAE
 from torch import Tensor
 
+from core.corpus.beginning import n_leading
 from core.gradients.ends import (
     KeepError,
     latent_name,
@@ -167,13 +168,15 @@ def latent_route(
     report = reconstruction_report(
         acts_next,
         acts_next_recon,
-        source=sae_fit(clean["source"], reconstruction),
-        target=_fit_of_reader(sae_to, clean["target"]),
+        source=sae_fit(
+            clean["source"], reconstruction, n_leading=n_leading(model, [sae_from], tokens)
+        ),
+        target=_fit_of_reader(sae_to, clean["target"], n_leading(model, [sae_to], tokens)),
     )
     return LatentRoute(route, acts_prev, acts_next, acts_next_recon, report)
 
 
-def _fit_of_reader(sae: SAE, activations: Tensor) -> SaeFit:
+def _fit_of_reader(sae: SAE, activations: Tensor, front: int) -> SaeFit:
     if written_site(sae) != sae_hook_name(sae):
         return SaeFit(float("nan"), float("nan"))
-    return sae_fit(activations, reconstruct(sae, activations))
+    return sae_fit(activations, reconstruct(sae, activations), n_leading=front)

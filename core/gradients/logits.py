@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from sae_lens import SAE
 from torch import Tensor
 
+from core.corpus.beginning import n_leading
 from core.gradients.ends import KeepError, latent_name, with_error, written_by, written_site
 from core.gradients.jacobian import Entries
 from core.gradients.report import SaeFit, sae_fit
@@ -143,7 +144,7 @@ def logit_route(
             target_name="logit",
             read=head.read,
         )
-    fit = sae_fit(clean["source"], reconstruction)
+    fit = sae_fit(clean["source"], reconstruction, n_leading=n_leading(model, [sae], tokens))
     return LogitRoute(route, acts, logits, logits_recon, chosen, fit)
 
 
