@@ -15,7 +15,7 @@ from sae_lens import SAE
 from torch import Tensor
 
 from core.models import Model, cache_sites, run_with_replacements
-from core.saes import encode, reconstruct, sae_hook_name
+from core.saes import encode, put_at_site, read_at_site, reconstruct, sae_hook_name
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def quality_sums(
     """
     name = sae_hook_name(sae)
     with torch.no_grad():
-        site = cache_sites(model, tokens, [name])[name]
+        site = read_at_site(sae, cache_sites(model, tokens, [name])[name])
         x = site[counts]
         acts = encode(sae, x)
         flat = x.reshape(len(x), -1).double()
@@ -93,11 +93,13 @@ def quality_sums(
         place = counts.reshape(*counts.shape, *(1 for _ in site.shape[2:]))
 
         def spliced(activations: Tensor) -> Tensor:
-            rebuilt = reconstruct(sae, activations).reshape(activations.shape)
-            return torch.where(place, rebuilt.to(activations), activations)
+            part = read_at_site(sae, activations)
+            rebuilt = reconstruct(sae, part).reshape(part.shape)
+            return put_at_site(sae, activations, torch.where(place, rebuilt.to(part), part))
 
         def ablated(activations: Tensor) -> Tensor:
-            return torch.where(place, torch.zeros_like(activations), activations)
+            part = read_at_site(sae, activations)
+            return put_at_site(sae, activations, torch.where(place, torch.zeros_like(part), part))
 
         losses = []
         for replacement in ({}, {name: spliced}, {name: ablated}):
