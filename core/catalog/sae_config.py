@@ -24,6 +24,9 @@ NORMALISATIONS = (
 MOST_INPUTS, MOST_LATENTS = 2**20, 2**28
 """Larger numbers are slips of the pen."""
 _FLOATS = {"F64", "F32", "F16", "BF16"}
+_IN_METADATA = (
+    *("hook_name", "hook_head_index", "hook_head_index_out", "model_from_pretrained_kwargs"),
+)
 _YES_OR_NO = ("apply_b_dec_to_input", "rescale_acts_by_decoder_norm")
 
 
@@ -35,7 +38,7 @@ def config_problem(config: Mapping[str, Any]) -> str | None:
     metadata = config.get("metadata")
     if metadata is not None and not isinstance(metadata, Mapping):
         return f"gives metadata as a {type(metadata).__name__}; it must be an object."
-    flat = {**config, **(metadata or {})}
+    flat = _as_read(config, metadata or {})
     for check in _CHECKS:
         problem = check(flat)
         if problem is not None:
@@ -61,12 +64,26 @@ def weights_problem(path: Path) -> str | None:
     return None
 
 
+def _as_read(config: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries that sae_lens reads, on one level."""
+    version = config.get("sae_lens_version") or metadata.get("sae_lens_version")
+    flat = {**config, "sae_lens_version": version}
+    if metadata:
+        flat |= {name: metadata.get(name) for name in _IN_METADATA}
+    return flat
+
+
 def _version(flat: Mapping[str, Any]) -> str | None:
     version = flat.get("sae_lens_version")
     try:
         Version(str(version or "6"))
     except InvalidVersion:
         return f"gives sae_lens_version as {version!r}; write a version such as '6.0.0', or none."
+    if flat.get("metadata") and is_old_style(flat):
+        return (
+            "has metadata but no sae_lens_version from 6.0.0 up, without which sae_lens does not "
+            "read them; add it to metadata."
+        )
     return None
 
 
