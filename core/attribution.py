@@ -18,7 +18,8 @@ from sae_lens import SAE
 from torch import Tensor
 
 from core.models.hooks import Model, cache_sites, layer_of_hook
-from core.saes import encode, sae_hook_name
+from core.saes import encode, read_at_site, sae_hook_name
+from core.saes.site import rows_at_site
 
 _LINEAR = ("standard", "topk", "batchtopk", "jumprelu", "gated")
 
@@ -110,9 +111,10 @@ def attribute_to_sources(
         read_heads = block.W_O.double() @ read  # [n_heads, d_head]
         bias += float(block.b_O.double() @ read)
     else:
-        read_heads = read.view(pattern.shape[0], -1)
+        n_heads, d_head = cache[site].shape[2:]
+        read_heads = rows_at_site(sae, read[None], (n_heads, d_head)).view(n_heads, d_head)
     terms = pattern * torch.einsum("shd,hd->hs", values, read_heads.to(values))
-    there = cache[site][:, destination]
+    there = read_at_site(sae, cache[site][:, destination])
     flat = there.flatten(1).double().to(read.device)
     return SourceAttribution(
         terms=terms.cpu(),

@@ -59,8 +59,9 @@ def residual_directions(
 ) -> Float[Tensor, "n d_model"]:
     """What each of these latents adds to the residual stream, per unit of activation.
 
-    That is its decoder row, taken through the output weights of the attention layer for SAEs of
-    hook_z, and through those of the MLP for SAEs of its hidden layer.
+    That is its decoder row, taken through the output weights of the attention layer (of the one
+    head for an SAE of a single head) for SAEs of hook_z, and through those of the MLP for SAEs of
+    its hidden layer.
 
     Raises:
         ValueError: a latent that does not exist, or a site that does not write to the stream.
@@ -75,7 +76,13 @@ def residual_directions(
     site = getattr(sae.cfg.metadata, "hook_name_out", None) or sae.cfg.metadata.hook_name or ""
     layer = layer_of_hook(site)
     if layer is not None and site.endswith("attn.hook_z"):
-        weights = model.blocks[layer].attn.W_O.flatten(0, 1)
+        W_O = model.blocks[layer].attn.W_O
+        head = sae.cfg.metadata.hook_head_index
+        if head is not None and not 0 <= head < len(W_O):
+            raise ValueError(
+                f"The SAE reads head {head} of {site}, which has heads 0 to {len(W_O) - 1}."
+            )
+        weights = W_O.flatten(0, 1) if head is None else W_O[head]
     elif layer is not None and site.endswith(("mlp.hook_post", "mlp.hook_pre")):
         weights = model.blocks[layer].mlp.W_out
     elif directions.shape[1] == model.cfg.d_model:

@@ -6,9 +6,9 @@ import torch
 
 from core.engine import Engine
 from core.logit_lens import residual_directions, top_tokens
-from core.models.hooks import Model, cache_sites, context_length
+from core.models.hooks import Model, context_length
 from core.models.token_text import token_text
-from core.saes import SaeCard, encode, sae_card, sae_hook_name
+from core.saes import SaeCard, encode, sae_card, sae_inputs
 from core.view.selection import Selection
 
 
@@ -83,10 +83,9 @@ def text_activations(engine: Engine, selection: Selection, text: str) -> TextAct
         # The first position is an attention sink, at which SAEs fire arbitrarily.
         tokens = model.to_tokens(text, prepend_bos=True, truncate=False)
         room = context_length(model)
-        hook_name = sae_hook_name(sae)
-        site = cache_sites(model, tokens[:, :room], [hook_name])[hook_name]
         with torch.no_grad():
-            acts = encode(sae, site)[0, 1:, selection.latent].float().cpu()
+            read = sae_inputs(model, sae, tokens[:, :room])
+            acts = encode(sae, read)[0, 1:, selection.latent].float().cpu()
         ids = tokens[0, 1:room].tolist()
         return TextActivations(
             tokens=tuple(token_text(model.tokenizer, token_id) for token_id in ids),
