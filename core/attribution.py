@@ -7,9 +7,7 @@ attention layer outputs with sparse autoencoders", 2024, section 3):
 
     pre = Σ over heads h and sources s of pattern[h, t, s] · (value[s, h] · W_enc[h, latent]) + bias
 
-Patterns and values are taken as they are: what made a head look there is not part of it. So is the
-scale of a norm after the layer (Gemma 2 and 3), for SAEs that read behind it. Where the sum does
-not come out, as with attention sinks, that is said instead.
+Patterns and values are taken as they are: what made a head look there is not part of it.
 """
 
 from dataclasses import dataclass
@@ -20,11 +18,9 @@ from sae_lens import SAE
 from torch import Tensor
 
 from core.models.hooks import Model, cache_sites, layer_of_hook
-from core.models.post_norms import scale_held
-from core.saes import encode, sae_hook_name
+from core.saes import encode, read_at_site, sae_hook_name
+from core.saes.site import rows_at_site
 
-_EXACT = 1e-3
-"""Largest deviation of the sum, relative to the sizes of its terms."""
 _LINEAR = ("standard", "topk", "batchtopk", "jumprelu", "gated")
 
 
@@ -111,48 +107,22 @@ def attribute_to_sources(
     values = values.repeat_interleave(pattern.shape[0] // values.shape[1], dim=1)
     read, bias = _encoder(sae, latent)
     if site.endswith("hook_attn_out"):
-        mixed = torch.einsum("hs,shd->hd", pattern, values)
-        read_heads, constant = _read_before_output(model, layer, mixed, read.to(mixed))
-        bias += constant
+        block = model.blocks[layer].attn
+        read_heads = block.W_O.double() @ read  # [n_heads, d_head]
+        bias += float(block.b_O.double() @ read)
     else:
-        read_heads = read.view(pattern.shape[0], -1)
+        n_heads, d_head = cache[site].shape[2:]
+        read_heads = rows_at_site(sae, read[None], (n_heads, d_head)).view(n_heads, d_head)
     terms = pattern * torch.einsum("shd,hd->hs", values, read_heads.to(values))
-    there = cache[site][:, destination]
+    there = read_at_site(sae, cache[site][:, destination])
     flat = there.flatten(1).double().to(read.device)
-    pre_activation = float(flat[0] @ read + _encoder(sae, latent)[1])
-    size = float(terms.abs().sum()) + abs(bias) + abs(pre_activation)
-    if abs(float(terms.sum()) + bias - pre_activation) > _EXACT * size:
-        raise ValueError(
-            f"What feeds a latent at {site} of this model is not a plain sum over source tokens: "
-            f"the terms add up to {float(terms.sum()) + bias:.4g} and the pre-activation is "
-            f"{pre_activation:.4g}. Choose an SAE of hook_z, or another model."
-        )
     return SourceAttribution(
         terms=terms.cpu(),
         pattern=pattern.cpu(),
         bias=bias,
-        pre_activation=pre_activation,
+        pre_activation=float(flat[0] @ read + _encoder(sae, latent)[1]),
         activation=float(encode(sae, there)[0, latent]),
     )
-
-
-def _read_before_output(
-    model: Model, layer: int, mixed: Float[Tensor, "n_heads d_head"], read: Float[Tensor, " d_in"]
-) -> tuple[Float[Tensor, "n_heads d_head"], float]:
-    """What a direction that is read at hook_attn_out reads of each head, and of no head.
-
-    `mixed` is what the heads give there. Where a norm follows the layer, its scale is held at the
-    value that it has for them, as patterns are held.
-    """
-    attention = model.blocks[layer].attn
-    weights = attention.W_O.to(mixed)
-    constant = getattr(attention, "b_O", None)
-    offset = torch.zeros(weights.shape[-1]).to(mixed) if constant is None else constant.to(mixed)
-    given = torch.einsum("hd,hdm->m", mixed, weights) + offset
-    held = scale_held(model, layer, "attn", given)
-    scale = float(getattr(model.blocks[layer], "residual_contribution_scale", 1.0))
-    read = read * scale if held is None else read * held * scale
-    return weights @ read, float(offset @ read)
 
 
 def _encoder(sae: SAE, latent: int) -> tuple[Float[Tensor, " d_in"], float]:

@@ -25,7 +25,7 @@ from core.corpus.token_set import TokenSet
 from core.jobs.progress import Progress
 from core.lease import Lease, PlainLease
 from core.models.hooks import Model, cache_sites, context_length
-from core.saes import sae_hook_name
+from core.saes import read_at_site, sae_hook_name
 
 BATCH_TOKENS = 4096
 _STRETCH_BATCHES = 16
@@ -204,7 +204,7 @@ def run_rows(
     check = progress.check if progress is not None else None
     found: list[list[Piece]] = []
     for sae in saes:
-        activations = sites[sae_hook_name(sae)][counts]
+        activations = read_at_site(sae, sites[sae_hook_name(sae)])[counts]
         pieces = firings_of(sae, activations, check=check)
         found.append([(place[at], latent, value) for at, latent, value in pieces])
     return found

@@ -15,8 +15,8 @@ from sae_lens.saes.sae import SAEMetadata
 from torch import Tensor
 
 from core.corpus.token_set import TokenSet
-from core.models.hooks import Model, cache_sites, has_hook, hook_width
-from core.saes import encode, sae_hook_name, sae_layer
+from core.models.hooks import Model, has_hook, hook_width
+from core.saes import encode, head_of, sae_hook_name, sae_inputs, sae_layer
 
 CONTROLS = ("neurons", "random directions", "random weights")
 """MLP neurons of the SAE's layer; random directions of its site that fire as often as the latents;
@@ -101,7 +101,7 @@ def _directions(
     ids = torch.from_numpy(token_set.tokens[rows].astype(np.int64))
     ids = ids.to(next(model.parameters()).device)
     counts = torch.from_numpy(token_set.mask[rows]).to(ids.device)
-    activations = cache_sites(model, ids, [site])[site][counts]
+    activations = sae_inputs(model, sae, ids)[counts]
     flat = activations.reshape(len(activations), -1).float().cpu()
     directions = torch.randn(len(latents), flat.shape[1], generator=generator)
     directions /= directions.norm(dim=1, keepdim=True)
@@ -112,7 +112,8 @@ def _directions(
         above = min(max(1, count), len(flat) - 1)
         ordered = projections[:, i].sort(descending=True).values
         biases[i] = -(ordered[above - 1] + ordered[above]) / 2
-    control = _linear_sae(sae, directions, biases - directions @ flat.mean(0), site)
+    biases = biases - directions @ flat.mean(0)
+    control = _linear_sae(sae, directions, biases, site, head=head_of(sae))
     return control, list(range(len(latents)))
 
 
@@ -129,12 +130,17 @@ def _linear_sae(
     directions: Float[Tensor, "n d_in"],
     biases: Float[Tensor, " n"],
     hook_name: str,
+    *,
+    head: int | None = None,
 ) -> SAE:
     """A standard SAE whose latents are the directions, read and written alike."""
     n, d_in = directions.shape
     told = like.cfg.metadata
     metadata = SAEMetadata(
-        hook_name=hook_name, model_name=told.model_name, prepend_bos=told.prepend_bos
+        hook_name=hook_name,
+        hook_head_index=head,
+        model_name=told.model_name,
+        prepend_bos=told.prepend_bos,
     )
     config = StandardSAEConfig(
         d_in=d_in,

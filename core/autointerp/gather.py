@@ -21,7 +21,7 @@ from core.corpus.beginning import bos_id
 from core.corpus.token_set import TokenSet
 from core.jobs.progress import Progress
 from core.models.hooks import Model, cache_sites, context_length
-from core.saes import encode, sae_hook_name
+from core.saes import encode, read_at_site, sae_hook_name
 
 __all__ = ["LatentWindows", "TokenSource", "Windows", "gather_windows"]
 
@@ -144,7 +144,7 @@ def latent_activations(
     for (sae, latents), name in zip(wanted, names, strict=True):
         chosen = torch.tensor(list(latents), device=sae.W_dec.device)
         out = []
-        flat = sites[name].flatten(0, 1)
+        flat = read_at_site(sae, sites[name]).flatten(0, 1)
         for part in flat.split(max(64, _ENCODE_BYTES // (4 * sae.cfg.d_sae))):
             if progress is not None:
                 progress.check()

@@ -25,6 +25,8 @@ class SaeEntry:
     """Hook it reads; a guess from the name until the SAE is loaded (hub only)."""
     layer: int | None = None
     """Layer of that hook."""
+    head: int | None = None
+    """Head of that hook that it reads alone, where the config tells; None for all of it."""
     width: int | None = None
     """Number of latents, where the name or the config tells."""
     d_in: int | None = None

@@ -118,7 +118,8 @@ def family_key(entry: SaeEntry) -> tuple[str, ...] | None:
     else:
         # People name their own folders as they like; the config tells the width.
         names = (entry.release, "")
-    return (*names, entry.model, entry.hook_name, entry.kind, entry.source)
+    head = "" if entry.head is None else str(entry.head)
+    return (*names, entry.model, entry.hook_name, head, entry.kind, entry.source)
 
 
 def families(entries: Iterable[SaeEntry]) -> tuple[Family, ...]:

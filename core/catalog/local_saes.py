@@ -13,6 +13,13 @@ from typing import Any
 
 from core.catalog.entries import ReleaseEntry, SaeEntry, Source
 from core.catalog.families import layer_of, width_from_names
+from core.catalog.sae_config import (
+    MOST_INPUTS,
+    MOST_LATENTS,
+    folder_problem,
+    weights_problem,
+    whole_number,
+)
 from core.hub.file_checks import safetensors_problem
 
 CONFIG, WEIGHTS, METRICS = "cfg.json", "sae_weights.safetensors", "metrics.json"
@@ -100,7 +107,7 @@ def read_sae_folder(
     flat = {**cfg, **(metadata or {})}
     hook_name = flat.get("hook_name") or flat.get("hook_point")
     if problem is None:
-        problem = _config_problem(path, flat, hook_name) or _weights_problem(path)
+        problem = _config_problem(path, cfg, flat, hook_name) or _weights_problem(path)
     metrics, _ = _read_json(path / METRICS) if (path / METRICS).is_file() else ({}, None)
     architecture = flat.get("architecture", "standard")
     processing = flat.get("model_from_pretrained_kwargs") or {}
@@ -111,8 +118,9 @@ def read_sae_folder(
         source=source,
         hook_name=hook_name if isinstance(hook_name, str) else None,
         layer=layer_of(hook_name) if isinstance(hook_name, str) else None,
-        width=flat["d_sae"] if isinstance(flat.get("d_sae"), int) else width_from_names(sae_id),
-        d_in=flat["d_in"] if isinstance(flat.get("d_in"), int) else None,
+        head=_whole(flat.get("hook_head_index", flat.get("hook_point_head_index")), 0, MOST_INPUTS),
+        width=_whole(flat.get("d_sae"), 1, MOST_LATENTS) or width_from_names(sae_id),
+        d_in=_whole(flat.get("d_in"), 1, MOST_INPUTS),
         kind="transcoder" if "transcoder" in str(architecture) else "sae",
         architecture=str(architecture),
         l0=_number(metrics.get("l0")),
@@ -127,15 +135,17 @@ def read_sae_folder(
     )
 
 
-def _config_problem(path: Path, flat: dict[str, Any], hook_name: object) -> str | None:
-    missing = [name for name in ("d_in", "d_sae") if not isinstance(flat.get(name), int)]
-    if not isinstance(hook_name, str):
+def _config_problem(
+    path: Path, cfg: dict[str, Any], flat: dict[str, Any], hook_name: object
+) -> str | None:
+    missing = [name for name in ("d_in", "d_sae") if flat.get(name) is None]
+    if not hook_name:
         missing.append("hook_name")
     if not flat.get("model_name"):
         missing.append("model_name")
     if missing:
         return f"{path / CONFIG} does not say {', '.join(missing)}; save the SAE with sae_lens."
-    return None
+    return folder_problem(path, cfg)
 
 
 def _weights_problem(path: Path) -> str | None:
@@ -150,6 +160,10 @@ def _version(path: Path) -> str:
     files = [path / CONFIG, path / WEIGHTS]
     stats = [file.stat() for file in files if file.is_file()]
     return " ".join(f"{stat.st_mtime_ns}:{stat.st_size}" for stat in stats)
+
+
+def _whole(value: object, least: int, most: int) -> int | None:
+    return value if isinstance(value, int) and whole_number(value, least, most) else None
 
 
 def _number(value: object) -> float | None:
@@ -181,4 +195,4 @@ def _cached_json(path: Path, mtime_ns: int, size: int) -> tuple[dict[str, Any], 
 
 @lru_cache(maxsize=4096)
 def _cached_weights_problem(path: Path, mtime_ns: int, size: int) -> str | None:
-    return safetensors_problem(path)
+    return safetensors_problem(path) or weights_problem(path)

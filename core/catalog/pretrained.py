@@ -10,6 +10,7 @@ import yaml
 from core.catalog import model_names
 from core.catalog.entries import ModelEntry, ReleaseEntry, SaeEntry
 from core.catalog.families import guess_hook, layer_of, width_from_names
+from core.catalog.sae_kinds import format_problem
 
 TRANSCODER_LOADERS = ("gemma_2_transcoder", "mwhanna_transcoder", "mntss_clt_layer_transcoder")
 
@@ -96,6 +97,10 @@ def _model(name: str) -> ModelEntry:
 def _release(name: str, content: dict[str, Any]) -> ReleaseEntry:
     problem = unknown_model_reason(content["model"])
     conversion = content.get("conversion_func")
+    refusals = {format_problem(conversion, str(sae["path"])) for sae in content["saes"]}
+    if None not in refusals:
+        # Whatever model it belongs to, nothing in it can be shown.
+        problem = f"each of its SAEs {min(it for it in refusals if it)}"
     if problem is None and conversion not in KNOWN_LOADERS:
         problem = (
             f"its file format {conversion!r} is newer than this explorer; "
@@ -125,6 +130,7 @@ def _entries(name: str, content: dict[str, Any], release: ReleaseEntry) -> Itera
             sae_id, content["repo_id"], repo_path, conversion
         )
         is_transcoder = conversion in TRANSCODER_LOADERS or "transcoder" in repo_path
+        refusal = format_problem(conversion, repo_path)
         yield SaeEntry(
             release=name,
             sae_id=sae_id,
@@ -142,7 +148,7 @@ def _entries(name: str, content: dict[str, Any], release: ReleaseEntry) -> Itera
             repo_path=repo_path,
             conversion=conversion,
             processing=tuple(sorted(processing.items())),
-            problem=release.problem,
+            problem=f"{sae_id} of {name} {refusal}" if refusal else release.problem,
         )
 
 

@@ -12,16 +12,21 @@ from sae_lens import SAE
 from torch import Tensor
 
 from core.circuits.graph import LATENT, LOGIT, REST
-from core.gradients.ends import latent_name, reader_of, written_by, written_site
+from core.gradients.ends import (
+    latent_name,
+    latents_at,
+    reader_of,
+    rows_read,
+    written_by,
+    written_site,
+)
 from core.gradients.jacobian import Entries
 from core.gradients.logits import Unembedding
 from core.gradients.route import Route
-from core.gradients.rows import encoder_rows
 from core.gradients.segment import LOGIT_SITE, open_segment
-from core.gradients.sparse import SparseTensor
 from core.gradients.tokens import EMBEDDING_SUM
-from core.models.hooks import Model, cache_sites
-from core.saes import encode, sae_hook_name
+from core.models.hooks import Model
+from core.saes import encode, sae_hook_name, sae_inputs
 
 
 @dataclass(frozen=True)
@@ -142,7 +147,7 @@ def _token_sources(tokens: Tensor, embeddings: Tensor) -> _Sources:
 
 
 def _latent_sources(sae: SAE, base: Tensor, read: Tensor) -> _Sources:
-    acts = SparseTensor.from_dense(encode(sae, read))
+    acts = latents_at(sae, read)
     _, latents = written_by(sae, acts, read)
     written = torch.zeros_like(base).flatten(2).to(latents.rows)
     written.index_put_(
@@ -187,7 +192,7 @@ def _targets(model: Model, sae: SAE | None, clean: Tensor, nodes: Nodes) -> _Tar
         rows = head.rows(indices, head(clean[0, -1:])[0])
         read, name = head.read, "logit"
     else:
-        rows = encoder_rows(sae, clean[0, positions], indices)
+        rows = rows_read(sae, clean[0, positions], indices)
         read, name = reader_of(sae), latent_name(sae)
     return {
         "targets": Entries(items, positions, rows),
@@ -207,14 +212,13 @@ def end_node(model: Model, tokens: Tensor, sae: SAE, end: LogitEnd | LatentEnd) 
         if not 0 <= token < len(logits):
             raise ValueError(f"Token {token} is not in the vocabulary of {len(logits)}.")
         return _one(LOGIT, tokens.shape[1] - 1, token, float(logits[token]))
-    site = sae_hook_name(sae)
-    clean = cache_sites(model, tokens, [site])[site]
     if not 0 <= end.position < tokens.shape[1] or not 0 <= end.latent < sae.cfg.d_sae:
         raise ValueError(
             f"There is no latent {end.latent} at position {end.position} of {tokens.shape[1]}."
         )
     with torch.no_grad():
-        value = float(encode(sae, clean[:, end.position])[0, end.latent])
+        read = sae_inputs(model, sae, tokens)
+        value = float(encode(sae, read[:, end.position])[0, end.latent])
     if value <= 0:
         raise ValueError(
             f"Latent {end.latent} is not active at position {end.position}, so nothing feeds it; "

@@ -23,7 +23,7 @@ from core.gradients.segment import checked_tokens
 from core.gradients.tokens import EMBEDDING_SUM
 from core.jobs.progress import Progress
 from core.models.hooks import Model, resolve_hook_name
-from core.saes import check_fits
+from core.saes import check_fits, head_of, sae_hook_name
 
 _DEFAULT = Pruning()
 _STREAM = ("hook_resid_pre", "hook_resid_mid", "hook_resid_post")
@@ -79,6 +79,12 @@ class Tracing:
             raise ValueError("There is no SAE to trace through; choose at least one.")
         for sae in saes:
             check_fits(sae, model)
+            if head_of(sae) is not None:
+                # Held at its clean values, the site would also cut the paths through other heads.
+                raise ValueError(
+                    f"A circuit is traced through whole sites, and the SAE at {sae_hook_name(sae)} "
+                    f"reads head {head_of(sae)} alone; choose SAEs of whole sites."
+                )
         self._tokens, self._pruning, self._freezing = tokens, pruning, freezing
         sites = [EMBEDDING_SUM, *(written_site(sae) for sae in saes)]
         self._sites = [resolve_hook_name(model, site) for site in sites]

@@ -9,10 +9,20 @@ from sae_lens import SAE
 from torch import Tensor
 
 from core.gradients.jacobian import Entries
-from core.gradients.rows import encoder_rows
+from core.gradients.report import SaeFit, sae_fit
+from core.gradients.rows import decoder_rows, encoder_rows
 from core.gradients.sparse import SparseTensor
-from core.saes import decode, encode, sae_hook_name, sae_layer
-from core.saes.writes import writes_at
+from core.saes import (
+    decode,
+    encode,
+    head_of,
+    put_at_site,
+    read_at_site,
+    reconstruct,
+    sae_hook_name,
+    sae_layer,
+)
+from core.saes.site import rows_at_site
 
 KeepError = Literal["nowhere", "first", "everywhere"]
 """Positions at which the SAE's error is added to its reconstruction, which gives what the model
@@ -40,12 +50,17 @@ def written_site(sae: SAE) -> str:
 
 
 def latent_name(sae: SAE) -> str:
-    """Such as "F3" for latents of the stream before layer 3, "F3post" after it, "A3", "M3"."""
+    """Such as "F3" for latents of the stream before layer 3, "F3post" after it, "A3", "M3".
+
+    "A3h5" for those of head 5 alone.
+    """
     site = written_site(sae) if hasattr(sae.cfg, "d_out") else sae_hook_name(sae)
     letter = next((it for end, it in _SITE_LETTERS.items() if site.endswith(end)), "F")
     layer = sae_layer(sae)
     after = "post" if site.endswith("hook_resid_post") else ""
-    return f"{letter}{'' if layer is None else layer}{after}"
+    head = head_of(sae)
+    single = "" if head is None else f"h{head}"
+    return f"{letter}{'' if layer is None else layer}{after}{single}"
 
 
 @torch.no_grad()
@@ -54,15 +69,48 @@ def written_by(
 ) -> tuple[Float[Tensor, "batch pos ..."], Entries]:
     """What all active latents write together, and what each adds to it per unit.
 
-    `read` is what the SAE encoded. A skip transcoder's linear part is in the first, as constant.
+    `read` is the whole site that the SAE reads; so are what is given back and the rows. Beside an
+    SAE of a single head the others stay as they are. A skip transcoder's linear part is in the
+    first, as constant.
     """
-    base = decode(sae, acts.dense, like=read)
+    part = read_at_site(sae, read)
+    base = decode(sae, acts.dense, like=part)
     skip = getattr(sae, "W_skip", None)
     if isinstance(skip, Tensor):
-        base = base + read.to(skip) @ skip.T
+        base = base + part.to(skip) @ skip.T
     items, positions, latents = acts.sparse[1].unbind(-1)
-    rows = writes_at(sae, latents, read[items, positions])
+    rows = decoder_rows(sae, latents, part[items, positions])
+    if head_of(sae) is not None:
+        base = put_at_site(sae, read.to(base), base)
+        rows = rows_at_site(sae, rows, tuple(read.shape[2:]))
     return base, Entries(items, positions, rows)
+
+
+@torch.no_grad()
+def latents_at(sae: SAE, site: Float[Tensor, "batch pos ..."]) -> SparseTensor:
+    """The SAE's active latents where its whole site holds `site`."""
+    return SparseTensor.from_dense(encode(sae, read_at_site(sae, site)))
+
+
+def fit_at(
+    sae: SAE,
+    site: Float[Tensor, "batch pos ..."],
+    rebuilt: Float[Tensor, "batch pos ..."],
+    *,
+    n_leading: int,
+) -> SaeFit:
+    """How well `rebuilt` stands for `site`, at what the SAE writes of it; see `sae_fit`."""
+    return sae_fit(read_at_site(sae, site), read_at_site(sae, rebuilt), n_leading=n_leading)
+
+
+def fit_of_reader(
+    sae: SAE, site: Float[Tensor, "batch pos ..."], *, n_leading: int
+) -> SaeFit:
+    """How well the SAE reconstructs what it reads; NaN for a transcoder, which writes elsewhere."""
+    if hasattr(sae.cfg, "d_out"):
+        return SaeFit(float("nan"), float("nan"))
+    part = read_at_site(sae, site)
+    return sae_fit(part, reconstruct(sae, part), n_leading=n_leading)
 
 
 def with_error(
@@ -87,9 +135,17 @@ def with_error(
 
 
 def read_by(sae: SAE, acts: SparseTensor, read: Float[Tensor, "batch pos ..."]) -> Entries:
-    """How each active latent depends on `read`, the activations at its position."""
+    """How each active latent depends on `read`, the activations of its site at its position."""
     items, positions, latents = acts.sparse[1].unbind(-1)
-    return Entries(items, positions, encoder_rows(sae, read[items, positions], latents))
+    return Entries(items, positions, rows_read(sae, read[items, positions], latents))
+
+
+def rows_read(
+    sae: SAE, site: Float[Tensor, "n ..."], latents: Int[Tensor, " n"]
+) -> Float[Tensor, "n d_site"]:
+    """Derivative of each active latent with respect to its whole site, flattened."""
+    rows = encoder_rows(sae, read_at_site(sae, site), latents)
+    return rows_at_site(sae, rows, tuple(site.shape[1:]))
 
 
 def reader_of(
@@ -99,6 +155,6 @@ def reader_of(
 
     @torch.no_grad()
     def read(activations: Tensor, latents: Tensor) -> Tensor:
-        return encode(sae, activations).gather(-1, latents[:, None])[:, 0]
+        return encode(sae, read_at_site(sae, activations)).gather(-1, latents[:, None])[:, 0]
 
     return read

@@ -18,19 +18,22 @@ from torch import Tensor
 from core.corpus.beginning import n_leading
 from core.gradients.ends import (
     KeepError,
+    fit_at,
+    fit_of_reader,
     latent_name,
+    latents_at,
     read_by,
     reader_of,
     with_error,
     written_by,
     written_site,
 )
-from core.gradients.report import ReconstructionReport, SaeFit, reconstruction_report, sae_fit
+from core.gradients.report import ReconstructionReport, reconstruction_report
 from core.gradients.route import GradientOptions, Route, freezing, narrowing, pass_options
 from core.gradients.segment import checked_tokens, open_segment
 from core.gradients.sparse import SparseTensor
 from core.models.hooks import Model
-from core.saes import check_fits, encode, reconstruct, sae_hook_name
+from core.saes import check_fits, sae_hook_name
 
 
 @dataclass(frozen=True)
@@ -145,13 +148,13 @@ def latent_route(
             also_cache=[sae_hook_name(sae_from)],
         )
         read = clean[sae_hook_name(sae_from)]
-        acts_prev = SparseTensor.from_dense(encode(sae_from, read))
-        acts_next = SparseTensor.from_dense(encode(sae_to, clean["target"]))
+        acts_prev = latents_at(sae_from, read)
+        acts_next = latents_at(sae_to, clean["target"])
         reconstruction, sources = written_by(sae_from, acts_prev, read)
         base = with_error(reconstruction, clean["source"], keep_error)
         everything = torch.arange(len(tokens), device=tokens.device)
         reached = segment.run(base, everything)
-        acts_next_recon = SparseTensor.from_dense(encode(sae_to, reached))
+        acts_next_recon = latents_at(sae_to, reached)
         route = Route(
             segment=segment,
             base=base,
@@ -168,15 +171,7 @@ def latent_route(
     report = reconstruction_report(
         acts_next,
         acts_next_recon,
-        source=sae_fit(
-            clean["source"], reconstruction, n_leading=n_leading(model, [sae_from], tokens)
-        ),
-        target=_fit_of_reader(sae_to, clean["target"], n_leading(model, [sae_to], tokens)),
+        source=fit_at(sae_from, clean["source"], reconstruction, n_leading=n_leading(model, [sae_from], tokens)),
+        target=fit_of_reader(sae_to, clean["target"], n_leading=n_leading(model, [sae_to], tokens)),
     )
     return LatentRoute(route, acts_prev, acts_next, acts_next_recon, report)
-
-
-def _fit_of_reader(sae: SAE, activations: Tensor, front: int) -> SaeFit:
-    if written_site(sae) != sae_hook_name(sae):
-        return SaeFit(float("nan"), float("nan"))
-    return sae_fit(activations, reconstruct(sae, activations), n_leading=front)

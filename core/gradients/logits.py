@@ -10,14 +10,22 @@ from sae_lens import SAE
 from torch import Tensor
 
 from core.corpus.beginning import n_leading
-from core.gradients.ends import KeepError, latent_name, with_error, written_by, written_site
+from core.gradients.ends import (
+    KeepError,
+    fit_at,
+    latent_name,
+    latents_at,
+    with_error,
+    written_by,
+    written_site,
+)
 from core.gradients.jacobian import Entries
-from core.gradients.report import SaeFit, sae_fit
+from core.gradients.report import SaeFit
 from core.gradients.route import GradientOptions, Route, freezing, narrowing, pass_options
 from core.gradients.segment import LOGIT_SITE, checked_tokens, open_segment
 from core.gradients.sparse import SparseTensor
 from core.models.hooks import Model, run_with_replacements
-from core.saes import check_fits, encode, sae_hook_name
+from core.saes import check_fits, sae_hook_name
 
 
 @dataclass(frozen=True)
@@ -122,7 +130,7 @@ def logit_route(
         head.check(clean["target"][0, -1:], logits)
         chosen = _chosen(logits, k, token_ids)
         read = clean[sae_hook_name(sae)]
-        acts = SparseTensor.from_dense(encode(sae, read))
+        acts = latents_at(sae, read)
         reconstruction, sources = written_by(sae, acts, read)
         base = with_error(reconstruction, clean["source"], keep_error)
         reached = segment.run(base, torch.zeros(1, dtype=torch.long, device=tokens.device))
@@ -144,7 +152,7 @@ def logit_route(
             target_name="logit",
             read=head.read,
         )
-    fit = sae_fit(clean["source"], reconstruction, n_leading=n_leading(model, [sae], tokens))
+    fit = fit_at(sae, clean["source"], reconstruction, n_leading=n_leading(model, [sae], tokens))
     return LogitRoute(route, acts, logits, logits_recon, chosen, fit)
 
 

@@ -12,13 +12,13 @@ from jaxtyping import Float, Int
 from sae_lens import SAE
 from torch import Tensor
 
-from core.gradients.ends import latent_name, read_by, reader_of
+from core.gradients.ends import latent_name, latents_at, read_by, reader_of
 from core.gradients.jacobian import Entries
 from core.gradients.route import GradientOptions, Route, freezing, narrowing, pass_options
 from core.gradients.segment import checked_tokens, open_segment
 from core.gradients.sparse import SparseTensor
 from core.models.hooks import Model
-from core.saes import check_fits, encode, sae_hook_name
+from core.saes import check_fits, sae_hook_name
 
 EMBEDDING_SUM = "blocks.0.hook_resid_pre"
 """Where token and position embeddings have been added."""
@@ -82,7 +82,7 @@ def token_route(
             freeze_layer_norm=freeze_layer_norm,
         )
         embeddings = clean["source"]
-        acts = SparseTensor.from_dense(encode(sae, clean["target"]))
+        acts = latents_at(sae, clean["target"])
         places = torch.ones_like(tokens, dtype=torch.bool).argwhere()
         items, positions = places.unbind(-1)
         route = Route(

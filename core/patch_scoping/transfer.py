@@ -17,7 +17,7 @@ from core.corpus.documents import Corpus
 from core.corpus.load import default_packing, load_token_set
 from core.lease import Lease
 from core.models import Model, cache_sites, run_with_replacements
-from core.saes import encode, reconstruct, sae_hook_name
+from core.saes import encode, put_at_site, read_at_site, reconstruct, sae_hook_name
 from core.store import Key, Store
 from core.store.dataclass_codec import dataclass_codec
 
@@ -94,7 +94,7 @@ def quality_sums(
     """
     name = sae_hook_name(sae)
     with torch.no_grad():
-        site = cache_sites(model, tokens, [name])[name]
+        site = read_at_site(sae, cache_sites(model, tokens, [name])[name])
         x = site[counts]
         acts = encode(sae, x)
         flat = x.reshape(len(x), -1).double()
@@ -104,11 +104,13 @@ def quality_sums(
         place = counts.reshape(*counts.shape, *(1 for _ in site.shape[2:]))
 
         def spliced(activations: Tensor) -> Tensor:
-            rebuilt = reconstruct(sae, activations).reshape(activations.shape)
-            return torch.where(place, rebuilt.to(activations), activations)
+            part = read_at_site(sae, activations)
+            rebuilt = reconstruct(sae, part).reshape(part.shape)
+            return put_at_site(sae, activations, torch.where(place, rebuilt.to(part), part))
 
         def ablated(activations: Tensor) -> Tensor:
-            return torch.where(place, torch.zeros_like(activations), activations)
+            part = read_at_site(sae, activations)
+            return put_at_site(sae, activations, torch.where(place, torch.zeros_like(part), part))
 
         losses = []
         for replacement in ({}, {name: spliced}, {name: ablated}):

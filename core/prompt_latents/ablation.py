@@ -9,8 +9,8 @@ from jaxtyping import Float, Int
 from sae_lens import SAE
 from torch import Tensor
 
-from core.models.hooks import Model, cache_sites, run_with_replacements
-from core.saes import decode, encode, sae_hook_name
+from core.models.hooks import Model, run_with_replacements
+from core.saes import decode, encode, put_at_site, read_at_site, sae_hook_name, sae_inputs
 
 _LOGIT_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}
 _LATENT_BYTES = 64 << 20
@@ -62,9 +62,8 @@ def ablation_effects(
     if len(wrong):
         raise ValueError(f"There is no latent {wrong[0]}; this SAE has {sae.cfg.d_sae}.")
     n_positions = tokens.shape[1]
-    site = sae_hook_name(sae)
-    target = getattr(sae.cfg.metadata, "hook_name_out", None) or site
-    clean = cache_sites(model, tokens, [site])[site][0]
+    target = getattr(sae.cfg.metadata, "hook_name_out", None) or sae_hook_name(sae)
+    clean = sae_inputs(model, sae, tokens)[0]
     activations = encode(sae, clean)
     activations[:n_leading] = 0
     if batch_size is None:
@@ -77,7 +76,8 @@ def ablation_effects(
         removed = torch.stack([_written(sae, clean, activations, int(latent)) for latent in batch])
 
         def without(there: Tensor, removed: Tensor = removed) -> Tensor:
-            return there - removed.reshape(there.shape).to(there)
+            part = read_at_site(sae, there)
+            return put_at_site(sae, there, part - removed.reshape(part.shape).to(part))
 
         copies = tokens.expand(len(batch), -1)
         logits = run_with_replacements(model, copies, {target: without})

@@ -9,8 +9,8 @@ from jaxtyping import Float, Int
 from sae_lens import SAE
 from torch import Tensor
 
-from core.models.hooks import Model, cache_sites
-from core.saes import encode, sae_hook_name
+from core.models.hooks import Model
+from core.saes import encode, sae_inputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,8 +70,7 @@ def active_latents(
     """
     if tokens.dim() != 2 or len(tokens) != 1:
         raise ValueError(f"tokens are {list(tokens.shape)}; give one prompt as [1, pos].")
-    site = sae_hook_name(sae)
-    activations = encode(sae, cache_sites(model, tokens, [site])[site])[0].float()
+    activations = encode(sae, sae_inputs(model, sae, tokens))[0].float()
     activations[:n_leading] = 0
     position, latent = (activations > 0).nonzero(as_tuple=True)
     return ActiveLatents(

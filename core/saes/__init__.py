@@ -1,8 +1,8 @@
 """Load SAEs, encode and decode with them, and say what an SAE is.
 
 `encode` and `decode` never change the SAE, and do what an SAE's own methods need care for: SAEs of
-`hook_z` that decode before they ever encoded, activations whose heads are flattened, and SAEs that
-normalise their input and undo that on their output.
+`hook_z` that decode before they ever encoded, activations whose heads are flattened, SAEs of a
+single head (`core.saes.site`), and SAEs that normalise their input and undo that on their output.
 """
 
 import warnings
@@ -16,23 +16,30 @@ import torch
 from jaxtyping import Float
 from sae_lens import SAE
 from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
+from sae_lens.saes.transcoder import Transcoder
 from torch import Tensor
 
 from core.device import choose_device
 from core.models.hooks import layer_of_hook
 from core.saes.checks import check_fits, check_release, check_sae_folder, folder_errors
 from core.saes.firing_rates import FILE_NAME, read_firing_rates
+from core.saes.kinds import check_kind, check_numbers, checked_loader
+from core.saes.site import head_of, put_at_site, read_at_site, reads_heads, sae_inputs
 
 __all__ = [
     "SaeCard",
     "check_fits",
     "decode",
     "encode",
+    "head_of",
     "load_sae",
     "load_sae_from_disk",
+    "put_at_site",
+    "read_at_site",
     "reconstruct",
     "sae_card",
     "sae_hook_name",
+    "sae_inputs",
     "sae_layer",
 ]
 
@@ -66,41 +73,49 @@ class SaeCard:
     """Such as "gpt2-small/8-res-jb"."""
     l0: float | None
     """Mean number of active latents a token, as published or from the stored firing rates."""
+    head: int | None = None
+    """Head of the site that it reads alone; None for all of it."""
 
 
 def load_sae(release: str, sae_id: str, *, device: str | torch.device | None = None) -> SAE:
     """One published SAE (downloaded or cached), float32, in eval mode, with frozen parameters.
 
-    Raises ValueError, naming close ones, for an unknown release or id. Errors of huggingface_hub
-    pass through; `core.hub` puts them into words.
+    Raises ValueError for an unknown release or id, naming close ones, and for an SAE of a kind
+    that is not shown. Errors of huggingface_hub pass through; `core.hub` puts them into words.
     """
     check_release(release, sae_id)
     with _quiet():
-        sae = SAE.from_pretrained(release, sae_id, device=_device(device), dtype="float32")
-    return _frozen(sae)
+        sae = SAE.from_pretrained(
+            release,
+            sae_id,
+            device=_device(device),
+            dtype="float32",
+            converter=checked_loader(release, sae_id),
+        )
+    return _frozen(sae, f"{sae_id} of {release}")
 
 
 def load_sae_from_disk(path: str | Path, *, device: str | torch.device | None = None) -> SAE:
     """The SAE in a folder of cfg.json and sae_weights.safetensors, as `sae.save_model` writes it.
 
     In eval mode, with frozen parameters; computes in float32 whatever it is stored in. Raises
-    ValueError, saying what to do, when the folder lacks something, is corrupted, or holds a
-    pickle (which is not opened).
+    ValueError, saying what to do, when the folder lacks something, is corrupted, holds a pickle
+    (which is not opened), or an SAE of a kind that is not shown.
     """
     folder = Path(path).expanduser()
     check_sae_folder(folder)
     with _quiet(), folder_errors(folder):
         sae = SAE.load_from_disk(folder, device=_device(device), dtype="float32")
-    for name, parameter in sae.named_parameters():
-        if not torch.isfinite(parameter).all():
-            raise ValueError(f"{name} in {folder} holds NaN or infinity; save the SAE again.")
-    return _frozen(sae)
+    return _frozen(sae, str(folder))
 
 
 def encode(sae: SAE, activations: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_sae"]:
     """Latents of `activations`, which are `[..., d_in]`, or `[..., n_heads, d_head]` at hook_z.
 
-    Casts to the SAE's device and dtype; gradients flow. Raises ValueError for another width.
+    An SAE of a single head takes that head's numbers, `[..., d_head]` (up to three dimensions), or
+    the whole site in four: `[batch, pos, n_heads, d_head]`. `read_at_site` chooses the head in any
+    number. Casts to the SAE's device and dtype; gradients flow. Raises ValueError for another
+    width.
     """
     flat = _flatten(sae, activations)
     latents = _flat_view(sae).encode(flat)
@@ -120,14 +135,15 @@ def decode(
     """Activations that the SAE writes for `latents` (`[..., d_out]` for transcoders).
 
     An SAE of hook_z gives `[..., n_heads, d_head]`: d_head is taken from the argument, else from
-    the last dimension of `like`, else from what the SAE last encoded by itself. An SAE that
-    normalises each input (layer_norm) needs `like`, the activations that were encoded.
+    the last dimension of `like`, else from what the SAE last encoded by itself. One of a single
+    head gives that head's `[..., d_head]`. An SAE that normalises each input (layer_norm) needs
+    `like`, the activations that were encoded.
 
     Raises ValueError when that is not known.
     """
     view = _flat_view(sae)
     norm = sae.cfg.normalize_activations
-    is_transcoder = hasattr(sae.cfg, "d_out")
+    is_transcoder = isinstance(sae, Transcoder)
     if norm in _RUNTIME_NORMS and not is_transcoder:
         if like is None:
             raise ValueError(
@@ -137,7 +153,7 @@ def decode(
         # Its closures note mean and scale on the SAE, and decode below takes them off again.
         sae.run_time_activation_norm_fn_in(_flatten(sae, like))
     flat = view.decode(latents.to(device=sae.W_dec.device, dtype=sae.W_dec.dtype))
-    if not _reads_heads(sae):
+    if is_transcoder or not reads_heads(sae):
         return flat
     if d_head is None and like is not None:
         d_head = like.shape[-1]
@@ -155,7 +171,8 @@ def decode(
 def reconstruct(sae: SAE, activations: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_in"]:
     """The SAE's version of `activations`, in their shape (a transcoder's output for that input).
 
-    In the SAE's dtype; the SAE's error is `activations - reconstruct(sae, activations)`.
+    Of a whole site, an SAE of a single head gives that head alone; `put_at_site` puts it back. In
+    the SAE's dtype; the SAE's error is `activations - reconstruct(sae, activations)`.
     """
     output = decode(sae, encode(sae, activations), like=activations)
     skip = getattr(sae, "W_skip", None)
@@ -212,25 +229,26 @@ def sae_card(
         context_size=metadata.context_size,
         neuronpedia_id=neuronpedia_id,
         l0=float(l0) if l0 else None,
+        head=head_of(sae),
     )
 
 
-def _frozen(sae: SAE) -> SAE:
+def _frozen(sae: SAE, where: str) -> SAE:
+    check_kind(sae, where=where)
+    check_numbers(sae, where=where)
     # nn.Module.eval would do, but SAEs answer len() and indexing: never test one for truth.
     sae.eval()
     sae.requires_grad_(False)
     return sae
 
 
-def _reads_heads(sae: SAE) -> bool:
-    return sae.cfg.reshape_activations == "hook_z"
-
-
 def _flatten(sae: SAE, activations: Tensor) -> Tensor:
     """`[..., d_in]`, on the SAE's device and in its dtype."""
     d_in = sae.cfg.d_in
+    if head_of(sae) is not None and activations.dim() > 3:
+        activations = read_at_site(sae, activations)
     flat = activations
-    if activations.shape[-1] != d_in and _reads_heads(sae) and activations.dim() >= 2:
+    if activations.shape[-1] != d_in and reads_heads(sae) and activations.dim() >= 2:
         flat = activations.flatten(-2)
     if flat.shape[-1] != d_in:
         raise ValueError(
@@ -246,7 +264,7 @@ def _flat_view(sae: SAE) -> SAE:
     sae_lens learns d_head from the first input and keeps it; a shallow copy leaves that, and what
     other threads see, alone.
     """
-    if not _reads_heads(sae):
+    if sae.cfg.reshape_activations != "hook_z":
         return sae
     view = copy(sae)
     view.turn_off_forward_pass_hook_z_reshaping()

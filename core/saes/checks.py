@@ -8,13 +8,16 @@ from pathlib import Path
 
 from sae_lens import SAE
 from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
-from sae_lens.registry import SAE_CLASS_REGISTRY, SAE_TRAINING_CLASS_REGISTRY
 from safetensors import safe_open
 
 from core.catalog.model_names import official_name
+from core.catalog.sae_config import folder_problem, weights_problem
+from core.catalog.sae_kinds import format_problem
 from core.hub.file_checks import safetensors_problem
 from core.models.folder import pickle_files, read_json_object
-from core.models.hooks import Model, hook_width, layer_of_hook
+from core.models.hooks import Model, hook_width, layer_of_hook, site_shape
+from core.saes.kinds import check_kind
+from core.saes.site import check_head, head_of
 
 CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
 _PICKLE_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
@@ -23,7 +26,7 @@ _COMMON_SITES = ("hook_resid_pre", "hook_resid_post", "attn.hook_z", "hook_mlp_o
 
 
 def check_release(release: str, sae_id: str) -> None:
-    """Raise ValueError, naming close ones, unless sae_lens lists that SAE (repositories pass)."""
+    """Raise ValueError unless sae_lens lists that SAE (repositories pass), and it can be shown."""
     directory = get_pretrained_saes_directory()
     if release not in directory:
         if "/" in release:
@@ -39,10 +42,23 @@ def check_release(release: str, sae_id: str) -> None:
         raise ValueError(
             f"Release {release} has no SAE {sae_id!r}. Among its {len(ids)}: {', '.join(close)}."
         )
+    refusal = format_problem(directory[release].conversion_func, ids[sae_id])
+    if refusal is not None:
+        raise ValueError(f"{sae_id} of {release} {refusal}")
 
 
 def check_sae_folder(folder: Path) -> None:
     """Raise ValueError, saying what to do, unless `folder` looks like an SAE that can be loaded."""
+    check_files(folder)
+    problem = folder_problem(folder, read_json_object(folder / CONFIG))
+    if problem is None:
+        problem = weights_problem(folder / WEIGHTS)
+    if problem is not None:
+        raise ValueError(problem)
+
+
+def check_files(folder: Path) -> None:
+    """Raise ValueError unless `folder` holds a config and whole weights (no pickle)."""
     if folder.is_file():
         if folder.suffix in _PICKLE_SUFFIXES:
             raise ValueError(_pickle_refusal(folder))
@@ -58,24 +74,6 @@ def check_sae_folder(folder: Path) -> None:
     problem = safetensors_problem(folder / WEIGHTS)
     if problem:
         raise ValueError(f"{problem} Copy the file again.")
-    config = read_json_object(folder / CONFIG)
-    for name in ("d_in", "d_sae"):
-        if not isinstance(config.get(name), int) or config[name] < 1:
-            raise ValueError(
-                f"{folder / CONFIG} gives {name} as {config.get(name)!r}; it must be a positive "
-                "number. Save the SAE again with sae.save_model."
-            )
-    architecture = config.get("architecture", "standard")
-    if architecture not in SAE_CLASS_REGISTRY:
-        if architecture in SAE_TRAINING_CLASS_REGISTRY:
-            raise ValueError(
-                f"{folder} is a training checkpoint ({architecture}); write the SAE for use with "
-                "sae.save_inference_model(folder)."
-            )
-        raise ValueError(
-            f"{folder} has the architecture {architecture!r}; sae_lens reads "
-            f"{', '.join(sorted(SAE_CLASS_REGISTRY))}."
-        )
 
 
 @contextmanager
@@ -109,19 +107,19 @@ def check_fits(
 ) -> None:
     """Raise ValueError, with the reason, unless the SAE can be used on the model.
 
-    Checked are the site (and a transcoder's output site), its width, and the model's name:
+    Checked are its kind, the site (and a transcoder's output site), its width, a single head (which
+    must be there), and the model's name:
     `model_name`, or the model's own where it was not loaded from a folder, whose name means
     nothing. With `allow_instruction_tuned` an SAE of a base model may be used on its
     instruction-tuned sibling, such as gemma-2b on gemma-2b-it.
     """
     metadata = sae.cfg.metadata
+    check_kind(sae)
     _check_name(metadata.model_name, _model_name(model, model_name), allow_instruction_tuned)
-    if metadata.hook_head_index is not None:
-        raise ValueError(
-            f"The SAE reads head {metadata.hook_head_index} of {metadata.hook_name} alone, "
-            "which is not supported; choose an SAE of a whole site."
-        )
-    _check_site(model, metadata.hook_name, sae.cfg.d_in, "reads")
+    if head_of(sae) is None:
+        _check_site(model, metadata.hook_name, sae.cfg.d_in, "reads")
+    else:
+        _check_single_head(sae, model)
     if metadata.hook_name_out is not None:
         _check_site(
             model, metadata.hook_name_out, getattr(sae.cfg, "d_out", sae.cfg.d_in), "writes"
@@ -162,6 +160,24 @@ def _check_site(model: Model, hook_name: str | None, width: int, verb: str) -> N
         f"The SAE {verb} {width} numbers a position at {hook_name}, where the model has {found}. "
         f"The model has {', '.join(f'{value} at {name}' for name, value in widths.items())}."
     )
+
+
+def _check_single_head(sae: SAE, model: Model) -> None:
+    metadata = sae.cfg.metadata
+    if hasattr(sae.cfg, "d_out") or metadata.hook_head_index_out is not None:
+        raise ValueError(
+            "The SAE is a transcoder of single heads, which the explorer does not read; choose one "
+            "of whole sites."
+        )
+    if not isinstance(metadata.hook_name, str):
+        raise ValueError(
+            f"The SAE does not say which site it reads; add hook_name to metadata in its {CONFIG}."
+        )
+    try:
+        shape = site_shape(model, metadata.hook_name)
+    except ValueError as error:
+        raise ValueError(f"The SAE reads {metadata.hook_name}. {error}") from error
+    check_head(sae, shape)
 
 
 def _model_name(model: Model, model_name: str | None) -> str | None:

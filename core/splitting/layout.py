@@ -3,8 +3,7 @@
 Everything here takes and gives NumPy arrays, and runs in the worker process (`core.worker`): it
 compiles with numba, which two threads of one process must not share. The coordinates are those of
 `umap.UMAP(metric="cosine", random_state=seed, precomputed_knn=..., n_epochs=...)`, to the bit;
-UMAP's parts are called one by one so that two layouts can share their graph and be fitted side by
-side.
+UMAP's parts are called one by one, so that two layouts can share a graph and be fitted together.
 
 A map has as many epochs as UMAP gives small data, whatever its size. Exact neighbours of rows far
 from all others seldom know one another, which makes their graph harder to lay out than the one that
@@ -25,6 +24,7 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 log = logging.getLogger(__name__)
 _this_thread = threading.local()
@@ -91,10 +91,9 @@ def fit_clusters(
 ) -> dict[str, np.ndarray]:
     """`embedding` [n, n_components] by `layout` (see `fit_layout`) and `labels` [n] in it."""
     graph = _graph(ids, distances, layout["n_neighbors"])
-    n_epochs = _default_epochs(len(directions))
-    message = "Layout for clusters"
+    epochs, message = _default_epochs(len(directions)), "Layout for clusters"
     embedding = _embed(
-        directions, graph, layout, n_epochs=n_epochs, progress=progress, message=message
+        directions, graph, layout, n_epochs=epochs, progress=progress, message=message
     )
     labels = label_clusters(embedding, min_cluster_size=min_cluster_size, progress=progress)
     return {"embedding": embedding, "labels": labels}
@@ -206,11 +205,13 @@ def _embed(
     progress: Reports | None = None,
     message: str = "",
 ) -> Float[np.ndarray, "n n_components"]:
-    """UMAP's embedding of the graph, from its spectral start."""
+    """UMAP's embedding of the graph, from its spectral start where that exists."""
     from umap.distances import named_distances
     from umap.umap_ import find_ab_params, simplicial_set_embedding
 
     _hook_into_epochs()
+    # A connected graph of few rows has too few eigenvectors to start from.
+    few = graph.shape[0] <= layout["n_components"] + 1
     a, b = find_ab_params(1.0, layout["min_dist"])
     with _each_epoch(progress, n_epochs, message):
         embedding, _ = simplicial_set_embedding(
@@ -223,7 +224,7 @@ def _embed(
             gamma=1.0,
             negative_sample_rate=5,
             n_epochs=n_epochs,
-            init="spectral",
+            init="random" if few and connected_components(graph)[0] == 1 else "spectral",
             random_state=np.random.RandomState(layout["seed"]),
             metric=named_distances["cosine"],
             metric_kwds={},

@@ -30,6 +30,8 @@ FIT_LAYOUT = "core.splitting.layout:fit_layout"
 FIT_CLUSTERS = "core.splitting.layout:fit_clusters"
 FIT_BOTH = "core.splitting.layout:fit_both"
 LABEL_CLUSTERS = "core.splitting.layout:label_clusters"
+FEWEST_LATENTS = 3
+"""A latent, itself counted, has two neighbours at least, and one more latent is left over."""
 
 
 class Fit(Protocol):
@@ -92,10 +94,15 @@ def compute_map(
     """
     config = config or MapConfig()
     rows = _rows(saes, hidden, device)
+    if len(rows) < FEWEST_LATENTS:
+        raise ValueError(
+            f"There are {len(rows)} latents to place; a map needs {FEWEST_LATENTS} or more. Choose "
+            "wider SAEs, add another one, or hide fewer latents."
+        )
     if len(rows) < config.k + 1:
         raise ValueError(
             f"There are {len(rows)} latents to place and {config.k} neighbours asked for; choose "
-            f"wider SAEs, hide fewer latents, or use {max(2, len(rows) - 1)} neighbours or fewer."
+            f"wider SAEs, hide fewer latents, or use {len(rows) - 1} neighbours or fewer."
         )
     kept: ResultStore = Memory() if store is None else store
     neighbors = neighbors_of(rows, config.k, store=kept, progress=progress)

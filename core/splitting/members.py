@@ -40,7 +40,7 @@ def members_of(choices: Choices, selection: Selection, entry: SaeEntry) -> tuple
         for entries in choices.saes.values()
         for other in entries
         if other.model in names
-        and other.hook_name == entry.hook_name
+        and (other.hook_name, other.head) == (entry.hook_name, entry.head)
         and other.kind == entry.kind
         and (other.d_in is None or entry.d_in is None or other.d_in == entry.d_in)
     ]

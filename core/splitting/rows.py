@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from sae_lens import SAE
 from torch import Tensor
 
-from core.saes import sae_hook_name
+from core.saes import head_of, sae_hook_name
 from core.store.fingerprint import fingerprint
 
 NOT_FINITE = "NaN or infinity"
@@ -138,7 +138,9 @@ def _check_same_space(saes: Sequence[LabelledSae]) -> None:
 
 def _site(sae: SAE) -> str:
     """Where the decoder writes: for transcoders, that is not where the encoder reads."""
-    return getattr(sae.cfg.metadata, "hook_name_out", None) or sae_hook_name(sae)
+    site = getattr(sae.cfg.metadata, "hook_name_out", None) or sae_hook_name(sae)
+    head = head_of(sae)
+    return site if head is None else f"{site} (head {head})"
 
 
 def _unit_rows(W_dec: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], np.ndarray]:

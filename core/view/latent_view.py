@@ -6,11 +6,10 @@ import torch
 
 from core.corpus.prompt import prompt_for, reading_notes
 from core.engine import Engine
-from core.logit_lens import top_tokens
-from core.models.hooks import Model, cache_sites
+from core.logit_lens import residual_directions, top_tokens
+from core.models.hooks import Model
 from core.models.token_text import token_text
-from core.saes import SaeCard, encode, sae_card, sae_hook_name
-from core.saes.writes import residual_directions
+from core.saes import SaeCard, encode, sae_card, sae_inputs
 from core.view.selection import Selection
 
 
@@ -85,11 +84,10 @@ def text_activations(engine: Engine, selection: Selection, text: str) -> TextAct
                 f"0 to {sae.cfg.d_sae - 1}."
             )
         prompt = prompt_for(model, [sae], text)
-        hook_name = sae_hook_name(sae)
-        site = cache_sites(model, prompt.tokens, [hook_name])[hook_name]
         with torch.no_grad():
             # At a beginning-of-text token, an attention sink, SAEs fire arbitrarily.
-            acts = encode(sae, site)[0, prompt.n_leading :, selection.latent].float().cpu()
+            read = sae_inputs(model, sae, prompt.tokens)
+            acts = encode(sae, read)[0, prompt.n_leading :, selection.latent].float().cpu()
         ids = prompt.text_ids
         return TextActivations(
             tokens=tuple(token_text(model.tokenizer, token_id) for token_id in ids),

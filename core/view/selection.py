@@ -143,7 +143,9 @@ def with_release(choices: Choices, selection: Selection, release: str) -> Select
     """`selection` moved to another release: the same site if it has that, else its middle one."""
     entries = choices.saes_for(release, selection.model) or choices.saes[release]
     old = choices.sae(*selection.sae)
-    same_site = [entry for entry in entries if old and entry.hook_name == old.hook_name]
+    same_site = [
+        it for it in entries if old and (it.hook_name, it.head) == (old.hook_name, old.head)
+    ]
     chosen = same_site[0] if same_site else middle(entries)
     return with_sae(choices, replace(selection, release=release), chosen.sae_id)
 

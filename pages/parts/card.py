@@ -62,6 +62,8 @@ def _percent(share: float | None) -> str | None:
 
 def _lines(selection: Selection, entry: SaeEntry, facts: SaeFacts) -> list[str]:
     place = escape_markdown(entry.hook_name or "a place known after loading")
+    if entry.head is not None:
+        place = f"head {entry.head} alone at {place}"
     first = [f"Reads {place} of {escape_markdown(selection.model)}"]
     if facts.architecture:
         first.append(f"architecture: {escape_markdown(facts.architecture)}")

@@ -19,9 +19,9 @@ from core.gradients.route import Freezing
 from core.gradients.segment import checked_tokens
 from core.hub import HubErrorsInWords
 from core.jobs.progress import Progress
-from core.models.hooks import Model, cache_sites
+from core.models.hooks import Model
 from core.models.token_text import token_text
-from core.saes import encode, sae_hook_name
+from core.saes import encode, sae_inputs
 from core.store import Store
 from core.view.gradients import circuit_kept
 from core.view.gradients.prompt import prompt_texts, read_prompt
@@ -186,8 +186,7 @@ def _end_of(request: CircuitRequest) -> LogitEnd | LatentEnd:
 def _likely_ends(model: Model, sae: SAE, ids: Tensor) -> list[tuple[tuple[int, ...], float]]:
     """The likeliest next tokens with their chances, then the last token's strongest latents."""
     chances = model(ids, return_type="logits")[0, -1].float().softmax(-1)
-    site = sae_hook_name(sae)
-    last = encode(sae, cache_sites(model, ids, [site])[site])[0, -1]
+    last = encode(sae, sae_inputs(model, sae, ids))[0, -1]
     likely = chances.topk(min(_N_TOKENS, len(chances)))
     active = last.topk(min(_N_LATENTS, len(last)))
     tokens = zip(likely.indices.tolist(), likely.values.tolist(), strict=True)

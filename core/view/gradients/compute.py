@@ -22,9 +22,9 @@ from core.gradients.route import strongest
 from core.gradients.segment import checked_tokens
 from core.hub import HubErrorsInWords
 from core.jobs.progress import Progress
-from core.models.hooks import Model, cache_sites
+from core.models.hooks import Model
 from core.models.token_text import token_text
-from core.saes import reconstruct, sae_hook_name
+from core.saes import reconstruct, sae_inputs
 from core.store import Store
 from core.view.gradients import kept
 from core.view.gradients.prompt import prompt_ids, prompt_texts, read_prompt
@@ -177,8 +177,7 @@ def open_route(request: GradientRequest, model: Model, saes: list[SAE]) -> Opene
         route, report, fit = latents.route, latents.report, latents.report.source
     elif request.tab == "tokens":
         route = token_route(ids, saes[0], model, **freezing).route
-        site = sae_hook_name(saes[0])
-        clean = cache_sites(model, ids, [site])[site]
+        clean = sae_inputs(model, saes[0], ids)
         is_plain = not hasattr(saes[0].cfg, "d_out")
         fit = _UNKNOWN
         if is_plain:

@@ -38,6 +38,8 @@ def title_of(entry: SaeEntry) -> str:
     layer = "" if entry.layer is None else f"Layer {entry.layer}: "
     if place.endswith(("before", "after")):
         place = f"{place} it"
+    if entry.head is not None:
+        place = f"{place}, head {entry.head} alone"
     width = "" if entry.width is None else f", {entry.width:,} latents"
     return f"{layer}{place}{width} · {entry.release}"
 
