@@ -13,8 +13,9 @@ from sae_lens.saes.topk_sae import TopKSAEConfig
 from torch import Tensor
 
 from core.gradients import SparseTensor
-from core.gradients.rows import active_latent_values, decoder_rows, encoder_rows
+from core.gradients.rows import active_latent_values, encoder_rows
 from core.saes import decode, encode
+from core.saes.writes import writes_at
 from tests.builders import SAE_ARCHITECTURES, make_sae
 
 D_IN, D_SAE = 24, 60
@@ -96,7 +97,7 @@ def test_rows_are_derivatives(sae: SAE) -> None:
     read = encoder_rows(sae, activations[rows], columns)
     reference = jacobian[rows, columns, rows].reshape(len(rows), -1)
     torch.testing.assert_close(read, reference)
-    written = decoder_rows(sae, columns, activations[rows])
+    written = writes_at(sae, columns, activations[rows])
     push = torch.func.jacrev(lambda it: decode(sae, it, like=activations))(latents)
     push = push.flatten(1, -3)
     for number, (row, column) in enumerate(places.tolist()):
@@ -109,7 +110,7 @@ def test_rows_leave_the_sae_as_it_was() -> None:
     activations = activations_for(sae)
     latents = torch.arange(7)
     encoder_rows(sae, activations, latents)
-    decoder_rows(sae, latents, activations)
+    writes_at(sae, latents, activations)
     assert set(vars(sae)) == before
 
 

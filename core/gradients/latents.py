@@ -25,7 +25,6 @@ from core.gradients.ends import (
     reader_of,
     with_error,
     written_by,
-    written_site,
 )
 from core.gradients.report import ReconstructionReport, reconstruction_report
 from core.gradients.route import GradientOptions, Route, freezing, narrowing, pass_options
@@ -33,6 +32,7 @@ from core.gradients.segment import checked_tokens, open_segment
 from core.gradients.sparse import SparseTensor
 from core.models.hooks import Model
 from core.saes import check_fits, sae_hook_name
+from core.saes.writes import written_site
 
 
 @dataclass(frozen=True)
