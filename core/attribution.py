@@ -7,7 +7,10 @@ attention layer outputs with sparse autoencoders", 2024, section 3):
 
     pre = Σ over heads h and sources s of pattern[h, t, s] · (value[s, h] · W_enc[h, latent]) + bias
 
-Patterns and values are taken as they are: what made a head look there is not part of it.
+Patterns and values are taken as they are: what made a head look there is not part of it. Neither is
+what made a norm behind the layer (Gemma 2 and 3) divide by what it does: that scale is held, too,
+and behind it the sum is exact again. Where a model does something else between its patterns and
+the site, so that the terms do not add up, that is said instead of the terms.
 """
 
 from dataclasses import dataclass
@@ -18,9 +21,13 @@ from sae_lens import SAE
 from torch import Tensor
 
 from core.models.hooks import Model, cache_sites, layer_of_hook
+from core.models.stream import StreamPath, path_to_stream
 from core.saes import encode, read_at_site, sae_hook_name
 from core.saes.site import rows_at_site
 
+_SURE, _COARSE = 1e-3, 0.05
+"""Largest deviation of the sum from the pre-activation, relative to what is summed; the
+second in half precision."""
 _LINEAR = ("standard", "topk", "batchtopk", "jumprelu", "gated")
 
 
@@ -105,24 +112,55 @@ def attribute_to_sources(
     values = cache[names[1]][0].double()
     # With grouped queries, several heads share their values.
     values = values.repeat_interleave(pattern.shape[0] // values.shape[1], dim=1)
-    read, bias = _encoder(sae, latent)
-    if site.endswith("hook_attn_out"):
-        block = model.blocks[layer].attn
-        read_heads = block.W_O.double() @ read  # [n_heads, d_head]
-        bias += float(block.b_O.double() @ read)
-    else:
-        n_heads, d_head = cache[site].shape[2:]
-        read_heads = rows_at_site(sae, read[None], (n_heads, d_head)).view(n_heads, d_head)
-    terms = pattern * torch.einsum("shd,hd->hs", values, read_heads.to(values))
+    read, constant = _encoder(sae, latent)
+    read = read.to(values.device)
     there = read_at_site(sae, cache[site][:, destination])
-    flat = there.flatten(1).double().to(read.device)
+    pre_activation = float(there.flatten().to(read) @ read) + constant
+    n_heads, d_head = pattern.shape[0], values.shape[2]
+    if site.endswith("hook_attn_out"):
+        heads = f"{attention}.hook_z"
+        path = path_to_stream(model, heads, n_heads * d_head)
+        mixed = torch.einsum("hs,shd->hd", pattern, values)
+        read, more = _before_output(path, mixed, read)
+        constant += more
+    read_heads = rows_at_site(sae, read[None], (n_heads, d_head)).view(n_heads, d_head)
+    terms = pattern * torch.einsum("shd,hd->hs", values, read_heads)
+    _check_sum(model, site, terms, constant, pre_activation)
     return SourceAttribution(
         terms=terms.cpu(),
         pattern=pattern.cpu(),
-        bias=bias,
-        pre_activation=float(flat[0] @ read + _encoder(sae, latent)[1]),
+        bias=constant,
+        pre_activation=pre_activation,
         activation=float(encode(sae, there)[0, latent]),
     )
+
+
+def _before_output(
+    path: StreamPath, mixed: Float[Tensor, "n_heads d_head"], read: Float[Tensor, " d_model"]
+) -> tuple[Float[Tensor, " d_heads"], float]:
+    """What a direction that is read behind the output weights reads of the heads, and of no head.
+
+    `mixed` is what the heads found at the destination, for which a norm's scale is held.
+    """
+    weighted = read * path.held(mixed.flatten()[None])[0]
+    through = weighted if path.weights is None else path.weights.to(weighted) @ weighted
+    constant = 0.0 if path.bias is None else float(path.bias.to(weighted) @ weighted)
+    return through, constant
+
+
+def _check_sum(
+    model: Model, site: str, terms: Tensor, constant: float, pre_activation: float
+) -> None:
+    """Raise ValueError unless the terms add up to what the SAE computes."""
+    is_coarse = model.cfg.dtype in (torch.float16, torch.bfloat16)
+    size = float(terms.abs().sum()) + abs(constant) + abs(pre_activation)
+    total = float(terms.sum()) + constant
+    if not abs(total - pre_activation) <= (_COARSE if is_coarse else _SURE) * size:
+        raise ValueError(
+            f"What the heads of this model find is not all that stands at {site}: over the source "
+            f"tokens it adds up to {total:.4g}, where the latent's pre-activation is "
+            f"{pre_activation:.4g}. Choose an SAE of another model for this view."
+        )
 
 
 def _encoder(sae: SAE, latent: int) -> tuple[Float[Tensor, " d_in"], float]:

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from core.attribution import attribute_to_sources
 from core.models import Model, cache_sites, hooks_at, load_model, run_with_replacements
-from core.models.post_norms import gain_after, norm_after
 from core.saes import decode, encode
-from core.saes.writes import residual_directions, unit_writes, writes_at
+from core.saes.writes import residual_directions, stream_path, unit_writes, writes_at
 from tests.model_families import FAMILIES, write_family
 
 TOKENS = torch.randint(4, 290, (1, 9), generator=torch.Generator().manual_seed(3))
@@ -133,16 +132,16 @@ def test_directions_are_what_the_stream_receives(model: Model, site: str) -> Non
     sae = make("standard", name, d_in=width, **options)
     part = "attn" if "attn" in site else "mlp"
     found = residual_directions(model, sae, LATENTS)
+    norm = stream_path(model, sae).norm
     for latent, direction in zip(LATENTS, found, strict=True):
         received = added_to_the_stream(model, name, 1, sae.W_dec[latent])
-        if norm_after(model, 1, part) is None:
+        if norm is None:
             torch.testing.assert_close(direction, received, atol=1e-4, rtol=1e-3)
             continue
         # Behind a norm: up to its division, and less the part along what is there.
         out = f"blocks.1.hook_{part}_out"
         there = cache_sites(model, TOKENS, [out])[out][0, -1]
-        gain = gain_after(model, 1, part)
-        assert gain is not None
+        gain = norm.gain
         unit = there / gain / (there / gain).norm()
         across = direction / gain - (direction / gain @ unit) * unit
         cosine = torch.cosine_similarity(across, received / gain, dim=0)

@@ -18,7 +18,6 @@ from core.gradients.ends import (
     reader_of,
     rows_read,
     written_by,
-    written_site,
 )
 from core.gradients.jacobian import Entries
 from core.gradients.logits import Unembedding
@@ -27,6 +26,7 @@ from core.gradients.segment import LOGIT_SITE, open_segment
 from core.gradients.tokens import EMBEDDING_SUM
 from core.models.hooks import Model
 from core.saes import encode, sae_hook_name, sae_inputs
+from core.saes.writes import written_site
 
 
 @dataclass(frozen=True)

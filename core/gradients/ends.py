@@ -10,7 +10,7 @@ from torch import Tensor
 
 from core.gradients.jacobian import Entries
 from core.gradients.report import SaeFit, sae_fit
-from core.gradients.rows import decoder_rows, encoder_rows
+from core.gradients.rows import encoder_rows
 from core.gradients.sparse import SparseTensor
 from core.saes import (
     decode,
@@ -19,10 +19,10 @@ from core.saes import (
     put_at_site,
     read_at_site,
     reconstruct,
-    sae_hook_name,
     sae_layer,
 )
 from core.saes.site import rows_at_site
+from core.saes.writes import writes_at, written_site
 
 KeepError = Literal["nowhere", "first", "everywhere"]
 """Positions at which the SAE's error is added to its reconstruction, which gives what the model
@@ -32,29 +32,12 @@ at all."""
 _SITE_LETTERS = {"hook_z": "A", "hook_attn_out": "A", "hook_mlp_out": "M"}
 
 
-def written_site(sae: SAE) -> str:
-    """Site that the SAE's output belongs to: for a transcoder another than it reads.
-
-    Raises:
-        ValueError: a transcoder whose metadata does not say.
-    """
-    if not hasattr(sae.cfg, "d_out"):
-        return sae_hook_name(sae)
-    written = sae.cfg.metadata.hook_name_out
-    if not isinstance(written, str):
-        raise ValueError(
-            "The transcoder does not say which site it writes; add hook_name_out to metadata in "
-            "its cfg.json."
-        )
-    return written
-
-
 def latent_name(sae: SAE) -> str:
     """Such as "F3" for latents of the stream before layer 3, "F3post" after it, "A3", "M3".
 
     "A3h5" for those of head 5 alone.
     """
-    site = written_site(sae) if hasattr(sae.cfg, "d_out") else sae_hook_name(sae)
+    site = written_site(sae)
     letter = next((it for end, it in _SITE_LETTERS.items() if site.endswith(end)), "F")
     layer = sae_layer(sae)
     after = "post" if site.endswith("hook_resid_post") else ""
@@ -79,7 +62,7 @@ def written_by(
     if isinstance(skip, Tensor):
         base = base + part.to(skip) @ skip.T
     items, positions, latents = acts.sparse[1].unbind(-1)
-    rows = decoder_rows(sae, latents, part[items, positions])
+    rows = writes_at(sae, latents, part[items, positions])
     if head_of(sae) is not None:
         base = put_at_site(sae, read.to(base), base)
         rows = rows_at_site(sae, rows, tuple(read.shape[2:]))
@@ -103,9 +86,7 @@ def fit_at(
     return sae_fit(read_at_site(sae, site), read_at_site(sae, rebuilt), n_leading=n_leading)
 
 
-def fit_of_reader(
-    sae: SAE, site: Float[Tensor, "batch pos ..."], *, n_leading: int
-) -> SaeFit:
+def fit_of_reader(sae: SAE, site: Float[Tensor, "batch pos ..."], *, n_leading: int) -> SaeFit:
     """How well the SAE reconstructs what it reads; NaN for a transcoder, which writes elsewhere."""
     if hasattr(sae.cfg, "d_out"):
         return SaeFit(float("nan"), float("nan"))

@@ -26,7 +26,6 @@ from core.gradients.ends import (
     reader_of,
     with_error,
     written_by,
-    written_site,
 )
 from core.gradients.report import ReconstructionReport, reconstruction_report
 from core.gradients.route import GradientOptions, Route, freezing, narrowing, pass_options
@@ -34,6 +33,7 @@ from core.gradients.segment import checked_tokens, open_segment
 from core.gradients.sparse import SparseTensor
 from core.models.hooks import Model
 from core.saes import check_fits, sae_hook_name
+from core.saes.writes import written_site
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,12 @@ def latent_route(
     report = reconstruction_report(
         acts_next,
         acts_next_recon,
-        source=fit_at(sae_from, clean["source"], reconstruction, n_leading=n_leading(model, [sae_from], tokens)),
+        source=fit_at(
+            sae_from,
+            clean["source"],
+            reconstruction,
+            n_leading=n_leading(model, [sae_from], tokens),
+        ),
         target=fit_of_reader(sae_to, clean["target"], n_leading=n_leading(model, [sae_to], tokens)),
     )
     return LatentRoute(route, acts_prev, acts_next, acts_next_recon, report)

@@ -17,7 +17,6 @@ from core.gradients.ends import (
     latents_at,
     with_error,
     written_by,
-    written_site,
 )
 from core.gradients.jacobian import Entries
 from core.gradients.report import SaeFit
@@ -26,6 +25,7 @@ from core.gradients.segment import LOGIT_SITE, checked_tokens, open_segment
 from core.gradients.sparse import SparseTensor
 from core.models.hooks import Model, run_with_replacements
 from core.saes import check_fits, sae_hook_name
+from core.saes.writes import written_site
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from sae_lens import SAE
 from torch import Tensor
 
 from core.models.hooks import Model, run_with_replacements
-from core.saes import decode, encode, put_at_site, read_at_site, sae_hook_name, sae_inputs
+from core.saes import encode, put_at_site, read_at_site, sae_inputs
+from core.saes.writes import writes_at, written_site
 
 _LOGIT_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}
-_LATENT_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,11 +49,12 @@ def ablation_effects(
     """Run the prompt once for each latent, with what it writes taken out of the SAE's site.
 
     At every position but the first `n_leading` (1 for a prompt that begins with BOS, 0 for one that
-    does not), activation times decoder row is subtracted from the site (of a
-    transcoder, from what it predicts), and the SAE's error stays. Several latents share a run, as
-    rows of a batch of `batch_size` (by default, 64 MB of logits).
+    does not), what it writes there is subtracted from the site (of a transcoder, from the one that
+    it predicts), and the SAE's error stays. Several latents share a run, as rows of a batch of
+    `batch_size` (by default, 64 MB of logits).
 
-    Raises ValueError for several prompts, or a latent that does not exist.
+    Raises ValueError for several prompts, a latent that does not exist, or a transcoder that does
+    not say which site it writes.
     """
     if tokens.dim() != 2 or len(tokens) != 1:
         raise ValueError(f"tokens are {list(tokens.shape)}; give one prompt as [1, pos].")
@@ -62,7 +63,7 @@ def ablation_effects(
     if len(wrong):
         raise ValueError(f"There is no latent {wrong[0]}; this SAE has {sae.cfg.d_sae}.")
     n_positions = tokens.shape[1]
-    target = getattr(sae.cfg.metadata, "hook_name_out", None) or sae_hook_name(sae)
+    target = written_site(sae)
     clean = sae_inputs(model, sae, tokens)[0]
     activations = encode(sae, clean)
     activations[:n_leading] = 0
@@ -90,17 +91,9 @@ def _written(
 ) -> Float[Tensor, "pos d_in"]:
     """What the latent adds to the reconstruction at each position; flattened where it has heads."""
     at = activations[:, latent].nonzero()[:, 0]
-    d_out = sae.W_dec.shape[1]
-    written = torch.zeros(len(clean), d_out, device=activations.device, dtype=activations.dtype)
-    step = max(1, _LATENT_BYTES // (4 * sae.cfg.d_sae))
-    for start in range(0, len(at), step):
-        here = at[start : start + step]
-        alone = torch.zeros(len(here), sae.cfg.d_sae, device=written.device, dtype=written.dtype)
-        nothing = decode(sae, alone, like=clean[here])
-        alone[:, latent] = activations[here, latent]
-        # Decoding is affine, so this holds for decoders that rescale, too.
-        change = decode(sae, alone, like=clean[here]) - nothing
-        written[here] = change.reshape(len(here), d_out).to(written)
+    written = torch.zeros(len(clean), sae.W_dec.shape[1]).to(activations)
+    rows = writes_at(sae, torch.full_like(at, latent), clean[at])
+    written[at] = activations[at, latent, None] * rows.to(written)
     return written
 
 

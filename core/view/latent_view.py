@@ -6,10 +6,11 @@ import torch
 
 from core.corpus.prompt import prompt_for, reading_notes
 from core.engine import Engine
-from core.logit_lens import residual_directions, top_tokens
+from core.logit_lens import top_tokens
 from core.models.hooks import Model
 from core.models.token_text import token_text
 from core.saes import SaeCard, encode, sae_card, sae_inputs
+from core.saes.writes import residual_directions
 from core.view.selection import Selection
 
 
