@@ -191,9 +191,9 @@ def test_terms_change_as_their_sources_do(model: Model) -> None:
     ("site", "words"),
     [
         ("mlp.hook_pre", "nonlinearity"),
-        ("mlp.hook_in", "input of the MLP"),
-        ("ln2.hook_normalized", "output of a norm"),
-        ("hook_mlp_in", "input of the MLP"),
+        ("mlp.hook_in", "the MLP reads them"),
+        ("ln2.hook_normalized", "a norm gives them"),
+        ("hook_mlp_in", "the MLP reads them"),
     ],
 )
 def test_sites_that_write_nothing_are_refused(tiny_model: Model, site: str, words: str) -> None:
