@@ -23,6 +23,8 @@ def foreign_converter(path: Path) -> Converter | None:
     if not path.exists():
         return None
     place = place_of(path)
+    if place.file_format is not None and place.problem is not None:
+        raise ValueError(place.problem)
     if place.file_format in (None, OWN):
         return None
     description = describe(place)

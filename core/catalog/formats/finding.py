@@ -15,12 +15,15 @@ from core.catalog.formats import dictionary_learning, gemma_scope, hook_z, own, 
 from core.catalog.formats.description import Place
 from core.catalog.formats.reading import read_object
 
-MAX_DEPTH = 4
+MAX_DEPTH = 3
 """How far below a folder of SAE_EXPLORER_SAES an SAE may lie."""
-_LOOKED_DEPTH = MAX_DEPTH + 4
+_GEMMA_DEPTH = MAX_DEPTH + 3
+"""The same for Gemma Scope, which is published as layer_5/width_16k/average_l0_68."""
+_LOOKED_DEPTH = _GEMMA_DEPTH + 2
 """How far down one that lies too deep is still named."""
 _LOOKED_FOLDERS = 500
-"""Folders below `MAX_DEPTH` that are looked at for that, in all."""
+"""Folders below `MAX_DEPTH` that are looked at for that, in all; Gemma Scope's do not count."""
+_GEMMA_FOLDER = re.compile(r"(layer_|width_|average_l0_|resid_post|attn_out|mlp_out).*|canonical")
 
 _BY_WEIGHTS = {
     own.WEIGHTS: own.NAME,
@@ -68,13 +71,14 @@ def place_of(path: str | Path) -> Place:
         return places[0]
     if places:
         found = ", ".join(place.path.name for place in places[:4])
-        return Place(path, problem=f"{path} holds {len(places)} SAEs; give one of {found}.")
+        problem = f"{path} holds {len(places)} SAEs; give one of {found}."
+        return Place(path, places[0].file_format, problem)
     return Place(path, problem=_unknown(path, names) or f"{path} holds no SAE: none of {_KNOWN}.")
 
 
 def place_at(root: Path, parts: tuple[str, ...]) -> Place | None:
     """The SAE that `find` lists for `root` under that id, without looking at the others."""
-    if not parts or ".." in parts:
+    if not parts or ".." in parts or len(parts) > _LOOKED_DEPTH:
         return None
     named = root.joinpath(*parts)
     for folder in (named, named.parent):
@@ -83,9 +87,8 @@ def place_at(root: Path, parts: tuple[str, ...]) -> Place | None:
             names, _ = _listing(folder)
         except (OSError, ValueError):
             continue
-        places = _places(folder, names) if levels <= MAX_DEPTH else []
-        for place in places:
-            if named in (place.path, _stem(place)):
+        for place in _places(folder, names):
+            if named in (place.path, _stem(place)) and levels <= _limit(place):
                 return replace(place, levels=levels)
     return None
 
@@ -98,7 +101,7 @@ def _stem(place: Place) -> Path | None:
 
 
 def _find(folder: Path, levels: int, above: frozenset[str], budget: list[int]) -> Iterator[Place]:
-    if levels > MAX_DEPTH:
+    if levels > MAX_DEPTH and not _GEMMA_FOLDER.fullmatch(folder.name):
         budget[0] -= 1
         if budget[0] < 0 or levels > _LOOKED_DEPTH:
             return
@@ -110,7 +113,7 @@ def _find(folder: Path, levels: int, above: frozenset[str], budget: list[int]) -
         return
     places = _places(folder, names)
     for place in places:
-        yield _too_deep(place, levels) if levels > MAX_DEPTH else replace(place, levels=levels)
+        yield replace(place, levels=levels) if levels <= _limit(place) else _too_deep(place, levels)
     if places or own_path in above:  # a link that leads back up is a loop
         return
     below = [
@@ -149,7 +152,8 @@ def _places(folder: Path, names: frozenset[str]) -> list[Place]:
         return [
             Place(
                 folder,
-                problem=f"{folder} holds SAEs in several formats ({formats}), and it cannot be told"
+                (found or [hook_z.NAME])[0],
+                f"{folder} holds SAEs in several formats ({formats}), and it cannot be told"
                 " which files belong together; put each into a folder of its own.",
             )
         ]
@@ -199,13 +203,17 @@ def _unknown(folder: Path, names: frozenset[str]) -> str | None:
     )
 
 
+def _limit(place: Place) -> int:
+    gemma = place.file_format in (gemma_scope.NAME, gemma_scope.NAME_2)
+    return _GEMMA_DEPTH if gemma else MAX_DEPTH
+
+
 def _too_deep(place: Place, levels: int) -> Place:
-    return replace(
-        place,
-        levels=levels,
-        problem=f"{place.path} lies {levels} folders down and only {MAX_DEPTH} are read; move it up"
-        " or name a folder nearer to it in SAE_EXPLORER_SAES.",
+    problem = (
+        f"{place.path} lies {levels} folders down and only {_limit(place)} are read; move it up or"
+        " name a folder nearer to it in SAE_EXPLORER_SAES."
     )
+    return replace(place, levels=levels, problem=problem)
 
 
 def _unreadable(path: Path, error: Exception) -> Place:
