@@ -91,11 +91,11 @@ def load_sae_from_disk(path: str | Path, *, device: str | torch.device | None = 
     pickle (which is not executed).
     """
     folder = Path(path).expanduser()
-    converter = foreign_converter(folder)
-    if converter is None:
-        check_sae_folder(folder)
-        converter = sae_lens_disk_loader
     with _quiet(), folder_errors(folder):
+        converter = foreign_converter(folder)
+        if converter is None:
+            check_sae_folder(folder)
+            converter = sae_lens_disk_loader
         sae = SAE.load_from_disk(
             folder, device=_device(device), dtype="float32", converter=converter
         )

@@ -35,9 +35,9 @@ _BY_WEIGHTS = {
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 _WEIGHTS = (".safetensors", ".npz", ".npy", ".h5", ".msgpack", *_PICKLES)
 _OF_MODELS = re.compile(
-    r"(model|adapter_model|pytorch_model|tf_model|flax_model|consolidated)[-.].*"
-    r"|tokenizer.*|generation_config\.json|vocab\..*|merges\.txt|.*\.gguf"
+    r"tokenizer.*|generation_config\.json|adapter_config\.json|vocab\..*|merges\.txt|.*\.gguf"
 )
+"""Files that lie beside the weights of a language model, which is no SAE."""
 _KNOWN = (
     "cfg.json with sae_weights.safetensors (sae_lens) or sae.safetensors (sparsify), config.json"
     " with ae.pt (dictionary_learning), params.npz (Gemma Scope), config.json with"
@@ -190,10 +190,10 @@ def _pickled(folder: Path, names: frozenset[str]) -> str | None:
 
 def _unknown(folder: Path, names: frozenset[str]) -> str | None:
     """Why the weights in a folder are no SAE, or None where there are none, or a model's."""
-    if any(_OF_MODELS.fullmatch(name) for name in names):
-        return None
     weights = sorted(name for name in names if name.endswith(_WEIGHTS))
-    if not weights:
+    if not weights or any(_OF_MODELS.fullmatch(name) for name in names):
+        return None
+    if "config.json" in names and "model_type" in read_object(folder / "config.json")[0]:
         return None
     found = ", ".join(weights[:3]) + (", ..." if len(weights) > 3 else "")
     opened = " Pickles were not opened." if any(it.endswith(_PICKLES) for it in weights) else ""
