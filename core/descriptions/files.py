@@ -19,8 +19,7 @@ INDEX_COLUMNS = (
     *("latent", "latent_idx", "latent_id", "latent_index"),
     *("feature", "feature_id", "feature_idx", "feature_index", "index"),
 )
-"""Columns with the latent's number, the first that a file has; `index` is last because tables also
-number their rows by that name."""
+"""Columns with the latent's number, first come first: tables number their rows by `index` too."""
 TEXT_COLUMNS = ("description", "explanation", "label")
 SCORE_COLUMNS = ("score",)
 MAX_FILE_BYTES = 64 << 20
