@@ -177,6 +177,19 @@ def test_the_user_says_site_and_model(tmp_path: Path) -> None:
         assert sae.cfg.metadata.model_name == "gemma-2-2b"
 
 
+def test_what_is_said_above_does_not_overrule_what_an_sae_says(tmp_path: Path) -> None:
+    root = tmp_path / "mine"
+    foreign.sparsify(root / "run/layers.1", model="gpt2")
+    foreign.gemma_scope(root / GEMMA)
+    (root / "explorer.json").write_text(json.dumps({"model_name": "pythia-70m"}))
+    assert [entry.model for entry in user_catalog(root).saes("mine")] == ["gemma-2-2b", "gpt2"]
+    (root / "explorer.json").write_text("{")
+    assert all(entry.problem is None for entry in user_catalog(root).saes("mine"))
+    foreign.sparsify(root / "a/b/c", model=None)
+    (entry, *_) = user_catalog(root).saes("mine")
+    assert "explorer.json is not readable JSON" in (entry.problem or "")
+
+
 @pytest.mark.parametrize("architecture", ["gpt2", "llama"])
 @pytest.mark.parametrize(
     ("folder", "module"),

@@ -60,19 +60,20 @@ def describe(path: Path) -> Description:
         problem = f"{path} ({NAME}) has {WEIGHTS} but no {CONFIG}; copy the one saved with it."
     trainer, buffer = _part(cfg, "trainer"), _part(cfg, "buffer")
     dict_class = str(trainer.get("dict_class")).rstrip("'>").rsplit(".", 1)[-1]
-    user_model, user_hook, user_problem = sites.said_by_user(path)
+    said_of = sites.said_by_user(path)
     lm_name = name_of(trainer.get("lm_name"))
-    model_name = user_model or lm_name or sites.model_from_path(path) or ""
-    hook_name, site_problem = user_hook, None
+    model_name = said_of.model_name or lm_name or said_of.model_above
+    model_name = model_name or sites.model_from_path(path) or ""
+    hook_name, site_problem = said_of.hook_name, None
     if hook_name is None:
         hook_name, site_problem = _site(path, trainer, buffer, model_name)
     problem = (
         problem
-        or user_problem
+        or said_of.problem
         or _config_problem(path, trainer, dict_class)
         or _weights_problem(path)
         or site_problem
-        or sites.missing_problem(path, NAME, model_name=model_name, hook_name=hook_name)
+        or sites.missing_problem(path, NAME, said_of, model_name=model_name, hook_name=hook_name)
     )
     return Description(
         NAME,

@@ -88,22 +88,25 @@ def _described(
     model_name: str | None,
     hook_name: str | None,
 ) -> Description:
-    user_model, user_hook, user_problem = sites.said_by_user(path)
-    model_name, hook_name = user_model or model_name or "", user_hook or hook_name
+    said_of = sites.said_by_user(path)
+    model_name = said_of.model_name or model_name or said_of.model_above or ""
+    hook_name = said_of.hook_name or hook_name
     rows = shapes.get("w_enc", ())
     d_in, d_sae = (positive_int(rows[0]), positive_int(rows[1])) if len(rows) == 2 else (None, None)
     if problem is None:
         wanted = _tensors(d_in or 0, d_sae or 0)
         problem = shapes_problem(weights, shapes, wanted, ("scaling_factor",))
     problem = problem or (_kind_problem(path) if label == NAME else None)
-    missing = sites.missing_problem(path, label, model_name=model_name, hook_name=hook_name)
+    missing = sites.missing_problem(
+        path, label, said_of, model_name=model_name, hook_name=hook_name
+    )
     if missing is not None:
         missing = missing.removesuffix(".") + (
             ", or keep the path as published (gemma-scope-2b-pt-res/layer_5/width_16k/...)."
         )
     return Description(
         label,
-        problem=problem or user_problem or missing,
+        problem=problem or said_of.problem or missing,
         model_name=model_name,
         hook_name=hook_name,
         d_in=d_in,

@@ -35,15 +35,16 @@ def describe(path: Path) -> Description:
     """The SAE in the weight file `path` from the config beside it; weights are not loaded."""
     config = config_of(path)
     cfg, problem = read_object(config)
-    user_model, user_hook, user_problem = sites.said_by_user(path)
-    model_name = user_model or name_of(cfg.get("model_name")) or sites.model_from_path(path) or ""
-    hook_name = user_hook or name_of(cfg.get("act_name"))
+    said_of = sites.said_by_user(path)
+    model_name = said_of.model_name or name_of(cfg.get("model_name")) or said_of.model_above
+    model_name = model_name or sites.model_from_path(path) or ""
+    hook_name = said_of.hook_name or name_of(cfg.get("act_name"))
     problem = (
         problem
-        or user_problem
+        or said_of.problem
         or sizes_problem(config, cfg, ("act_size", "dict_size"))
         or torch_file_problem(path)
-        or sites.missing_problem(path, NAME, model_name=model_name, hook_name=hook_name)
+        or sites.missing_problem(path, NAME, said_of, model_name=model_name, hook_name=hook_name)
     )
     return Description(
         NAME,

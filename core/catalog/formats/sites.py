@@ -3,17 +3,19 @@
 Where a format does not hold one of them and the path does not tell, the user says so in a small
 file beside the SAE, `explorer.json`: `{"model_name": "gpt2-small", "hook_name":
 "blocks.5.hook_resid_post"}`. What stands there wins over what was found otherwise. A `model_name`
-may also stand in an `explorer.json` of one of the three folders above, once for all SAEs below.
+may also stand in an `explorer.json` further up, for all SAEs below that do not say it themselves.
 """
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from core.catalog.formats.reading import name_of, read_object, said
 from core.catalog.model_names import hub_repository
 
 SIDECAR = "explorer.json"
-PARENTS = 3
+PARENTS = 6
 """Folders above an SAE in which an explorer.json may name its model."""
 NO_CENTRING = (("center_writing_weights", False),)
 """What SAEs trained on Hugging Face's activations ask of their model: keep the streams' mean."""
@@ -82,35 +84,56 @@ def sidecars(path: Path) -> tuple[Path, ...]:
     return tuple(parent / SIDECAR for parent in (folder, *folder.parents)[: PARENTS + 1])
 
 
-def said_by_user(path: Path) -> tuple[str | None, str | None, str | None]:
-    """`(model_name, hook_name, problem)` from the user's explorer.json; None where it is silent."""
-    model_name = hook_name = None
-    for number, file in enumerate(sidecars(path)):
-        if not file.exists():
-            continue
-        content, problem = read_object(file)
-        for key in ("model_name", "hook_name"):
-            if problem is None and key in content and name_of(content[key]) is None:
-                problem = f"{file} gives {key} as {said(content[key])}; it must be a name."
-        if problem is not None:
-            return None, None, problem
-        model_name = model_name or name_of(content.get("model_name"))
-        if number == 0:
-            hook_name = name_of(content.get("hook_name"))
-            if hook_name is not None and not _HOOK.fullmatch(hook_name):
-                return (
-                    model_name,
-                    None,
-                    (
-                        f"{file} gives hook_name as {said(hook_name)}; use the name of"
-                        " the site in transformer_lens, such as blocks.5.hook_resid_post."
-                    ),
-                )
-    return model_name, hook_name, None
+@dataclass(frozen=True)
+class Said:
+    """What the user's explorer.json files say of one SAE; None where they are silent."""
+
+    model_name: str | None = None
+    """Its model, said beside the SAE: wins over all else."""
+    hook_name: str | None = None
+    """Its site, said beside the SAE: wins over all else."""
+    model_above: str | None = None
+    """The model said in a folder above: for SAEs that do not say it themselves."""
+    problem: str | None = None
+    """What is wrong with the file beside the SAE."""
+    problem_above: str | None = None
+    """What is wrong with a file above, which matters where it is needed."""
 
 
-def missing_problem(path: Path, label: str, *, model_name: object, hook_name: object) -> str | None:
+def said_by_user(path: Path) -> Said:
+    """What the user says of the SAE at `path` in explorer.json."""
+    beside, *above = sidecars(path)
+    content, problem = _said_in(beside)
+    model_above = problem_above = None
+    for file in above:
+        general, wrong = _said_in(file)
+        problem_above = problem_above or wrong
+        model_above = model_above or name_of(general.get("model_name"))
+    model_name, hook_name = (name_of(content.get(key)) for key in ("model_name", "hook_name"))
+    if problem is None and hook_name is not None and not _HOOK.fullmatch(hook_name):
+        problem = (
+            f"{beside} gives hook_name as {said(hook_name)}; use the name of the site in"
+            " transformer_lens, such as blocks.5.hook_resid_post."
+        )
+    return Said(model_name, hook_name, model_above, problem, problem_above)
+
+
+def _said_in(file: Path) -> tuple[dict[str, Any], str | None]:
+    if not file.exists():
+        return {}, None
+    content, problem = read_object(file)
+    for key in ("model_name", "hook_name"):
+        if problem is None and key in content and name_of(content[key]) is None:
+            problem = f"{file} gives {key} as {said(content[key])}; it must be a name."
+    return ({}, problem) if problem is not None else (content, None)
+
+
+def missing_problem(
+    path: Path, label: str, said_of: Said, *, model_name: object, hook_name: object
+) -> str | None:
     """A sentence on what is not known of an SAE and how to say it, or None."""
+    if not model_name and said_of.problem_above is not None:
+        return said_of.problem_above
     wanted = [
         (name, what, example)
         for name, what, example, value in (

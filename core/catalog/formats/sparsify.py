@@ -55,19 +55,20 @@ def describe(path: Path) -> Description:
         problem = f"{path} ({NAME}) has {WEIGHTS} but no {CONFIG}; copy the one saved with it."
     run_file = _hookpoint(path).parent / RUN
     run = read_object(run_file)[0] if run_file.exists() else {}
-    user_model, user_hook, user_problem = sites.said_by_user(path)
-    model_name = user_model or name_of(run.get("model")) or sites.model_from_path(path) or ""
+    said_of = sites.said_by_user(path)
+    model_name = said_of.model_name or name_of(run.get("model")) or said_of.model_above
+    model_name = model_name or sites.model_from_path(path) or ""
     module = _hookpoint(path).name
-    hook_name = user_hook or sites.site_of_module(module)
+    hook_name = said_of.hook_name or sites.site_of_module(module)
     d_in, d_sae = positive_int(cfg.get("d_in")), _latents(cfg)
     k = positive_int(cfg.get("k"))
     problem = (
         problem
-        or user_problem
+        or said_of.problem
         or _config_problem(path, cfg, d_sae, k)
         or _weights_problem(path, d_in or 0, d_sae or 0)
-        or (None if user_hook else _site_problem(path, module, hook_name, model_name))
-        or sites.missing_problem(path, NAME, model_name=model_name, hook_name=hook_name)
+        or (None if said_of.hook_name else _site_problem(path, module, hook_name, model_name))
+        or sites.missing_problem(path, NAME, said_of, model_name=model_name, hook_name=hook_name)
     )
     return Description(
         NAME,

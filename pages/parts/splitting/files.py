@@ -64,7 +64,8 @@ def _upload(data: "MapData", label: str) -> None:
         type=["csv", "tsv", "jsonl", "json", "parquet", "gz"],
         key="descriptions_file",
         help="A table with a column for the latent (latent or index) and one for the text "
-        "(description); a score is optional. They are kept with the SAE and shown before all others.",
+        "(description); a score is optional. They are kept with the SAE and shown before all "
+        "others.",
     )
     fingerprint, store = data.fingerprints[label], resources.store()
     if file is not None and st.button("Use these descriptions", type="primary"):
