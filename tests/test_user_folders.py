@@ -31,10 +31,15 @@ def test_folder_of_saes_appears_without_a_restart(tmp_path: Path) -> None:
     assert [entry.sae_id for entry in catalog.saes("mine")] == ["run/b"]
 
 
-def test_saes_are_found_three_folders_down_and_no_deeper(tmp_path: Path) -> None:
+def test_saes_are_found_three_folders_down_and_deeper_ones_are_named(tmp_path: Path) -> None:
     put_sae(tmp_path / "1/2/3", "blocks.0.hook_resid_pre", model_name="gpt2-small")
     put_sae(tmp_path / "1/2/x/4", "blocks.0.hook_resid_pre", model_name="gpt2-small")
-    assert [entry.sae_id for entry in user_catalog(tmp_path).saes(tmp_path.name)] == ["1/2/3"]
+    catalog = user_catalog(tmp_path)
+    found, deep = catalog.saes(tmp_path.name)
+    assert (found.sae_id, found.problem) == ("1/2/3", None)
+    assert deep.sae_id == "1/2/x/4"
+    assert "lies 4 folders down and only 3 are read; move it up" in (deep.problem or "")
+    assert catalog.entry(tmp_path.name, deep.sae_id).problem == deep.problem
 
 
 def test_folder_can_be_one_sae(tmp_path: Path) -> None:

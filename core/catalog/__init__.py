@@ -13,6 +13,8 @@ from pathlib import Path
 
 from core.catalog import families, local_saes, model_names, pretrained
 from core.catalog.entries import Family, ModelEntry, ReleaseEntry, SaeEntry
+from core.catalog.formats.reading import read_object
+from core.catalog.formats.sites import SIDECAR
 from core.settings import Settings
 
 __all__ = ["Catalog", "Family", "ModelEntry", "ReleaseEntry", "SaeEntry"]
@@ -50,8 +52,9 @@ class Catalog:
         for model in self._demo_models():
             if model.name == name:
                 return model
-        if (Path(name).expanduser() / "config.json").is_file():
-            return _folder_model(Path(name).expanduser())
+        folder = _existing_folder(Path(name))
+        if folder is not None:
+            return _folder_model(folder)
         repo_id = model_names.hub_repository(name)
         if repo_id is not None:
             listed = pretrained.read_pretrained().models
@@ -221,13 +224,12 @@ class Catalog:
         if release not in demo and release not in user:
             return None
         folder = user.get(release, self.settings.demo_dir / "saes" / release)
-        path = local_saes.find_sae_folder(folder, sae_id)
-        if path is None:
+        place = local_saes.find_sae(folder, sae_id)
+        if place is None:
             return None
         if release in demo:
             return self._demo_sae(release, sae_id, demo[release])
-        entry = local_saes.read_sae_folder(path, release=release, sae_id=sae_id)
-        return self._with_model(entry)
+        return self._with_model(local_saes.read_place(place, release=release, sae_id=sae_id))
 
     def _with_model(self, entry: SaeEntry) -> SaeEntry:
         """Say which model the `model_name` of one of the user's SAEs is."""
@@ -246,29 +248,42 @@ class Catalog:
             return name, None
         if model_names.hub_repository(name) is not None:
             return name, None
+        where = "cfg.json" if entry.conversion is None else f"{entry.path.name}'s {SIDECAR}"
         return name, (
             f"its config names the model {name!r}, which is neither a Hugging Face folder near "
             f"{entry.path}, nor a demo model, nor known to transformer_lens; put the model's "
-            "folder beside the SAE or correct model_name in cfg.json."
+            f"folder beside the SAE or correct model_name in {where}."
         )
 
     def _model_of_user(self, name: str) -> ModelEntry:
-        if (Path(name) / "config.json").is_file():
-            return _folder_model(Path(name))
-        return pretrained.hub_model(name)
+        folder = _existing_folder(Path(name))
+        return pretrained.hub_model(name) if folder is None else _folder_model(folder)
 
 
 def _model_folder(name: str, sae_path: Path) -> Path | None:
     """Hugging Face folder that `name` means in the config of the SAE at `sae_path`, or None."""
-    given = Path(name).expanduser()
+    try:
+        given = Path(name).expanduser()
+    except RuntimeError:  # "~someone" whom this machine does not know
+        return None
     parents = [] if given.is_absolute() else list(sae_path.resolve().parents)
     bases = parents[: local_saes.MAX_DEPTH + 1]
     candidates = [given] if given.is_absolute() else [base / given for base in bases]
     for candidate in candidates:
-        is_model = (candidate / "config.json").is_file() and not (candidate / "cfg.json").is_file()
-        if is_model:
-            return candidate.resolve()
+        folder = _existing_folder(candidate)
+        # SAEs have a config.json too, in some formats.
+        if folder is not None and "model_type" in read_object(folder / "config.json")[0]:
+            return folder.resolve()
     return None
+
+
+def _existing_folder(path: Path) -> Path | None:
+    """`path` where a Hugging Face model lies there; None for names that can be no path, too."""
+    try:
+        folder = path.expanduser()
+        return folder if (folder / "config.json").is_file() else None
+    except (OSError, ValueError, RuntimeError):
+        return None
 
 
 def _folder_model(folder: Path) -> ModelEntry:

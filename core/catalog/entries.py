@@ -50,9 +50,11 @@ class SaeEntry:
     repo_path: str | None = None
     """Folder or file inside that repository."""
     conversion: str | None = None
-    """sae_lens' loader for its file format; None is sae_lens' own format."""
+    """File format: sae_lens' loader for it (hub), or its name in `core.catalog.formats` (the user's
+    own); None is sae_lens' own format."""
     path: Path | None = None
-    """Folder on this machine, for the demo and the user's own SAEs."""
+    """Folder on this machine, for the demo and the user's own SAEs; a weight file where a folder
+    holds several SAEs."""
     version: str = ""
     """Changes when its file does (local ones only): part of whatever identifies its contents."""
     processing: tuple[tuple[str, object], ...] = ()

@@ -1,31 +1,27 @@
 """SAEs in folders of this machine: the demo bundle and the folders of SAE_EXPLORER_SAES.
 
-Configs are read in the current style of sae_lens (a `metadata` object) and in that before its
-version 6 (`hook_point`, `hook_name` at the top level). A folder that cannot be used is listed
-with the reason.
+`core.catalog.formats` finds and describes them; here they become entries of the catalog. A folder
+that cannot be used is listed with the reason.
 """
 
-import json
-from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from core.catalog.entries import ReleaseEntry, SaeEntry, Source
 from core.catalog.families import layer_of, width_from_names
-from core.catalog.sae_config import (
-    MOST_INPUTS,
-    MOST_LATENTS,
-    folder_problem,
-    weights_problem,
-    whole_number,
+from core.catalog.formats import (
+    FORMATS,
+    MAX_DEPTH,
+    Place,
+    describe,
+    find,
+    place_at,
+    place_of,
+    version_of,
 )
-from core.hub.file_checks import safetensors_problem
+from core.catalog.formats.own import NAME as OWN
+from core.catalog.formats.reading import finite, read_object
 
-CONFIG, WEIGHTS, METRICS = "cfg.json", "sae_weights.safetensors", "metrics.json"
-MAX_DEPTH = 3
-"""How far below a folder of SAE_EXPLORER_SAES an SAE may lie."""
-MAX_CONFIG_BYTES = 1_000_000
+METRICS = "metrics.json"
 
 
 def release_names(folders: tuple[Path, ...]) -> dict[str, Path]:
@@ -43,17 +39,16 @@ def user_release(folder: Path, name: str) -> tuple[ReleaseEntry, tuple[SaeEntry,
     entries, problem = tuple[SaeEntry, ...](), None
     if not folder.is_dir():
         problem = f"{folder} is not a folder; correct SAE_EXPLORER_SAES."
-    elif (folder / CONFIG).is_file():
-        entries = (read_sae_folder(folder, release=name, sae_id=folder.name),)
     else:
         entries = tuple(
-            read_sae_folder(path, release=name, sae_id=path.relative_to(folder).as_posix())
-            for path in sae_folders(folder)
+            read_place(place, release=name, sae_id=sae_id_of(folder, place))
+            for place in find(folder)
         )
         if not entries:
+            formats = "; ".join(f"{it.contents} ({it.name})" for it in FORMATS.values())
             problem = (
-                f"{folder} holds no SAE: no {CONFIG} in it or at most {MAX_DEPTH} folders "
-                "down. Save SAEs there with sae.save_model(path)."
+                f"{folder} holds no SAE in it or at most {MAX_DEPTH} folders down. Save SAEs there "
+                f"with sae.save_model(path), or copy a folder of another format there: {formats}."
             )
     release = ReleaseEntry(
         release=name,
@@ -66,133 +61,77 @@ def user_release(folder: Path, name: str) -> tuple[ReleaseEntry, tuple[SaeEntry,
     return release, entries
 
 
-def find_sae_folder(folder: Path, sae_id: str) -> Path | None:
-    """Folder of the SAE `sae_id` of the release in `folder`, without looking at the others."""
-    if (folder / CONFIG).is_file():
-        return folder if sae_id == folder.name else None
+def sae_id_of(folder: Path, place: Place) -> str:
+    """Name of an SAE within its release: its path from the release's folder, without `.pt`."""
+    path = place.path
+    if place.file_format is not None and path.suffix == ".pt":
+        path = path.with_suffix("") if path.name.count(".") == 1 else path.parent / path.name[:-3]
+    return folder.name if path == folder else path.relative_to(folder).as_posix()
+
+
+def find_sae(folder: Path, sae_id: str) -> Place | None:
+    """The SAE `sae_id` of the release in `folder`, without looking at the others."""
     relative = PurePosixPath(sae_id)
     # Ids come from links: they must not lead anywhere else on the disk.
-    if relative.is_absolute() or ".." in relative.parts or len(relative.parts) > MAX_DEPTH:
+    if relative.is_absolute() or ".." in relative.parts or "\0" in sae_id:
         return None
-    path = folder / relative
-    return path if (path / CONFIG).is_file() else None
+    itself = place_of(folder) if sae_id == folder.name else None
+    if itself is not None and itself.path == folder and itself.file_format is not None:
+        return itself
+    return place_at(folder, relative.parts)
 
 
-def sae_folders(folder: Path, depth: int = MAX_DEPTH) -> Iterator[Path]:
-    """Folders below `folder`, at most `depth` down, that hold a cfg.json; sorted by name."""
-    if depth == 0:
-        return
-    try:
-        children = sorted(child for child in folder.iterdir() if child.is_dir())
-    except OSError:
-        return
-    for child in children:
-        if child.name.startswith("."):
-            continue
-        if (child / CONFIG).is_file():
-            yield child
-        else:
-            yield from sae_folders(child, depth - 1)
+def sae_folders(folder: Path) -> list[Path]:
+    """Folders below `folder` that hold an SAE, sorted; unreadable and unknown ones left out."""
+    return [place.path for place in find(folder) if place.file_format and not place.problem]
 
 
 def read_sae_folder(
     path: Path, *, release: str, sae_id: str, source: Source = "user", model: str | None = None
 ) -> SaeEntry:
-    """The entry of one SAE folder, with a `problem` where it cannot be loaded.
+    """The entry of the SAE in one folder, or of one weight file; see `read_place`."""
+    place = place_of(path)
+    return read_place(place, release=release, sae_id=sae_id, source=source, model=model)
+
+
+def read_place(
+    place: Place, *, release: str, sae_id: str, source: Source = "user", model: str | None = None
+) -> SaeEntry:
+    """The entry of one SAE, with a `problem` where it cannot be loaded. Never raises.
 
     `model` overrides the model that the config names (the demo bundle knows its own).
     """
-    cfg, problem = _read_json(path / CONFIG)
-    metadata = cfg.get("metadata") if isinstance(cfg.get("metadata"), dict) else {}
-    flat = {**cfg, **(metadata or {})}
-    hook_name = flat.get("hook_name") or flat.get("hook_point")
-    if problem is None:
-        problem = _config_problem(path, cfg, flat, hook_name) or _weights_problem(path)
-    metrics, _ = _read_json(path / METRICS) if (path / METRICS).is_file() else ({}, None)
-    architecture = flat.get("architecture", "standard")
-    processing = flat.get("model_from_pretrained_kwargs") or {}
+    found = describe(place)
+    folder = place.path if place.path.is_dir() else place.path.parent
+    file = folder / METRICS
+    metrics = read_object(file)[0] if file.is_file() and place.path == folder else {}
     return SaeEntry(
         release=release,
         sae_id=sae_id,
-        model=model or str(flat.get("model_name") or ""),
+        model=model or found.model_name,
         source=source,
-        hook_name=hook_name if isinstance(hook_name, str) else None,
-        layer=layer_of(hook_name) if isinstance(hook_name, str) else None,
-        head=_whole(flat.get("hook_head_index", flat.get("hook_point_head_index")), 0, MOST_INPUTS),
-        width=_whole(flat.get("d_sae"), 1, MOST_LATENTS) or width_from_names(sae_id),
-        d_in=_whole(flat.get("d_in"), 1, MOST_INPUTS),
-        kind="transcoder" if "transcoder" in str(architecture) else "sae",
-        architecture=str(architecture),
-        l0=_number(metrics.get("l0")),
-        explained_variance=_number(metrics.get("explained_variance")),
-        loss_recovered=_number(metrics.get("loss_recovered")),
-        dead_fraction=_number(metrics.get("dead_fraction")),
-        neuronpedia_id=flat.get("neuronpedia_id"),
-        path=path,
-        version=_version(path),
-        processing=tuple(sorted(processing.items())) if isinstance(processing, dict) else (),
-        problem=problem,
+        hook_name=found.hook_name,
+        layer=_layer(found.hook_name),
+        head=found.head,
+        width=found.d_sae or width_from_names(sae_id),
+        d_in=found.d_in,
+        kind="transcoder" if "transcoder" in (found.architecture or "") else "sae",
+        architecture=found.architecture,
+        l0=finite(metrics.get("l0")),
+        explained_variance=finite(metrics.get("explained_variance")),
+        loss_recovered=finite(metrics.get("loss_recovered")),
+        dead_fraction=finite(metrics.get("dead_fraction")),
+        neuronpedia_id=found.neuronpedia_id,
+        conversion=None if found.file_format in ("", OWN) else found.file_format,
+        path=place.path,
+        version=version_of(place),
+        processing=found.processing,
+        problem=found.problem,
     )
 
 
-def _config_problem(
-    path: Path, cfg: dict[str, Any], flat: dict[str, Any], hook_name: object
-) -> str | None:
-    missing = [name for name in ("d_in", "d_sae") if flat.get(name) is None]
-    if not hook_name:
-        missing.append("hook_name")
-    if not flat.get("model_name"):
-        missing.append("model_name")
-    if missing:
-        return f"{path / CONFIG} does not say {', '.join(missing)}; save the SAE with sae_lens."
-    return folder_problem(path, cfg)
-
-
-def _weights_problem(path: Path) -> str | None:
-    weights = path / WEIGHTS
-    if not weights.is_file():
-        return f"{weights} is missing; save the SAE again with sae.save_model."
-    stat = weights.stat()
-    return _cached_weights_problem(weights, stat.st_mtime_ns, stat.st_size)
-
-
-def _version(path: Path) -> str:
-    files = [path / CONFIG, path / WEIGHTS]
-    stats = [file.stat() for file in files if file.is_file()]
-    return " ".join(f"{stat.st_mtime_ns}:{stat.st_size}" for stat in stats)
-
-
-def _whole(value: object, least: int, most: int) -> int | None:
-    return value if isinstance(value, int) and whole_number(value, least, most) else None
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
-
-
-def _read_json(path: Path) -> tuple[dict[str, Any], str | None]:
-    """An object from a JSON file, or `{}` and what is wrong with the file."""
+def _layer(hook_name: str | None) -> int | None:
     try:
-        stat = path.stat()
-    except OSError as error:
-        return {}, f"{path} cannot be read: {error.strerror}."
-    return _cached_json(path, stat.st_mtime_ns, stat.st_size)
-
-
-# Keyed by time and size as well, so that an edited file is read again and others are not.
-@lru_cache(maxsize=4096)
-def _cached_json(path: Path, mtime_ns: int, size: int) -> tuple[dict[str, Any], str | None]:
-    if size > MAX_CONFIG_BYTES:
-        return {}, f"{path} has {size} bytes; a config is smaller than {MAX_CONFIG_BYTES}."
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        return {}, f"{path} is not readable JSON: {error}."
-    if not isinstance(content, dict):
-        return {}, f"{path} holds a {type(content).__name__}, not an object."
-    return content, None
-
-
-@lru_cache(maxsize=4096)
-def _cached_weights_problem(path: Path, mtime_ns: int, size: int) -> str | None:
-    return safetensors_problem(path) or weights_problem(path)
+        return layer_of(hook_name)
+    except ValueError:  # thousands of digits
+        return None

@@ -12,7 +12,7 @@ from typing import Any
 
 from packaging.version import InvalidVersion, Version
 
-from core.catalog.sae_kinds import architecture_problem, dashboard_problem
+from core.catalog.sae_kinds import architecture_problem, dashboard_problem, said
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 """Precisions that sae_lens reads, also written with "torch." in front."""
@@ -79,7 +79,9 @@ def _version(flat: Mapping[str, Any]) -> str | None:
     try:
         Version(str(version or "6"))
     except InvalidVersion:
-        return f"gives sae_lens_version as {version!r}; write a version such as '6.0.0', or none."
+        return (
+            f"gives sae_lens_version as {said(version)}; write a version such as '6.0.0', or none."
+        )
     if flat.get("metadata") and is_old_style(flat):
         return (
             "has metadata but no sae_lens_version from 6.0.0 up, without which sae_lens does not "
@@ -101,8 +103,8 @@ def _sizes(flat: Mapping[str, Any]) -> str | None:
     for name, most in limits.items():
         if not whole_number(flat.get(name), 1, most):
             return (
-                f"gives {name} as {flat.get(name)!r}; it must be a whole positive number (up to "
-                f"{most}). Save the SAE again with sae.save_model."
+                f"gives {name} as {said(flat.get(name))}; it must be a whole positive number (up "
+                f"to {most}). Save the SAE again with sae.save_model."
             )
     return None
 
@@ -118,7 +120,7 @@ def _activation(flat: Mapping[str, Any]) -> str | None:
     architecture = flat.get("architecture", "standard")
     kwargs = flat.get("activation_fn_kwargs")
     if kwargs is not None and not isinstance(kwargs, Mapping):
-        return f"gives activation_fn_kwargs as {kwargs!r}; it must be an object, such as {{}}."
+        return f"gives activation_fn_kwargs as {said(kwargs)}; it must be an object, such as {{}}."
     if (kwargs or {}).get("signed"):
         return (
             "says that the activation is signed: its latents also fire below 0, which the explorer "
@@ -127,8 +129,9 @@ def _activation(flat: Mapping[str, Any]) -> str | None:
     is_topk = named == "topk" and (architecture == "topk" or is_old_style(flat))
     if named not in (None, "relu", architecture) and not is_topk:
         return (
-            f"names the activation function {named!r}, which a {architecture} SAE of sae_lens does "
-            "not compute (it takes relu); choose another SAE, or correct the entry if it is wrong."
+            f"names the activation function {said(named)}, which a {architecture} SAE of sae_lens "
+            "does not compute (it takes relu); choose another SAE, or correct the entry if it is "
+            "wrong."
         )
     if flat.get("threshold") is not None:
         return (
@@ -147,7 +150,7 @@ def _k(flat: Mapping[str, Any]) -> str | None:
         k = flat["activation_fn_kwargs"].get("k")
     if not whole_number(k, 1, flat["d_sae"]):
         return (
-            f"gives k as {k!r}; of {flat['d_sae']} latents, a whole number from 1 to "
+            f"gives k as {said(k)}; of {flat['d_sae']} latents, a whole number from 1 to "
             f"{flat['d_sae']} can be active. Correct k."
         )
     return None
@@ -158,9 +161,11 @@ def _matching_pursuit(flat: Mapping[str, Any]) -> str | None:
         return None
     most, threshold = flat.get("max_iterations"), flat.get("residual_threshold", 0.0)
     if most is not None and not whole_number(most, 1, MOST_LATENTS):
-        return f"gives max_iterations as {most!r}; it must be a whole number from 1 up, or null."
+        return (
+            f"gives max_iterations as {said(most)}; it must be a whole number from 1 up, or null."
+        )
     if isinstance(threshold, bool) or not isinstance(threshold, int | float):
-        return f"gives residual_threshold as {threshold!r}; it must be a number."
+        return f"gives residual_threshold as {said(threshold)}; it must be a number."
     return None
 
 
@@ -169,21 +174,21 @@ def _choices(flat: Mapping[str, Any]) -> str | None:
     norm = flat.get("normalize_activations", "none")
     if norm not in NORMALISATIONS and not (old and (norm is None or isinstance(norm, bool))):
         return (
-            f"gives normalize_activations as {norm!r}, which sae_lens does not know; it knows "
+            f"gives normalize_activations as {said(norm)}, which sae_lens does not know; it knows "
             f"{', '.join(NORMALISATIONS)}."
         )
     shape = flat.get("reshape_activations", "none")
     if shape not in ("none", "hook_z"):
-        return f"gives reshape_activations as {shape!r}; it must be 'none' or 'hook_z'."
+        return f"gives reshape_activations as {said(shape)}; it must be 'none' or 'hook_z'."
     dtype = flat.get("dtype", "float32")
     if not isinstance(dtype, str) or dtype.removeprefix("torch.") not in DTYPES:
         return (
-            f"gives dtype as {dtype!r}; the explorer reads {', '.join(DTYPES)}. Save the SAE "
+            f"gives dtype as {said(dtype)}; the explorer reads {', '.join(DTYPES)}. Save the SAE "
             "in one of them."
         )
     for name in _YES_OR_NO:
         if not isinstance(flat.get(name, False), bool):
-            return f"gives {name} as {flat[name]!r}; it must be true or false."
+            return f"gives {name} as {said(flat[name])}; it must be true or false."
     return None
 
 
@@ -191,7 +196,7 @@ def _site(flat: Mapping[str, Any]) -> str | None:
     hook_name = flat.get("hook_name", flat.get("hook_point"))
     if hook_name is not None and not isinstance(hook_name, str):
         return (
-            f"gives hook_name as {hook_name!r}; it must be the name of one site, such as "
+            f"gives hook_name as {said(hook_name)}; it must be the name of one site, such as "
             "'blocks.3.hook_resid_pre'."
         )
     shape = flat.get("reshape_activations")
@@ -202,7 +207,7 @@ def _site(flat: Mapping[str, Any]) -> str | None:
         )
     kwargs = flat.get("model_from_pretrained_kwargs")
     if kwargs is not None and not isinstance(kwargs, Mapping):
-        return f"gives model_from_pretrained_kwargs as {kwargs!r}; it must be an object."
+        return f"gives model_from_pretrained_kwargs as {said(kwargs)}; it must be an object."
     return _head(flat)
 
 
@@ -211,7 +216,7 @@ def _head(flat: Mapping[str, Any]) -> str | None:
     given = {name: head for name, head in heads.items() if head is not None}
     for name, head in given.items():
         if not whole_number(head, 0, MOST_INPUTS):
-            return f"gives {name} as {head!r}; it must be the number of a head from 0, or null."
+            return f"gives {name} as {said(head)}; it must be the number of a head from 0, or null."
     is_transcoder = "transcoder" in str(flat.get("architecture"))
     if is_transcoder and (given or flat.get("hook_head_index_out") is not None):
         return (

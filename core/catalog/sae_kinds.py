@@ -33,6 +33,15 @@ CROSS_LAYER = (
 )
 
 
+def said(value: object) -> str:
+    """`value` as a sentence quotes it: short, whatever it is."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # numbers of thousands of digits, nesting without end
+        return f"a {type(value).__name__} too large to print"
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
 def architecture_problem(architecture: object) -> str | None:
     """Why SAEs of an architecture are refused, as the end of a sentence; None if they are not."""
     if architecture in SUPPORTED:
@@ -47,8 +56,8 @@ def architecture_problem(architecture: object) -> str | None:
             "sae.save_inference_model(folder)."
         )
     return (
-        f"has the architecture {architecture!r}, which the explorer has not been tested with; it "
-        f"reads {', '.join(sorted(SUPPORTED))}."
+        f"has the architecture {said(architecture)}, which the explorer has not been tested with; "
+        f"it reads {', '.join(sorted(SUPPORTED))}."
     )
 
 

@@ -4,18 +4,22 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
 
+from core.descriptions.packed import decoded, parquet_rows, unpacked
 from core.descriptions.table import YOURS, Descriptions
 
-INDEX_COLUMNS = ("index", "latent", "feature", "latent_idx")
+INDEX_COLUMNS = (
+    *("latent", "latent_idx", "latent_id", "latent_index"),
+    *("feature", "feature_id", "feature_idx", "feature_index", "index"),
+)
+"""Columns with the latent's number, first come first: tables number their rows by `index` too."""
 TEXT_COLUMNS = ("description", "explanation", "label")
 SCORE_COLUMNS = ("score",)
 MAX_FILE_BYTES = 64 << 20
@@ -32,7 +36,7 @@ class DescriptionsFile:
     rows: int
     """Rows read."""
     repeated: int
-    """Rows whose latent comes again further down; the last one counts."""
+    """Rows whose latent came before; the last one with a text counts."""
     blank: int
     """Rows without a text."""
 
@@ -48,9 +52,9 @@ def read_descriptions_file(
 ) -> DescriptionsFile:
     """Descriptions of an SAE's latents from a file.
 
-    One row, object or line a latent, with a column `index` (or `latent`, `feature`) and a column
-    `description` (or `explanation`, `label`); `score` is optional, others are ignored. A JSON file
-    may also be one object from index to text.
+    One row, object or line a latent, with a column `latent` (or another of `INDEX_COLUMNS`) and a
+    column `description` (or `explanation`, `label`); `score` is optional, others are ignored. A
+    JSON file may also be one object from index to text. Any of them may be gzipped.
 
     Args:
         file: its path, or its contents.
@@ -68,11 +72,8 @@ def read_descriptions_file(
     except OSError as error:
         raise ValueError(f"{label} cannot be read ({error.strerror}); check the path.") from error
     if len(data) > MAX_FILE_BYTES:
-        raise ValueError(
-            f"{label} has {len(data) >> 20} MiB; at most {MAX_FILE_BYTES >> 20} are read, so leave"
-            " out columns other than index and description."
-        )
-    rows = list(_rows(data, label))
+        raise ValueError(_too_large(label, f"has {len(data) >> 20} MiB"))
+    rows = list(_rows(unpacked(data, label, MAX_FILE_BYTES), label))
     if not rows:
         raise ValueError(f"{label} has no rows; it needs one for each described latent.")
     return _collect(rows, label, d_sae, source)
@@ -97,11 +98,16 @@ def export_descriptions(descriptions: Descriptions, file_format: str) -> bytes:
 
 
 def _rows(data: bytes, label: str) -> Iterator[_Row]:
-    ending = PurePath(label).suffix.lower()
+    ending = PurePath(label.lower().removesuffix(".gz").removesuffix(".gzip")).suffix
     if ending == ".parquet" or data[:4] == b"PAR1":
-        yield from _parquet_rows(data, label)
+        for place, fields in parquet_rows(data, label, _KNOWN, _require_columns):
+            yield _Row(place, fields)
         return
-    text = _decoded(data, label)
+    if data[:4] == b"PK\x03\x04":
+        raise ValueError(
+            f"{label} is a zip archive or a spreadsheet; unpack it, or save the sheet as CSV."
+        )
+    text = decoded(data, label)
     if ending in (".jsonl", ".ndjson"):
         yield from _json_lines(text, label)
     elif ending == ".json":
@@ -110,30 +116,26 @@ def _rows(data: bytes, label: str) -> Iterator[_Row]:
         yield from _table_rows(text, label, tabs=ending in (".tsv", ".tab"))
     else:
         raise ValueError(
-            f"{label} does not end in .csv, .tsv, .json, .jsonl or .parquet; rename it to what it"
-            " is."
+            f"{label} does not end in .csv, .tsv, .json, .jsonl or .parquet (.gz may follow);"
+            " rename it to what it is."
         )
 
 
-def _decoded(data: bytes, label: str) -> str:
-    # Spreadsheets save "Unicode text" as UTF-16, which begins with one of these marks.
-    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    try:
-        return data.decode(encoding)
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise ValueError(
-            f"{label} is not {encoding.removesuffix('-sig').upper()} text (line {line}, byte"
-            f" 0x{data[error.start]:02x}); save it as UTF-8."
-        ) from error
+def _too_large(label: str, what: str) -> str:
+    return (
+        f"{label} {what}; at most {MAX_FILE_BYTES >> 20} MiB are read, so leave out columns other"
+        " than index and description."
+    )
 
 
 def _table_rows(text: str, label: str, *, tabs: bool) -> Iterator[_Row]:
-    header = text.split("\n", 1)[0]
+    header = re.split(r"[\r\n]", text, maxsplit=1)[0]
     # Spreadsheets of many countries separate by semicolons, and text may come pasted with tabs.
     delimiter = "\t" if tabs else max(",;\t", key=header.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
+        if re.fullmatch(r"sep=[,;\t]", header):  # spreadsheets may say so in a line of its own
+            next(reader)
         names = [cell.strip().lower() for cell in next(reader, [])]
         _require_columns(names, f"{label}, line 1", names)
         start = reader.line_num + 1
@@ -173,7 +175,8 @@ def _json_rows(text: str, label: str) -> Iterator[_Row]:
     elif isinstance(content, dict):
         for index, value in content.items():
             fields = value if isinstance(value, dict) else {"description": value}
-            yield _object_row({"index": index, **fields}, f"{label}, entry {index!r:.40}")
+            others = {name: it for name, it in fields.items() if str(name) not in INDEX_COLUMNS}
+            yield _object_row({"index": index, **others}, f"{label}, entry {index!r:.40}")
     else:
         raise ValueError(f"{label} holds {content!r:.40}; a list of objects is needed.")
 
@@ -203,23 +206,20 @@ def _parsed(text: str, place: str) -> Any:
         raise ValueError(f"{place} is not JSON that can be read ({error}); correct it.") from error
 
 
-def _parquet_rows(data: bytes, label: str) -> Iterator[_Row]:
-    try:
-        frame = pd.read_parquet(io.BytesIO(data))
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise ValueError(f"{label} is not a whole Parquet file; write it again.") from error
-    frame.columns = [str(name).strip().lower() for name in frame.columns]
-    _require_columns(frame.columns, label, list(frame.columns))
-    columns = [name for name in frame.columns if name in _KNOWN]
-    for number, values in enumerate(frame[columns].itertuples(index=False, name=None), start=1):
-        yield _Row(f"{label}, row {number}", dict(zip(columns, values, strict=True)))
-
-
 _KNOWN = {*INDEX_COLUMNS, *TEXT_COLUMNS, *SCORE_COLUMNS}
 
 
+_WHOLE = re.compile(r"[+-]?[0-9]+(\.0*)?")
+"""A whole number as tables write it; Python would also take "1_000"."""
+
+
 def _require_columns(names: Any, place: str, present: list[str]) -> None:
-    for choices in (INDEX_COLUMNS, TEXT_COLUMNS):
+    for name in _KNOWN:
+        if present.count(name) > 1:
+            raise ValueError(
+                f"{place} has {present.count(name)} columns {name!r}; keep the one that counts."
+            )
+    for choices in (("index", *INDEX_COLUMNS[:-1]), TEXT_COLUMNS):
         if not any(choice in names for choice in choices):
             found = ", ".join(repr(name) for name in present[:6]) or "nothing"
             raise ValueError(
@@ -243,7 +243,8 @@ def _collect(rows: list[_Row], label: str, d_sae: int, source: str) -> Descripti
         repeated += index in seen
         seen.add(index)
         blank += not text
-        texts[index], scores[index] = text, score
+        if text:  # an empty row says nothing, and takes nothing back
+            texts[index], scores[index] = text, score
     if outside:
         row, index = outside[0]
         raise ValueError(
@@ -262,8 +263,9 @@ def _field(row: _Row, names: tuple[str, ...]) -> tuple[str, Any]:
 
 def _index(row: _Row) -> int:
     name, value = _field(row, INDEX_COLUMNS)
+    plain = _WHOLE.fullmatch(value.strip()) if isinstance(value, str) else True
     try:
-        number = float(value) if not isinstance(value, bool) else math.nan
+        number = float(value) if plain and not isinstance(value, bool) else math.nan
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not number.is_integer():

@@ -144,9 +144,7 @@ def plan_download(
         target = ModelEntry(name=target, source="hub", repo_id=model_names.hub_repository(target))
     files: tuple[PlannedFile, ...] = ()
     if target.path is not None:
-        weights = [path for path in target.path.iterdir() if hub_files.is_weights(path.name)]
-        params = sum(count_numbers(path) for path in weights)
-        name = str(target.path)
+        params, name = _local_numbers(target), str(target.path)
     elif target.repo_id is None:
         raise ValueError(f"{_name(target)} is neither on the hub nor in a folder here.")
     elif isinstance(target, SaeEntry):
@@ -169,6 +167,16 @@ def plan_download(
         dtype=dtype,
         offline=constants.is_offline_mode(),
     )
+
+
+def _local_numbers(target: SaeEntry | ModelEntry) -> int:
+    """Numbers in the weights of what lies on this machine."""
+    path = target.path or Path()
+    if isinstance(target, SaeEntry) and target.conversion and target.d_in and target.width:
+        # Archives are compressed, or lie beside others: the sizes in the config tell more.
+        return (2 * target.d_in + 4) * target.width
+    weights = [file for file in path.iterdir() if hub_files.is_weights(file.name)]
+    return sum(count_numbers(file) for file in weights)
 
 
 def _name(target: SaeEntry | ModelEntry) -> str:

@@ -14,7 +14,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
     """The JSON object in `path`; ValueError when it holds anything else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # numbers and nesting without end among them
         raise ValueError(f"{path} is not valid JSON: {error}. Copy it again.") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds no JSON object; copy it again.")

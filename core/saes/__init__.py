@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from sae_lens import SAE
+from sae_lens.loading.pretrained_sae_loaders import sae_lens_disk_loader
 from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
 from sae_lens.saes.transcoder import Transcoder
 from torch import Tensor
@@ -23,6 +24,7 @@ from core.device import choose_device
 from core.models.hooks import layer_of_hook
 from core.saes.checks import check_fits, check_release, check_sae_folder, folder_errors
 from core.saes.firing_rates import FILE_NAME, read_firing_rates
+from core.saes.foreign import foreign_converter
 from core.saes.kinds import check_kind, check_numbers, checked_loader
 from core.saes.site import head_of, put_at_site, read_at_site, reads_heads, sae_inputs
 
@@ -96,16 +98,22 @@ def load_sae(release: str, sae_id: str, *, device: str | torch.device | None = N
 
 
 def load_sae_from_disk(path: str | Path, *, device: str | torch.device | None = None) -> SAE:
-    """The SAE in a folder of cfg.json and sae_weights.safetensors, as `sae.save_model` writes it.
+    """The SAE in a folder of a format of `core.catalog.formats`, such as `sae.save_model` writes it
+    (or one weight file, where a folder holds several).
 
     In eval mode, with frozen parameters; computes in float32 whatever it is stored in. Raises
     ValueError, saying what to do, when the folder lacks something, is corrupted, holds a pickle
-    (which is not opened), or an SAE of a kind that is not shown.
+    (which is not executed), or an SAE of a kind that is not shown.
     """
     folder = Path(path).expanduser()
-    check_sae_folder(folder)
     with _quiet(), folder_errors(folder):
-        sae = SAE.load_from_disk(folder, device=_device(device), dtype="float32")
+        converter = foreign_converter(folder)
+        if converter is None:
+            check_sae_folder(folder)
+            converter = sae_lens_disk_loader
+        sae = SAE.load_from_disk(
+            folder, device=_device(device), dtype="float32", converter=converter
+        )
     return _frozen(sae, str(folder))
 
 

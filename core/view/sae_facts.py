@@ -1,9 +1,9 @@
 """What an SAE's config says beyond the catalog: read without importing sae_lens."""
 
-import json
 from dataclasses import dataclass
 
 from core.catalog.entries import SaeEntry
+from core.catalog.formats import describe, place_of
 
 
 @dataclass(frozen=True)
@@ -16,23 +16,18 @@ class SaeFacts:
     """Dataset it was trained on."""
     context_size: int | None = None
     """Length of the training contexts, in tokens."""
+    file_format: str | None = None
+    """Format of its files, such as "sparsify"; None for sae_lens' own and for published SAEs."""
 
 
 def facts_of(entry: SaeEntry) -> SaeFacts:
     """From the SAE's folder; of a published SAE, what the catalog says."""
     if entry.path is None:
         return SaeFacts(architecture=entry.architecture)
-    try:
-        cfg = json.loads((entry.path / "cfg.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return SaeFacts()  # the catalog says what is wrong with it
-    metadata = cfg.get("metadata") if isinstance(cfg, dict) else None
-    flat = {**cfg, **metadata} if isinstance(metadata, dict) else cfg
-    if not isinstance(flat, dict):
-        return SaeFacts()
-    dataset, context_size = flat.get("dataset_path"), flat.get("context_size")
+    found = describe(place_of(entry.path))
     return SaeFacts(
         architecture=entry.architecture,
-        dataset=dataset if isinstance(dataset, str) else None,
-        context_size=context_size if isinstance(context_size, int) else None,
+        dataset=found.dataset,
+        context_size=found.context_size,
+        file_format=entry.conversion,
     )

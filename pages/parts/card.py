@@ -17,7 +17,8 @@ def draw(selection: Selection, entry: SaeEntry, *, loaded: bool) -> None:
 
         found = read_card(resources.engine(), selection)
         view_state.remember_width(entry, found.d_sae)
-        facts = SaeFacts(found.architecture, found.dataset, found.context_size)
+        file_format = entry.conversion if entry.path is not None else None
+        facts = SaeFacts(found.architecture, found.dataset, found.context_size, file_format)
     else:
         facts = facts_of(entry)
     width = view_state.width_of(entry)
@@ -67,6 +68,8 @@ def _lines(selection: Selection, entry: SaeEntry, facts: SaeFacts) -> list[str]:
     first = [f"Reads {place} of {escape_markdown(selection.model)}"]
     if facts.architecture:
         first.append(f"architecture: {escape_markdown(facts.architecture)}")
+    if facts.file_format:
+        first.append(f"file format: {escape_markdown(facts.file_format)}")
     if entry.kind == "transcoder":
         first.append("a transcoder, which reads one place and writes another")
     lines = [", ".join(first)]

@@ -56,10 +56,11 @@ def _upload(data: "MapData", label: str) -> None:
 
     file = st.file_uploader(
         "Descriptions of your own for this SAE",
-        type=["csv", "tsv", "jsonl", "json", "parquet"],
+        type=["csv", "tsv", "jsonl", "json", "parquet", "gz"],
         key="descriptions_file",
-        help="A table with a column for the latent (index) and one for the text (description); a "
-        "score is optional. They are kept with the SAE and shown before all others.",
+        help="A table with a column for the latent (latent or index) and one for the text "
+        "(description); a score is optional. They are kept with the SAE and shown before all "
+        "others.",
     )
     fingerprint, store = data.fingerprints[label], resources.store()
     if file is not None and st.button("Use these descriptions", type="primary"):
