@@ -122,6 +122,7 @@ def check_fits(
             "which is not supported; choose an SAE of a whole site."
         )
     _check_site(model, metadata.hook_name, sae.cfg.d_in, "reads")
+    _check_module(model, metadata.hf_module, metadata.hook_name)
     if metadata.hook_name_out is not None:
         _check_site(
             model, metadata.hook_name_out, getattr(sae.cfg, "d_out", sae.cfg.d_in), "writes"
@@ -162,6 +163,19 @@ def _check_site(model: Model, hook_name: str | None, width: int, verb: str) -> N
         f"The SAE {verb} {width} numbers a position at {hook_name}, where the model has {found}. "
         f"The model has {', '.join(f'{value} at {name}' for name, value in widths.items())}."
     )
+
+
+def _check_module(model: Model, module: object, hook_name: str) -> None:
+    """Refuse SAEs of what a Hugging Face module puts out where the model has another tensor."""
+    norms = {"hook_attn_out": "ln1_post.", "hook_mlp_out": "ln2_post."}
+    block, _, site = hook_name.rpartition(".")
+    if module is None or site not in norms:
+        return
+    if any(name.startswith(f"{block}.{norms[site]}") for name in model.hook_dict):
+        raise ValueError(
+            f"The SAE reads the output of {module} before the norm that this model applies to it, "
+            f"and {hook_name} is after that norm; choose an SAE of the residual stream."
+        )
 
 
 def _model_name(model: Model, model_name: str | None) -> str | None:

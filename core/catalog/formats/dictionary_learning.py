@@ -92,7 +92,11 @@ def describe(path: Path) -> Description:
         architecture=_ARCHITECTURES.get(dict_class, dict_class[:60]),
         context_size=positive_int(buffer.get("ctx_len")),
         processing=sites.NO_CENTRING,
-        details={"dict_class": dict_class, "k": positive_int(trainer.get("k"))},
+        details={
+            "dict_class": dict_class,
+            "k": positive_int(trainer.get("k")),
+            "module": None if said_of.hook_name else name_of(trainer.get("submodule_name")),
+        },
     )
 
 

@@ -29,7 +29,7 @@ ARCHITECTURES = (
 """What sae_lens loads; asking it would import torch (tests compare)."""
 TRAINING_ARCHITECTURES = ("batchtopk", "matryoshka_batchtopk")
 """What sae_lens trains and does not load."""
-_UNCHECKED = ("temporal", "matching_pursuit")
+UNCHECKED = ("temporal", "matching_pursuit")
 """Architectures whose tensors are left for sae_lens to check."""
 _OPTIONAL = ("scaling_factor",)
 """Tensors that old files have besides; sae_lens says when they matter."""
@@ -112,15 +112,15 @@ def _weights_problem(path: Path, cfg: dict[str, Any], architecture: str) -> str 
     if not weights.exists():
         return f"{weights} is missing; save the SAE again with sae.save_model."
     shapes, problem = tensor_shapes(weights)
-    if problem is not None or architecture in _UNCHECKED:
+    if problem is not None or architecture in UNCHECKED:
         return problem
     d_in, d_sae = cfg.get("d_in"), cfg.get("d_sae")
     if not isinstance(d_in, int) or not isinstance(d_sae, int):
         return None
-    return shapes_problem(weights, shapes, _tensors(cfg, architecture), _OPTIONAL)
+    return shapes_problem(weights, shapes, tensors_of(cfg, architecture), _OPTIONAL)
 
 
-def _tensors(cfg: dict[str, Any], architecture: str) -> Shapes:
+def tensors_of(cfg: dict[str, Any], architecture: str) -> Shapes:
     d_in, d_sae = cfg["d_in"], cfg["d_sae"]
     d_out = cfg.get("d_out", d_in) if "transcoder" in architecture else d_in
     shapes: Shapes = {"W_enc": (d_in, d_sae), "W_dec": (d_sae, d_out), "b_dec": (d_out,)}
