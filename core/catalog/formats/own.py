@@ -121,6 +121,7 @@ def _weights_problem(path: Path, cfg: dict[str, Any], architecture: str) -> str 
 
 
 def tensors_of(cfg: dict[str, Any], architecture: str) -> Shapes:
+    """Names and shapes of the tensors that sae_lens saves for that architecture and those sizes."""
     d_in, d_sae = cfg["d_in"], cfg["d_sae"]
     d_out = cfg.get("d_out", d_in) if "transcoder" in architecture else d_in
     shapes: Shapes = {"W_enc": (d_in, d_sae), "W_dec": (d_sae, d_out), "b_dec": (d_out,)}
