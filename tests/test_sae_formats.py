@@ -6,16 +6,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from sae_lens.registry import SAE_CLASS_REGISTRY
+from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM
 
 from core.catalog import SaeEntry
-from core.catalog.formats.sites import site_of_module
+from core.catalog.formats import own
+from core.catalog.formats.sites import module_problem, site_of_module
+from core.catalog.sae_kinds import SUPPORTED
 from core.engine import Engine
 from core.models import cache_sites
 from core.saes import decode, encode, load_sae_from_disk, reconstruct
 from core.view.sae_facts import facts_of
 from tests import foreign_saes as foreign
-from tests.builders import write_tiny_gpt2
+from tests.builders import train_tiny_tokenizer, write_tiny_gpt2
 from tests.foreign_saes import D_IN, D_SAE, Foreign
 from tests.sae_folders import put_sae, user_catalog
 
@@ -241,6 +244,50 @@ def test_every_format_through_catalog_and_engine(name: str, tmp_path: Path) -> N
         torch.testing.assert_close(reconstruct(sae, site), expected, atol=1e-4, rtol=1e-4)
 
 
+def test_output_before_a_second_norm_is_refused(tmp_path: Path) -> None:
+    """Gemma 2 normalises what its MLP writes: the site of that name is another tensor."""
+    tokenizer = train_tiny_tokenizer()
+    gemma = Gemma2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=D_IN,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        max_position_embeddings=64,
+    )
+    Gemma2ForCausalLM(gemma).save_pretrained(tmp_path / "mine/tiny")
+    tokenizer.save_pretrained(tmp_path / "mine/tiny")
+    foreign.sparsify(tmp_path / "mine/run/layers.1", model="tiny")
+    foreign.sparsify(tmp_path / "mine/run/layers.1.mlp", model="tiny")
+    catalog = user_catalog(tmp_path / "mine")
+    stream, mlp = catalog.saes("mine")
+    engine = Engine(catalog, device="cpu")
+    with engine.use(stream.model, [stream.key]):
+        pass
+    with (
+        pytest.raises(ValueError, match=r"output of layers.1.mlp before the norm"),
+        engine.use(mlp.model, [mlp.key]),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("module", "hook", "model", "refused"),
+    [
+        ("layers.1.mlp", "blocks.1.hook_mlp_out", "google/gemma-2-2b", True),
+        ("layers.1.mlp", "blocks.1.hook_mlp_out", "gemma-3-1b-pt", True),
+        ("layers.1.mlp", "blocks.1.hook_mlp_out", "gemma-2b", False),
+        ("layers.1", "blocks.1.hook_resid_post", "gemma-2-2b", False),
+        ("embed_tokens", "hook_embed", "gemma-7b", True),
+        ("wte", "hook_embed", "gpt2", False),
+    ],
+)
+def test_modules_of_known_models(module: str, hook: str, model: str, refused: bool) -> None:
+    assert (module_problem(module, hook, model) is not None) == refused
+
+
 def test_module_names() -> None:
     sites = {
         "layers.10": "blocks.10.hook_resid_post",
@@ -262,3 +309,13 @@ def test_sae_lens_own_format_is_as_before(tmp_path: Path) -> None:
     put_sae(tmp_path / "mine/a", "blocks.0.hook_resid_pre", model_name="gpt2-small")
     entry = only_entry(tmp_path / "mine")
     assert (entry.problem, entry.conversion, entry.sae_id) == (None, None, "a")
+
+
+@pytest.mark.parametrize("architecture", sorted(set(SUPPORTED) - {"matching_pursuit"}))
+def test_tensors_listed_for_an_architecture_are_those_of_sae_lens(architecture: str) -> None:
+    sae_class, config_class = SAE_CLASS_REGISTRY[architecture]
+    sizes = {"d_in": 6, "d_sae": 10, **({"d_out": 4} if "transcoder" in architecture else {})}
+    other = {"apply_b_dec_to_input": False} if "transcoder" in architecture else {}
+    sae = sae_class(config_class(**sizes, **other))
+    found = {name: tuple(value.shape) for name, value in sae.state_dict().items()}
+    assert own.tensors_of({**sizes}, architecture) == found

@@ -101,7 +101,8 @@ def read_place(
 
     `model` overrides the model that the config names (the demo bundle knows its own).
     """
-    found = describe(place)
+    version = version_of(place)
+    found = describe(place, version)
     folder = place.path if place.path.is_dir() else place.path.parent
     file = folder / METRICS
     metrics = read_object(file)[0] if file.is_file() and place.path == folder else {}
@@ -124,7 +125,7 @@ def read_place(
         neuronpedia_id=found.neuronpedia_id,
         conversion=None if found.file_format in ("", OWN) else found.file_format,
         path=place.path,
-        version=version_of(place),
+        version=version,
         processing=found.processing,
         problem=found.problem,
     )

@@ -120,6 +120,7 @@ def check_fits(
         _check_site(model, metadata.hook_name, sae.cfg.d_in, "reads")
     else:
         _check_single_head(sae, model)
+    _check_module(model, metadata.hf_module, metadata.hook_name)
     if metadata.hook_name_out is not None:
         _check_site(
             model, metadata.hook_name_out, getattr(sae.cfg, "d_out", sae.cfg.d_in), "writes"
@@ -178,6 +179,19 @@ def _check_single_head(sae: SAE, model: Model) -> None:
     except ValueError as error:
         raise ValueError(f"The SAE reads {metadata.hook_name}. {error}") from error
     check_head(sae, shape)
+
+
+def _check_module(model: Model, module: object, hook_name: str) -> None:
+    """Refuse SAEs of what a Hugging Face module puts out where the model has another tensor."""
+    norms = {"hook_attn_out": "ln1_post.", "hook_mlp_out": "ln2_post."}
+    block, _, site = hook_name.rpartition(".")
+    if module is None or site not in norms:
+        return
+    if any(name.startswith(f"{block}.{norms[site]}") for name in model.hook_dict):
+        raise ValueError(
+            f"The SAE reads the output of {module} before the norm that this model applies to it, "
+            f"and {hook_name} is after that norm; choose an SAE of the residual stream."
+        )
 
 
 def _model_name(model: Model, model_name: str | None) -> str | None:

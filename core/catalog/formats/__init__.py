@@ -5,6 +5,7 @@
 asked for at every click. Each format is a module with `NAME`, `files`, `describe` and `load`.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -90,12 +91,15 @@ FORMATS: dict[str, Format] = {
 """All formats by name."""
 
 
-def describe(place: Place) -> Description:
-    """The SAE at `place`, from its small files alone. Never raises: what fails is its problem."""
+def describe(place: Place, version: str | None = None) -> Description:
+    """The SAE at `place`, from its small files alone. Never raises: what fails is its problem.
+
+    `version` is what `version_of` says, for who has asked already.
+    """
     if place.problem is not None or place.file_format is None:
         return Description(place.file_format or "", problem=place.problem)
     try:
-        return _described(place, version_of(place))
+        return _described(place, version_of(place) if version is None else version)
     except Exception as error:  # noqa: BLE001 — one folder of a stranger must not hide all the others
         detail = f"{type(error).__name__}: {error}"[:200]
         return Description(
@@ -110,9 +114,10 @@ def version_of(place: Place) -> str:
         return ""
     reader = FORMATS[place.file_format]
     parts = []
-    for file in (*reader.files(place.path), *sites.sidecars(place.path)):
+    # As texts: thousands of SAEs are asked for this at every click, and paths are slow to build.
+    for file in (*map(str, reader.files(place.path)), *sites.sidecar_names(place.path)):
         try:
-            stat = file.stat()
+            stat = os.stat(file)
         except (OSError, ValueError):
             parts.append("-")
         else:
@@ -144,6 +149,7 @@ def load_tensors(
         "model_name": description.model_name,
         "hook_name": hook_name,
         "hook_head_index": None,
+        "hf_module": description.details.get("module"),
         "prepend_bos": True,
         "dataset_path": description.dataset,
         "context_size": description.context_size,

@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING, Any
 from core.catalog.formats import sites
 from core.catalog.formats.archives import load_torch_file, torch_file_problem
 from core.catalog.formats.description import Description
-from core.catalog.formats.reading import name_of, positive_int, read_object, said, sizes_problem
+from core.catalog.formats.reading import (
+    Shapes,
+    name_of,
+    positive_int,
+    read_object,
+    said,
+    sizes_problem,
+)
 from core.catalog.formats.tensors import checked
 
 if TYPE_CHECKING:
@@ -85,7 +92,11 @@ def describe(path: Path) -> Description:
         architecture=_ARCHITECTURES.get(dict_class, dict_class[:60]),
         context_size=positive_int(buffer.get("ctx_len")),
         processing=sites.NO_CENTRING,
-        details={"dict_class": dict_class, "k": positive_int(trainer.get("k"))},
+        details={
+            "dict_class": dict_class,
+            "k": positive_int(trainer.get("k")),
+            "module": None if said_of.hook_name else name_of(trainer.get("submodule_name")),
+        },
     )
 
 
@@ -156,7 +167,7 @@ def load(path: Path, description: Description) -> tuple[dict[str, Any], dict[str
     d_in, d_sae = description.d_in or 0, description.d_sae or 0
     buffers = {name: weights.pop(name) for name in _BUFFERS if name in weights}
     if dict_class in ("MatryoshkaBatchTopKSAE", "JumpReluAutoEncoder"):
-        wanted = {"W_enc": (d_in, d_sae), "W_dec": (d_sae, d_in)}
+        wanted: Shapes = {"W_enc": (d_in, d_sae), "W_dec": (d_sae, d_in)}
         wanted |= {"b_enc": (d_sae,), "b_dec": (d_in,)}
     else:
         wanted = {"encoder.weight": (d_sae, d_in), "decoder.weight": (d_in, d_sae)}

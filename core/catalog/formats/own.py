@@ -108,10 +108,11 @@ def _weights_problem(path: Path, cfg: dict[str, Any], architecture: str) -> str 
     d_in, d_sae = cfg.get("d_in"), cfg.get("d_sae")
     if not isinstance(d_in, int) or not isinstance(d_sae, int):
         return None
-    return shapes_problem(weights, shapes, _tensors(cfg, architecture), _OPTIONAL)
+    return shapes_problem(weights, shapes, tensors_of(cfg, architecture), _OPTIONAL)
 
 
-def _tensors(cfg: dict[str, Any], architecture: str) -> Shapes:
+def tensors_of(cfg: dict[str, Any], architecture: str) -> Shapes:
+    """Names and shapes of the tensors that sae_lens saves for that architecture and those sizes."""
     d_in, d_sae = cfg["d_in"], cfg["d_sae"]
     d_out = cfg.get("d_out", d_in) if "transcoder" in architecture else d_in
     shapes: Shapes = {"W_enc": (d_in, d_sae), "W_dec": (d_sae, d_out), "b_dec": (d_out,)}

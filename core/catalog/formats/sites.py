@@ -6,6 +6,7 @@ file beside the SAE, `explorer.json`: `{"model_name": "gpt2-small", "hook_name":
 may also stand in an `explorer.json` further up, for all SAEs below that do not say it themselves.
 """
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,9 +34,10 @@ _MODULES = (
     (rf"{_BLOCK}\.mlp\.act", "blocks.{}.mlp.hook_post"),
     (r"(?:(?:model|transformer|gpt_neox)\.)*(?:embed_tokens|wte|embed_in)", "hook_embed"),
 )
-_SECOND_NORM = re.compile(r"gemma-?[23]|olmo-?[23]|glm-?4|exaone-?4", re.IGNORECASE)
+_SECOND_NORM = re.compile(r"gemma-?[23](?!b)|olmo-?[23]|glm-?4|exaone-?4", re.IGNORECASE)
 """Models whose blocks normalise what attention and MLP write: transformer_lens' hook_attn_out and
-hook_mlp_out come after that norm, Hugging Face's modules end before it."""
+hook_mlp_out come after that norm, Hugging Face's modules end before it. Folders have any name, so
+`core.saes.check_fits` looks at the model itself too."""
 
 
 def site_of_module(module: str) -> str | None:
@@ -53,14 +55,13 @@ def site_of_module(module: str) -> str | None:
 
 def module_problem(module: str, hook_name: str, model_name: str) -> str | None:
     """Why the module's output is not what the model has at that site, or None."""
-    if not _SECOND_NORM.search(model_name):
-        return None
-    if hook_name == "hook_embed":
+    if hook_name == "hook_embed" and "gemma" in model_name.lower():
         return (
             f"it reads {module} of {model_name}, which transformer_lens scales and Hugging Face's"
             f" module does not; choose an SAE of another site, or name one in {SIDECAR}."
         )
-    if hook_name.endswith(("hook_attn_out", "hook_mlp_out")):
+    before = hook_name.endswith(("hook_attn_out", "hook_mlp_out"))
+    if before and _SECOND_NORM.search(model_name):
         return (
             f"it reads the output of {module} before the norm that {model_name} applies to it, and"
             f" {hook_name} is after that norm; choose an SAE of the residual stream."
@@ -78,10 +79,16 @@ def model_from_path(path: Path) -> str | None:
     return None
 
 
-def sidecars(path: Path) -> tuple[Path, ...]:
+def sidecar_names(path: Path) -> list[str]:
     """Files that may speak for the SAE at `path`: beside it, then in the folders above."""
-    folder = path if path.is_dir() else path.parent
-    return tuple(parent / SIDECAR for parent in (folder, *folder.parents)[: PARENTS + 1])
+    folder = str(path) if path.is_dir() else os.path.dirname(path)
+    names = []
+    for _ in range(PARENTS + 1):
+        names.append(os.path.join(folder, SIDECAR))
+        folder, below = os.path.dirname(folder), folder
+        if folder in (below, ""):
+            break
+    return names
 
 
 @dataclass(frozen=True)
@@ -102,7 +109,7 @@ class Said:
 
 def said_by_user(path: Path) -> Said:
     """What the user says of the SAE at `path` in explorer.json."""
-    beside, *above = sidecars(path)
+    beside, *above = map(Path, sidecar_names(path))
     content, problem = _said_in(beside)
     model_above = problem_above = None
     for file in above:

@@ -81,7 +81,7 @@ def describe(path: Path) -> Description:
         dataset=name_of(run.get("dataset")),
         context_size=positive_int(run.get("ctx_len")),
         processing=sites.NO_CENTRING,
-        details={"k": k},
+        details={"k": k, "module": None if said_of.hook_name else module},
     )
 
 
