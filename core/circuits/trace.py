@@ -24,6 +24,7 @@ from core.gradients.tokens import EMBEDDING_SUM
 from core.jobs.progress import Progress
 from core.models.hooks import Model, resolve_hook_name
 from core.saes import check_fits, head_of, sae_hook_name
+from core.saes.writes import written_site
 
 _DEFAULT = Pruning()
 _STREAM = ("hook_resid_pre", "hook_resid_mid", "hook_resid_post")

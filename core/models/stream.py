@@ -20,12 +20,13 @@ from core.models.hooks import Model, has_hook, hooks_at, layer_of_hook, resolve_
 
 _ON_THE_STREAM = ("hook_resid_pre", "hook_resid_mid", "hook_resid_post")
 _LAYER_SITES = {
-    "attn.hook_z": ("attn", True),
     "hook_attn_out": ("attn", False),
     "attn.hook_out": ("attn", False),
-    "mlp.hook_post": ("mlp", True),
+    "attn.hook_z": ("attn", True),
     "hook_mlp_out": ("mlp", False),
     "mlp.hook_out": ("mlp", False),
+    # Last, as a bridge gives this name to the output of a mixture of experts.
+    "mlp.hook_post": ("mlp", True),
 }
 """Part of the layer that adds what stands there, and whether its output weights come first."""
 _NORMS = {"attn": ("ln1_post", "ln1", "ln2"), "mlp": ("ln2_post", "ln2")}
@@ -255,7 +256,8 @@ def _probe(model: Model, site: str, layer: int, part: str) -> tuple[Tensor, Tens
     seen: dict[str, Tensor] = {}
 
     def put(activations: Tensor, hook: Any) -> Tensor:
-        seen["site"] = activations.detach().clone().requires_grad_(True)
+        # A bridge of a model with a multiplier goes past what it is given back unchanged.
+        seen["site"] = (1.01 * activations.detach()).requires_grad_(True)
         return seen["site"]
 
     def read(activations: Tensor, hook: Any) -> None:

@@ -11,9 +11,9 @@ from jaxtyping import Float
 from sae_lens import SAE
 from torch import Tensor
 
-from core.logit_lens import residual_directions
 from core.models import HookFunction, Model, cache_sites, hooks_at
 from core.patch_scoping.prompt import ScopePrompt
+from core.saes.writes import residual_directions
 
 
 @dataclass(frozen=True)

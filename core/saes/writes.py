@@ -25,6 +25,9 @@ from core.models.stream import StreamPath, path_to_stream
 from core.saes import decode, head_of, sae_hook_name
 from core.saes.site import read_at_site, rows_at_site
 
+WRITES_VERSION = 2
+"""Raised whenever latents are found to write something else than was said before: part of the keys
+of stored results that depend on it without holding the directions themselves."""
 PER_INPUT_SCALES = {
     "layer_norm": "standard deviation",
     "constant_norm_rescale": "root mean square",

@@ -7,8 +7,9 @@ import torch
 from sae_lens import SAE
 
 from core.jobs.progress import Progress
-from core.logit_lens import residual_directions, top_tokens
+from core.logit_lens import top_tokens
 from core.models.hooks import Model
+from core.saes.writes import residual_directions
 from core.splitting.map import Fit, compute_map
 from core.splitting.map_config import MapConfig
 from core.splitting.rows import LabelledSae, decoder_rows

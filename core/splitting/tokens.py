@@ -14,8 +14,8 @@ from sae_lens import SAE
 from torch import Tensor
 
 from core.jobs.progress import Progress
-from core.logit_lens import residual_directions
 from core.models.hooks import Model
+from core.saes.writes import residual_directions
 from core.store import ARRAYS, Key
 from core.store.fingerprint import fingerprint
 from core.store.memory import Memory, ResultStore

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import torch
 
 from core.engine import Engine
-from core.logit_lens import residual_directions, top_tokens
+from core.logit_lens import top_tokens
 from core.models.hooks import Model, context_length
 from core.models.token_text import token_text
 from core.saes import SaeCard, encode, sae_card, sae_inputs
+from core.saes.writes import reading_notes, residual_directions
 from core.view.selection import Selection
 
 
@@ -32,6 +33,8 @@ class LatentTokens:
     """Highest effect first."""
     suppressed: tuple[TokenEffect, ...]
     """Lowest effect first."""
+    notes: tuple[str, ...] = ()
+    """What has to be known to read the effects, a sentence each."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ def latent_tokens(engine: Engine, selection: Selection, *, k: int = 10) -> Laten
         return LatentTokens(
             boosted=_effects(model, direction, n, largest=True),
             suppressed=_effects(model, direction, n, largest=False),
+            notes=reading_notes(model, sae),
         )
 
 

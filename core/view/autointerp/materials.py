@@ -14,8 +14,9 @@ from core.autointerp.split import split_windows
 from core.autointerp.windows import LatentWindows
 from core.engine import Engine
 from core.jobs.progress import Progress
-from core.logit_lens import residual_directions, top_tokens
+from core.logit_lens import top_tokens
 from core.models.hooks import Model
+from core.saes.writes import residual_directions
 from core.view.autointerp.gathering import Gathered
 from core.view.autointerp.request import RunRequest
 

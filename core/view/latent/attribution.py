@@ -72,6 +72,10 @@ class Sources:
     """What is there without attention."""
     pre_activation: float
     """Sum of all terms and the bias."""
+    rescaled_by: float = 1.0
+    """What the SAE multiplies that by before its activation function."""
+    holds_norm: bool = False
+    """Whether a norm lies behind the layer, whose scale at the destination is held."""
 
 
 def reason_against(engine: Engine, selection: Selection) -> str | None:
@@ -120,6 +124,8 @@ def find_sources(
             pattern=found.pattern.numpy(),
             bias=found.bias,
             pre_activation=found.pre_activation,
+            rescaled_by=found.rescaled_by,
+            holds_norm=found.holds_norm,
         )
 
 
