@@ -273,6 +273,20 @@ def test_ablation_takes_away_what_a_rescaled_latent_wrote(norm: str, hook_name: 
     assert np.abs(found.increase).max() > 1e-3
 
 
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "gemma2", "gemma3_text"])
+def test_a_final_gain_that_is_not_in_the_unembedding_is_told(kind: str) -> None:
+    sae = sae_of("standard")
+    for processed in (True, False):
+        notes = reading_notes(family(kind, "bridge", processed=processed), sae)
+        assert any("final norm multiplies" in it for it in notes) != processed
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma3_text"])
+def test_embeddings_begin_the_stream(kind: str) -> None:
+    model, sae = family(kind, "bridge"), sae_of("standard", "hook_embed")
+    torch.testing.assert_close(residual_directions(model, sae, [4]), sae.W_dec[[4]])
+
+
 def test_notes_say_what_the_figures_are_times() -> None:
     model = family("gpt2", "bridge")
     assert reading_notes(model, sae_of("standard")) == ()

@@ -96,7 +96,7 @@ class StreamPath:
         happens on the way.
         """
         out = self._weighted(rows)
-        return out if self.norm is None else out.to(self.norm.gain.device) * self.norm.gain.to(out)
+        return out if self.norm is None else out * self.norm.gain.to(out)
 
     def directions_at(
         self, rows: Float[Tensor, "n d_site"], there: Float[Tensor, "n d_site"]
@@ -139,6 +139,8 @@ class StreamPath:
             wide = torch.promote_types(self.weights.dtype, rows.dtype)
             wide = torch.promote_types(wide, torch.float32)
             out = rows.to(self.weights.device, wide) @ self.weights.to(wide)
+        elif self.norm is not None:
+            out = rows.to(self.norm.gain.device)
         return out if self.factor == 1 else out * self.factor
 
     def _before(self, there: Tensor) -> Tensor:
@@ -269,7 +271,7 @@ def _probe(model: Model, site: str, layer: int, part: str) -> tuple[Tensor, Tens
     with torch.inference_mode(False), torch.enable_grad():
         with hooks_at(model, [(site, put), (after, read)]), suppress(_ReachedError):
             model(tokens, return_type=None)
-        if len(seen) == 2 and seen["after"].grad_fn is not None:
+        if len(seen) == 2 and seen["after"].requires_grad:
             stream = seen["after"][0, -1].float()
             generator = torch.Generator().manual_seed(0)
             direction = torch.randn(len(stream), generator=generator).to(stream)
