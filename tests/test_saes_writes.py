@@ -200,6 +200,11 @@ def test_a_multiplier_of_what_layers_add_is_found() -> None:
     assert path_to_stream(model, HEADS, 32).factor == pytest.approx(0.22, rel=1e-4)
     # That site holds what is added, the multiplier included.
     assert path_to_stream(model, "blocks.1.hook_attn_out", 32).factor == 1
+    final = cache_sites(model, TOKENS, ["ln_final.hook_normalized"])["ln_final.hook_normalized"]
+    logits = model(TOKENS, return_type="logits")[0, -1]
+    torch.testing.assert_close(logits, final[0, -1] @ model.W_U / 2, atol=1e-4, rtol=1e-4)
+    notes = reading_notes(model, sae_of("standard"))
+    assert "The model divides its logits by 2; scores are before that." in notes
 
 
 @pytest.mark.parametrize("backend", ["bridge", "hooked"])

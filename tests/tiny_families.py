@@ -29,7 +29,12 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "gemma2": {**_GEMMA, "tie_word_embeddings": True},
     "gemma3_text": {**_GEMMA, "tie_word_embeddings": True},
     "olmo2": _LLAMA,
-    "granite": {**_LLAMA, "residual_multiplier": 0.22, "embedding_multiplier": 3.0},
+    "granite": {
+        **_LLAMA,
+        "residual_multiplier": 0.22,
+        "embedding_multiplier": 3.0,
+        "logits_scaling": 2.0,
+    },
     "mixtral": {**_LLAMA, "num_local_experts": 4, "num_experts_per_tok": 2},
 }
 """What each config says besides the tokenizer's numbers."""

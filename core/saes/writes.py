@@ -174,6 +174,9 @@ def reading_notes(model: Model, sae: SAE) -> tuple[str, ...]:
     cap: Any = getattr(model.cfg, "output_logits_soft_cap", None)
     if cap is not None and cap > 0:
         notes.append(f"The model caps its logits at ±{float(cap):g}; scores are before the cap.")
+    divided_by: Any = getattr(model.cfg, "logits_scaling", None)
+    if divided_by is not None and divided_by != 1:
+        notes.append(f"The model divides its logits by {divided_by:g}; scores are before that.")
     return tuple(notes)
 
 
