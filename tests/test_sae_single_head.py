@@ -35,7 +35,7 @@ from core.saes import (
     sae_card,
     sae_inputs,
 )
-from core.splitting import LabelledSae, decoder_rows
+from core.splitting.rows import LabelledSae, decoder_rows
 from tests.builders import make_sae, write_sae
 from tests.gradient_references import run_hooked
 
