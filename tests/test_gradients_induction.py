@@ -155,3 +155,37 @@ def test_what_it_refuses(any_model: Model) -> None:
 
 def test_share_without_gradients() -> None:
     assert np.isnan(BoxShare(float("nan"), 0.0).ratio)
+
+
+def test_without_bos_in_front(any_model: Model) -> None:
+    """For SAEs that were trained without: the same halves and boxes, one place earlier."""
+    early, late = (
+        make_sae(
+            "standard",
+            d_in=32,
+            d_sae=16,
+            hook_name=f"blocks.{layer}.attn.hook_z",
+            seed=layer,
+            prepend_bos=False,
+        )
+        for layer in (0, 1)
+    )
+    tokens = repeated_tokens(any_model, 5, saes=[early, late], n_prompts=2)
+    with_bos = repeated_tokens(any_model, 5, n_prompts=2)
+    assert torch.equal(tokens, with_bos[:, 1:])
+    assert torch.equal(tokens[:, :5], tokens[:, 5:])
+    boxes = box_positions(5, n_leading=0)
+    assert boxes == [(b - 1, a - 1) for b, a in box_positions(5)]
+    for first_b, second_a in boxes:
+        assert tokens[0, first_b - 1] == tokens[0, second_a], "a box sits behind the earlier copy"
+    pattern = cache_sites(any_model, tokens, ["blocks.1.attn.hook_pattern"])
+    at = pattern["blocks.1.attn.hook_pattern"]
+    plain = torch.stack([at[:, :, a, b] for b, a in boxes]).mean((0, 1))
+    scores = head_scores(any_model, tokens).set_index(["layer", "head"])["induction"]
+    np.testing.assert_allclose(scores.loc[1].to_numpy(), plain, atol=1e-6)
+    found = find_induction(any_model, early, late, length=5, n_prompts=2, min_gain=-1.0)
+    assert torch.equal(found.tokens, tokens)
+    assert not torch.isin(found.control_tokens[0, 5:], tokens[0]).any()
+    assert set(found.route.route.target_indices[:, 1].tolist()) <= set(range(5, 10))
+    inside = found.boxes.chance
+    assert inside > 0

@@ -15,7 +15,7 @@ from core.prompt_latents import ablation_effects
 from core.saes import decode, encode
 from core.saes.writes import (
     input_scale,
-    reading_notes,
+    logit_notes,
     residual_directions,
     unit_writes,
     writes_at,
@@ -172,7 +172,7 @@ def test_a_norm_behind_the_layer_gives_its_gain_and_at_a_place_its_derivative(ki
             atol=1e-4,
             rtol=1e-4,
         )
-        notes = reading_notes(model, sae)
+        notes = logit_notes(model, sae)
         assert any("the gain of that norm is in the figures" in it for it in notes)
         assert ("The model caps its logits at ±30; scores are before the cap." in notes) == (
             kind == "gemma2"
@@ -203,7 +203,7 @@ def test_a_multiplier_of_what_layers_add_is_found() -> None:
     final = cache_sites(model, TOKENS, ["ln_final.hook_normalized"])["ln_final.hook_normalized"]
     logits = model(TOKENS, return_type="logits")[0, -1]
     torch.testing.assert_close(logits, final[0, -1] @ model.W_U / 2, atol=1e-4, rtol=1e-4)
-    notes = reading_notes(model, sae_of("standard"))
+    notes = logit_notes(model, sae_of("standard"))
     assert "The model divides its logits by 2; scores are before that." in notes
 
 
@@ -282,7 +282,7 @@ def test_ablation_takes_away_what_a_rescaled_latent_wrote(norm: str, hook_name: 
 def test_a_final_gain_that_is_not_in_the_unembedding_is_told(kind: str) -> None:
     sae = sae_of("standard")
     for processed in (True, False):
-        notes = reading_notes(family(kind, "bridge", processed=processed), sae)
+        notes = logit_notes(family(kind, "bridge", processed=processed), sae)
         assert any("final norm multiplies" in it for it in notes) != processed
 
 
@@ -294,8 +294,8 @@ def test_embeddings_begin_the_stream(kind: str) -> None:
 
 def test_notes_say_what_the_figures_are_times() -> None:
     model = family("gpt2", "bridge")
-    assert reading_notes(model, sae_of("standard")) == ()
-    (note,) = reading_notes(model, sae_of("standard", normalize_activations="layer_norm"))
+    assert logit_notes(model, sae_of("standard")) == ()
+    (note,) = logit_notes(model, sae_of("standard", normalize_activations="layer_norm"))
     assert "times the input's scale (its standard deviation)" in note
-    (note,) = reading_notes(model, sae_of("gated", normalize_activations="constant_norm_rescale"))
+    (note,) = logit_notes(model, sae_of("gated", normalize_activations="constant_norm_rescale"))
     assert "(its root mean square)" in note

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.logit_lens import residual_directions, top_tokens
+from core.logit_lens import top_tokens
 from core.models.hooks import Model, run_with_replacements
+from core.saes.writes import residual_directions
 from tests.builders import make_sae
 
 

@@ -1,14 +1,18 @@
 """What fires in a text, how strong that is for a latent, and what the model loses without it."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from sae_lens import SAE
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from transformers import AutoModelForCausalLM
 
 from core.activations import IndexConfig, build_index
 from core.corpus.token_set import TokenSet
-from core.models import Model
+from core.models import NO_PROCESSING, Model, load_model
 from core.models.hooks import cache_sites, run_with_replacements
 from core.prompt_latents import ablation_effects, activation_quantiles, active_latents
 from core.saes import decode, encode
@@ -123,3 +127,35 @@ def test_nothing_to_remove_or_to_predict(tiny_hooked: Model, tiny_tokens: Tensor
     assert short.mean_increase.tolist() == [0]
     with pytest.raises(ValueError, match="no latent 24"):
         ablation_effects(tiny_hooked, sae, tiny_tokens[:1], [24])
+
+
+@pytest.mark.parametrize("n_leading", [0, 1])
+def test_removal_reaches_the_first_token_where_nothing_stands_in_front(
+    n_leading: int, tiny_gpt2_dir: Path, tiny_sae: SAE
+) -> None:
+    """Against the Hugging Face module with the latent's part subtracted by hand."""
+    model = load_model(tiny_gpt2_dir, device="cpu", **NO_PROCESSING)
+    tokens = torch.tensor([[0] * n_leading + [40, 90, 200, 123, 77]])
+    hf = AutoModelForCausalLM.from_pretrained(tiny_gpt2_dir).eval()
+    with torch.no_grad():
+        clean = hf(tokens, output_hidden_states=True)
+        acts = tiny_sae.encode(clean.hidden_states[1])[0]
+        latent = int(acts[n_leading].argmax())
+        removed = acts[:, [latent]] * tiny_sae.W_dec[latent]
+        removed[:n_leading] = 0
+
+        def without(_: object, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            return (given[0] - removed, *given[1:])
+
+        hf.transformer.h[1].register_forward_pre_hook(without)
+        changed = hf(tokens).logits
+    losses = [
+        -it[0, :-1].log_softmax(-1).gather(-1, tokens[0, 1:, None])[:, 0]
+        for it in (clean.logits, changed)
+    ]
+    found = ablation_effects(model, tiny_sae, tokens, [latent], n_leading=n_leading)
+    np.testing.assert_allclose(found.increase[0], losses[1] - losses[0], atol=2e-5)
+    assert abs(found.increase[0, n_leading]) > 1e-4, "the first token's own latent matters"
+    active = active_latents(model, tiny_sae, tokens, n_leading=n_leading)
+    assert active.of(latent)[n_leading] == pytest.approx(float(acts[n_leading, latent]), abs=2e-5)
+    assert not active.of(latent)[:n_leading].any()

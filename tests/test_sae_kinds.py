@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from core.activations import collect_latent_examples
 from core.catalog import pretrained
 from core.catalog.sae_config import DTYPES, NORMALISATIONS
-from core.catalog.sae_kinds import SUPPORTED, TRAINING_ONLY
+from core.catalog.sae_kinds import SUPPORTED, TRAINING_ONLY, dashboard_problem
 from core.models import Model
 from core.saes import check_fits, encode, load_sae, load_sae_from_disk, reconstruct
 from tests.builders import write_sae
@@ -136,6 +136,18 @@ def test_published_kinds_that_are_refused(release: str, sae_id: str, message: st
         load_sae(release, sae_id, device="cpu")
 
 
+def test_a_layer_of_a_cross_layer_transcoder_that_was_saved_again(
+    tiny_hooked: Model, tmp_path: Path
+) -> None:
+    sae = of_kind("transcoder", metadata={"neuronpedia_id": "gemma-2-2b/3-clt-hp"})
+    with pytest.raises(ValueError, match="The SAE is a layer of a cross-layer transcoder"):
+        check_fits(sae, tiny_hooked)
+    with pytest.raises(ValueError, match="sae is a layer of a cross-layer transcoder"):
+        load_sae_from_disk(write_sae(sae, tmp_path / "sae"), device="cpu")
+    own = of_kind("transcoder", metadata={"neuronpedia_id": "gemma-2-2b/3-transcoder-16k"})
+    check_fits(own, tiny_hooked)
+
+
 def test_no_other_published_sae_is_refused_for_its_kind() -> None:
     published = pretrained.read_pretrained()
     refused = {
@@ -144,6 +156,13 @@ def test_no_other_published_sae_is_refused_for_its_kind() -> None:
         for entry in entries
         if "temporal SAE" in (entry.problem or "") or "cross-layer" in (entry.problem or "")
     }
+    named = {
+        entry.release
+        for entries in published.entries.values()
+        for entry in entries
+        if dashboard_problem(entry.neuronpedia_id)
+    }
+    assert named <= refused
     assert len(refused) == 3
     assert {"gemma-scope-2b-pt-transcoders", "gpt2-small-res-jb"} <= set(published.entries)
     assert published.releases["gemma-scope-2b-pt-transcoders"].problem is None

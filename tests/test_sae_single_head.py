@@ -20,7 +20,6 @@ from core.gradients import (
     latent_to_logit_gradients,
     token_to_latent_gradients,
 )
-from core.logit_lens import residual_directions
 from core.models import Model
 from core.patch_scoping.transfer import quality, quality_sums
 from core.prompt_latents import ablation_effects, active_latents
@@ -35,6 +34,7 @@ from core.saes import (
     sae_card,
     sae_inputs,
 )
+from core.saes.writes import residual_directions
 from core.splitting.rows import LabelledSae, decoder_rows
 from tests.builders import make_sae, write_sae
 from tests.gradient_references import run_hooked

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from core.splitting import LabelledSae, MapConfig, SplittingMap, compute_map
 from core.splitting.clusters import cluster_labels, cluster_table, noise_share
+from core.splitting.map import SplittingMap, compute_map
+from core.splitting.map_config import MapConfig
+from core.splitting.rows import LabelledSae
 from core.worker import WorkerProcess
 from tests.splitting_sets import directions, sae_of
 

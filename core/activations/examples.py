@@ -11,6 +11,7 @@ from torch import Tensor
 from core.activations.build import build_index, run_rows
 from core.activations.config import IndexConfig
 from core.activations.index import LatentIndex
+from core.corpus.beginning import bos_id
 from core.corpus.token_set import TokenSet
 from core.jobs.progress import Progress
 from core.models.hooks import Model
@@ -137,9 +138,11 @@ def collect_latent_examples(
     `TokenSet.from_rows(tokens, ...)`. Raises ValueError as `build_states`.
     """
     if not isinstance(tokens, TokenSet):
-        bos_id = getattr(model.tokenizer, "bos_token_id", None)
         tokens = TokenSet.from_rows(
-            torch.as_tensor(tokens), bos_id=bos_id, pad_id=pad_id, include_bos=include_bos
+            torch.as_tensor(tokens),
+            bos_id=bos_id(model.tokenizer),
+            pad_id=pad_id,
+            include_bos=include_bos,
         )
     config = IndexConfig(
         n_top=n_top,

@@ -31,7 +31,7 @@ CONFIG = IndexConfig()
 """What is kept of every latent."""
 _STATE_BYTES = 2 << 30
 _CHECKPOINT_SECONDS = 20.0
-_MARK_VERSION = 1
+_MARK_VERSION = 2
 
 
 @dataclass(frozen=True)

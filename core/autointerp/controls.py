@@ -135,8 +135,12 @@ def _linear_sae(
 ) -> SAE:
     """A standard SAE whose latents are the directions, read and written alike."""
     n, d_in = directions.shape
+    told = like.cfg.metadata
     metadata = SAEMetadata(
-        hook_name=hook_name, hook_head_index=head, model_name=like.cfg.metadata.model_name
+        hook_name=hook_name,
+        hook_head_index=head,
+        model_name=told.model_name,
+        prepend_bos=told.prepend_bos,
     )
     config = StandardSAEConfig(
         d_in=d_in,

@@ -10,13 +10,14 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from sae_lens import SAE
 from torch import Tensor
 
 from core.autointerp.collect import WindowCollector
 from core.autointerp.config import AutoInterpConfig
 from core.autointerp.windows import LatentWindows, Windows
+from core.corpus.beginning import bos_id
 from core.corpus.token_set import TokenSet
 from core.jobs.progress import Progress
 from core.models.hooks import Model, cache_sites, context_length
@@ -74,7 +75,10 @@ def gather_windows(
     for rows, tokens in batches:
         if progress is not None:
             progress.update(min(done, total), total, unit="tokens", message="gathering examples")
-        [acts] = latent_activations(model, [(sae, cfg.latents)], tokens, progress=progress)
+        ignored = not_counted(source, rows, tokens) if isinstance(source, TokenSet) else None
+        [acts] = latent_activations(
+            model, [(sae, cfg.latents)], tokens, ignored=ignored, progress=progress
+        )
         collector.add(rows, tokens, acts)
         done += int(lengths[rows[rows < len(lengths)]].sum())
     return collector.result()
@@ -98,10 +102,21 @@ def token_set_batches(
     for start in range(0, len(order), _BATCH_ROWS):
         rows = order[start : start + _BATCH_ROWS]
         # At least one window wide; what is too short for one is padded.
-        width = min(token_set.context, max(int(lengths[rows].max()), 2 * cfg.buffer + 1))
-        inside = np.arange(width) < lengths[rows, None]
-        tokens = np.where(inside, token_set.tokens[rows, :width], -1)
-        yield rows, tokens.astype(np.int64)
+        longest = int(lengths[rows].max())
+        tokens = np.full((len(rows), max(longest, 2 * cfg.buffer + 1)), -1, dtype=np.int64)
+        inside = np.arange(longest) < lengths[rows, None]
+        tokens[:, :longest] = np.where(inside, token_set.tokens[rows, :longest], -1)
+        yield rows, tokens
+
+
+def not_counted(
+    token_set: TokenSet, rows: Int[np.ndarray, " batch"], tokens: Int[np.ndarray, "batch seq"]
+) -> Bool[np.ndarray, "batch seq"]:
+    """Where a token set says that a position of `tokens`, cut or padded rows of it, is no text."""
+    width = min(tokens.shape[1], token_set.context)
+    found = np.ones(tokens.shape, dtype=bool)
+    found[:, :width] = ~token_set.mask[rows, :width]
+    return found
 
 
 @torch.no_grad()
@@ -110,18 +125,21 @@ def latent_activations(
     wanted: Sequence[tuple[SAE, Sequence[int]]],
     tokens: Int[np.ndarray, "batch seq"],
     *,
+    ignored: Bool[np.ndarray, "batch seq"] | None = None,
     progress: Progress | None = None,
 ) -> list[Float[np.ndarray, "batch seq n_latents"]]:
     """float32 activations of some latents of each SAE: one run of the model for all SAEs.
 
-    `tokens` has -1 in padding. Activations are 0 at BOS, in padding, and where a latent does not
-    fire.
+    `tokens` has -1 in padding. Activations are 0 in padding, where a latent does not fire, and
+    where `ignored` (of rows of which nothing more is known, by default at BOS).
     """
     ids = torch.from_numpy(np.maximum(tokens, 0)).to(next(model.parameters()).device)
     names = [sae_hook_name(sae) for sae, _ in wanted]
     sites = cache_sites(model, ids, names)
-    bos = getattr(model.tokenizer, "bos_token_id", None)
-    ignored = (tokens < 0) | (tokens == (-2 if bos is None else bos))
+    if ignored is None:
+        bos = bos_id(model.tokenizer)
+        ignored = tokens == (-2 if bos is None else bos)
+    ignored = ignored | (tokens < 0)
     found = []
     for (sae, latents), name in zip(wanted, names, strict=True):
         chosen = torch.tensor(list(latents), device=sae.W_dec.device)

@@ -26,8 +26,9 @@ from core.autointerp.prompts import (
     writing_prompts,
 )
 from core.autointerp.roles import Explained, Material, Scored
+from core.corpus.prompt import prompt_for
 from core.llm import ChatRequest, ChatSession
-from core.models.hooks import Model, context_length
+from core.models.hooks import Model
 
 Prober = Callable[[int, Sequence[str]], list[Example]]
 """Runs the model: (latent, texts) to examples with real activations. Called in a thread."""
@@ -50,16 +51,14 @@ class ModelProber:
     """Latents are scored side by side in threads, and a hooked model serves one at a time."""
 
     def __call__(self, latent: int, texts: Sequence[str]) -> list[Example]:
-        """One example for each text, BOS left out, cut to the model's context."""
+        """One example for each text, without what stands in front of it, cut where room ends."""
         examples = []
         for text in texts:
-            found = self.model.to_tokens(text, prepend_bos=True, truncate=False)
-            found = found[:, : context_length(self.model)]
-            ids = found.cpu().numpy().astype(np.int64)
             with self._turn:
-                [acts] = latent_activations(self.model, [(self.sae, [latent])], ids)
-            bos = getattr(self.model.tokenizer, "bos_token_id", None)
-            first = int(bool(len(ids[0])) and ids[0, 0] == (-1 if bos is None else bos))
+                prompt = prompt_for(self.model, [self.sae], text)
+                ids, first = prompt.tokens.cpu().numpy(), prompt.n_leading
+                front = np.arange(ids.shape[1])[None] < first
+                [acts] = latent_activations(self.model, [(self.sae, [latent])], ids, ignored=front)
             threshold = self.thresholds[latent]
             examples.append(
                 Example(

@@ -14,7 +14,7 @@ from sae_lens import SAE
 
 from core.autointerp.config import AutoInterpConfig
 from core.autointerp.example import Example
-from core.autointerp.gather import latent_activations
+from core.autointerp.gather import latent_activations, not_counted
 from core.autointerp.numbers import detection_numbers, without_nan
 from core.autointerp.roles import Explained, FailedAnswer, Judge, Material, Scored
 from core.autointerp.split import near, to_examples
@@ -95,7 +95,10 @@ def with_activations(
         width = int(windows.positions[np.isin(windows.rows, rows)].max()) + cfg.buffer + 1
         inside = np.arange(width) < token_set.lengths[rows, None]
         tokens = np.where(inside, token_set.tokens[rows, :width], -1).astype(np.int64)
-        [found] = latent_activations(model, [(sae, [latent])], tokens, progress=progress)
+        ignored = not_counted(token_set, rows, tokens)
+        [found] = latent_activations(
+            model, [(sae, [latent])], tokens, ignored=ignored, progress=progress
+        )
         for i in np.flatnonzero(np.isin(windows.rows, rows)):
             at = windows.positions[i]
             row = np.searchsorted(rows, windows.rows[i])

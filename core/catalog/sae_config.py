@@ -12,7 +12,7 @@ from typing import Any
 
 from packaging.version import InvalidVersion, Version
 
-from core.catalog.sae_kinds import architecture_problem
+from core.catalog.sae_kinds import architecture_problem, dashboard_problem
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 """Precisions that sae_lens reads, also written with "torch." in front."""
@@ -25,7 +25,8 @@ MOST_INPUTS, MOST_LATENTS = 2**20, 2**28
 """Larger numbers are slips of the pen."""
 _FLOATS = {"F64", "F32", "F16", "BF16"}
 _IN_METADATA = (
-    *("hook_name", "hook_head_index", "hook_head_index_out", "model_from_pretrained_kwargs"),
+    *("hook_name", "hook_head_index", "hook_head_index_out"),
+    *("neuronpedia_id", "model_from_pretrained_kwargs"),
 )
 _YES_OR_NO = ("apply_b_dec_to_input", "rescale_acts_by_decoder_norm")
 
@@ -107,7 +108,8 @@ def _sizes(flat: Mapping[str, Any]) -> str | None:
 
 
 def _architecture(flat: Mapping[str, Any]) -> str | None:
-    return architecture_problem(flat.get("architecture", "standard"))
+    problem = architecture_problem(flat.get("architecture", "standard"))
+    return problem or dashboard_problem(flat.get("neuronpedia_id"))
 
 
 def _activation(flat: Mapping[str, Any]) -> str | None:
@@ -229,5 +231,5 @@ def folder_problem(folder: Path, config: Mapping[str, Any]) -> str | None:
     problem = config_problem(config)
     if problem is None:
         return None
-    is_about_kind = problem == _architecture(config)
+    is_about_kind = problem.startswith(("is ", "has the architecture "))
     return f"{folder if is_about_kind else folder / 'cfg.json'} {problem}"

@@ -52,6 +52,16 @@ def architecture_problem(architecture: object) -> str | None:
     )
 
 
+def dashboard_problem(neuronpedia_id: object) -> str | None:
+    """Why an SAE is refused by what it is called on Neuronpedia; None if it is not.
+
+    A layer of a cross-layer transcoder looks like any transcoder once sae_lens has loaded it, but
+    for this name, which it keeps also where it was saved again.
+    """
+    source = neuronpedia_id.split("/")[-1] if isinstance(neuronpedia_id, str) else ""
+    return CROSS_LAYER if "clt" in source.split("-") else None
+
+
 def format_problem(conversion: str | None, repo_path: str) -> str | None:
     """Why SAEs of a published file format are refused; None if they are not.
 

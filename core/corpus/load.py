@@ -6,15 +6,17 @@ from typing import Any
 
 from sae_lens import SAE
 
+from core.corpus.beginning import beginning, bos_id
 from core.corpus.documents import Corpus, Document
 from core.corpus.packing import Layout, Packing, pack
+from core.corpus.row_length import row_length
 from core.corpus.token_set import TokenSet
 from core.corpus.tokenize import tokenized, tokenizer_digest
 from core.jobs.progress import Progress
 from core.models.hooks import Model, context_length
 from core.store import ARRAYS, Key, Store
 
-_VERSION = 1
+_VERSION = 2
 
 
 def default_packing(
@@ -26,24 +28,49 @@ def default_packing(
     max_tokens: int | None = None,
     include_bos: bool = False,
 ) -> Packing:
-    """Rows as the SAE knows them: its context size within the model's, BOS if it was trained so.
+    """Rows as the SAE knows them: of its context size (`row_length`), BOS if it was trained so.
 
-    Raises ValueError when `context` is more than the model takes.
+    A `context` that is given may be as long as the model takes: attention needs memory by its
+    square.
+
+    Raises:
+        ValueError: a context that is more than that, metadata of the SAE that cannot be read, or
+            windows for an SAE whose training text was not joined as they are.
     """
     room = context_length(model)
-    metadata = sae.cfg.metadata if sae is not None else None
-    trained = getattr(metadata, "context_size", None)
     if context is not None and context > room:
         raise ValueError(f"context is {context}; this model takes at most {room} tokens.")
-    prepend_bos = getattr(metadata, "prepend_bos", None)
-    has_bos = getattr(model.tokenizer, "bos_token_id", None) is not None
+    front = beginning(model, [sae] if sae is not None else [])
+    if layout == "windows" and sae is not None:
+        _check_windows(model, sae, front)
     return Packing(
-        context=context or min(int(trained or room), room),
+        context=context or row_length(model, sae),
         layout=layout,
-        prepend_bos=has_bos and prepend_bos is not False,
+        prepend_bos=front is not None,
         include_bos=include_bos,
         max_tokens=max_tokens,
     )
+
+
+def _check_windows(model: Model, sae: SAE, front: int | None) -> None:
+    """Windows part documents by what stands in front of rows, as SAE training does by default."""
+    metadata = sae.cfg.metadata
+    parted: Any = front
+    if "sequence_separator_token" in metadata:
+        parted = metadata.sequence_separator_token
+        if isinstance(parted, str):
+            is_bos = parted == "bos"
+            parted = (
+                bos_id(model.tokenizer)
+                if is_bos
+                else getattr(model.tokenizer, f"{parted}_token_id", None)
+            )
+    if metadata.disable_concat_sequences or parted != front:
+        raise ValueError(
+            "This SAE was trained on documents that were not joined, or were parted by another "
+            "token than rows begin with (disable_concat_sequences, sequence_separator_token); "
+            "use layout='documents'."
+        )
 
 
 def load_token_set(
@@ -64,7 +91,7 @@ def load_token_set(
 
     def compute() -> TokenSet:
         documents = tokenized(corpus.documents(), tokenizer, progress=progress, total=limit)
-        return pack(documents, packing, bos_id=tokenizer.bos_token_id)
+        return pack(documents, packing, bos_id=bos_id(tokenizer))
 
     if store is None:
         return compute()
@@ -92,4 +119,4 @@ def prompt_tokens(
     labels = list(names) or [f"Prompt {number}" for number in range(1, len(texts) + 1)]
     documents = [Document(name, text) for name, text in zip(labels, texts, strict=True)]
     packing = replace(packing, layout="documents", max_tokens=None)
-    return pack(tokenized(documents, tokenizer), packing, bos_id=tokenizer.bos_token_id)
+    return pack(tokenized(documents, tokenizer), packing, bos_id=bos_id(tokenizer))

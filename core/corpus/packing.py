@@ -18,7 +18,7 @@ class Packing:
     """How documents become rows."""
 
     context: int
-    """Tokens of a row, BOS included."""
+    """Most tokens of a row, BOS included."""
     layout: Layout = "documents"
     """One document a row, or windows over documents laid end to end."""
     prepend_bos: bool = True
@@ -42,13 +42,11 @@ class _Rows:
     context: int
     bos_id: int | None
     tokens: list[np.ndarray] = field(default_factory=list)
-    lengths: list[int] = field(default_factory=list)
-    segments: list[tuple[int, int, int, int]] = field(default_factory=list)
-    row: np.ndarray = field(init=False)
+    """Of each closed row, without padding."""
+    segments: list[tuple[int, int, int, int, int]] = field(default_factory=list)
+    """Row, position in it, length, document and offset of each stretch of text."""
+    row: list[np.ndarray] = field(default_factory=list)
     used: int = 0
-
-    def __post_init__(self) -> None:
-        self.row = np.zeros(self.context, dtype=np.int32)
 
     @property
     def room(self) -> int:
@@ -56,24 +54,22 @@ class _Rows:
 
     def put_bos(self) -> None:
         if self.bos_id is not None and self.room:
-            self.row[self.used] = self.bos_id
+            self.row.append(np.array([self.bos_id], dtype=np.int32))
             self.used += 1
 
     def put(self, ids: np.ndarray, document: int, offset: int) -> int:
         """Lay out the beginning of `ids`; how many found room."""
         n = min(self.room, len(ids))
         if n:
-            place = len(self.tokens) * self.context + self.used
-            self.segments.append((place, n, document, offset))
-            self.row[self.used : self.used + n] = ids[:n]
+            self.segments.append((len(self.tokens), self.used, n, document, offset))
+            self.row.append(ids[:n])
             self.used += n
         return n
 
     def close(self) -> None:
         if self.used:
-            self.tokens.append(self.row.copy())
-            self.lengths.append(self.used)
-            self.row[:], self.used = 0, 0
+            self.tokens.append(np.concatenate(self.row))
+            self.row, self.used = [], 0
 
 
 def pack(
@@ -86,8 +82,8 @@ def pack(
 
     Documents longer than a row go on in the next one; in windows, a row is filled with the next
     document after one BOS, and only the last row is padded (SAE training dropped it). Documents
-    are taken one at a time and no more than `max_tokens` need, so a stream may be endless: memory
-    is 5 bytes a position.
+    are taken one at a time and no more than `max_tokens` need, so a stream may be endless. Rows
+    are as wide as the longest of them, however wide they might be, and take 5 bytes a position.
 
     Raises:
         ValueError: no tokens at all, or BOS wanted from a tokenizer that has none.
@@ -108,11 +104,16 @@ def pack(
     rows.close()
     if not names:
         raise ValueError("The corpus holds no text; choose another source or column.")
-    tokens, lengths = np.stack(rows.tokens), np.array(rows.lengths, dtype=np.int32)
-    segments = np.array(rows.segments, dtype=np.int64).reshape(-1, 4)
+    lengths = np.array([len(row) for row in rows.tokens], dtype=np.int32)
+    context = int(lengths.max())
+    tokens = np.zeros((len(lengths), context), dtype=np.int32)
+    for row, ids in zip(tokens, rows.tokens, strict=True):
+        row[: len(ids)] = ids
+    pieces = np.array(rows.segments, dtype=np.int64).reshape(-1, 5)
+    segments = np.c_[pieces[:, 0] * context + pieces[:, 1], pieces[:, 2:]]
     mask = np.zeros(tokens.shape, dtype=bool)
     if packing.include_bos:
-        mask |= np.arange(packing.context) < lengths[:, None]
+        mask |= np.arange(context) < lengths[:, None]
     else:
         # Text counts, and nothing else: +1 where a stretch begins, -1 after its end.
         steps = np.zeros(tokens.size + 1, dtype=np.int8)

@@ -126,6 +126,10 @@ class TokenSet:
         document = np.where(ok, self.segment_document[segment], -1)
         return document, np.where(ok, self.segment_offset[segment] + inside, -1)
 
+    def leading(self, row: int) -> int:
+        """Positions in front of the text of a row: 1 where BOS was put there, else 0."""
+        return int(self.lengths[row] > 0 and self.locate(np.array(row * self.context))[0] < 0)
+
     def windows(self, places: Place, before: int, after: int) -> Int[np.ndarray, "... width"]:
         """int32 token ids around each place, [..., before + 1 + after].
 

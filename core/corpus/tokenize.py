@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from core.corpus.beginning import bos_id
 from core.corpus.documents import Document
 from core.jobs.progress import Progress
 
@@ -43,7 +44,7 @@ def tokenizer_digest(tokenizer: Any) -> str:
         text = fast.to_str()
     else:
         text = json.dumps([type(tokenizer).__name__, sorted(tokenizer.get_vocab().items())])
-    return hashlib.sha256(f"{tokenizer.bos_token_id} {text}".encode()).hexdigest()
+    return hashlib.sha256(f"{bos_id(tokenizer)} {text}".encode()).hexdigest()
 
 
 def _next_batch(source: Iterator[Document]) -> list[Document]:

@@ -76,18 +76,22 @@ def latents_at(sae: SAE, site: Float[Tensor, "batch pos ..."]) -> SparseTensor:
 
 
 def fit_at(
-    sae: SAE, site: Float[Tensor, "batch pos ..."], rebuilt: Float[Tensor, "batch pos ..."]
+    sae: SAE,
+    site: Float[Tensor, "batch pos ..."],
+    rebuilt: Float[Tensor, "batch pos ..."],
+    *,
+    n_leading: int,
 ) -> SaeFit:
-    """How well `rebuilt` stands for `site`, at what the SAE writes of it."""
-    return sae_fit(read_at_site(sae, site), read_at_site(sae, rebuilt))
+    """How well `rebuilt` stands for `site`, at what the SAE writes of it; see `sae_fit`."""
+    return sae_fit(read_at_site(sae, site), read_at_site(sae, rebuilt), n_leading=n_leading)
 
 
-def fit_of_reader(sae: SAE, site: Float[Tensor, "batch pos ..."]) -> SaeFit:
+def fit_of_reader(sae: SAE, site: Float[Tensor, "batch pos ..."], *, n_leading: int) -> SaeFit:
     """How well the SAE reconstructs what it reads; NaN for a transcoder, which writes elsewhere."""
     if hasattr(sae.cfg, "d_out"):
         return SaeFit(float("nan"), float("nan"))
     part = read_at_site(sae, site)
-    return sae_fit(part, reconstruct(sae, part))
+    return sae_fit(part, reconstruct(sae, part), n_leading=n_leading)
 
 
 def with_error(

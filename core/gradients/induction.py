@@ -19,7 +19,7 @@ from torch import Tensor
 
 from core.gradients.filling import Filling
 from core.gradients.latents import LatentRoute, latent_route
-from core.gradients.repeated import repeated_tokens, unrepeated
+from core.gradients.repeated import n_leading, repeated_tokens, unrepeated
 from core.gradients.route import GradientOptions, freezing, pass_options
 from core.jobs.progress import Progress
 from core.models.hooks import Model
@@ -48,7 +48,7 @@ class Induction:
     length: int
     """Tokens that are repeated."""
     tokens: Int[Tensor, "prompts pos"]
-    """BOS and the tokens, twice."""
+    """BOS, unless the SAEs were trained without, and the tokens, twice."""
     control_tokens: Int[Tensor, "prompts pos"]
     """The same first halves, each followed by other tokens."""
     latents: pd.DataFrame
@@ -70,9 +70,11 @@ class Induction:
     """Gradients of that route."""
 
 
-def box_positions(length: int) -> list[tuple[int, int]]:
-    """Positions of (first B, second A) for each pair of neighbours in the repeated tokens."""
-    return [(first_b, first_b + length - 1) for first_b in range(2, length + 2)]
+def box_positions(length: int, *, n_leading: int = 1) -> list[tuple[int, int]]:
+    """Positions of (first B, second A) for each pair of neighbours in the repeated tokens, in front
+    of which `n_leading` positions stand (BOS)."""
+    first = n_leading + 1
+    return [(first_b, first_b + length - 1) for first_b in range(first, first + length)]
 
 
 def find_induction(
@@ -102,7 +104,8 @@ def find_induction(
             (0, 1].
     """
     if tokens is None:
-        tokens = repeated_tokens(model, length, n_prompts=n_prompts, seed=seed)
+        saes = (sae_from, sae_to)
+        tokens = repeated_tokens(model, length, saes=saes, n_prompts=n_prompts, seed=seed)
     search = InductionSearch(
         model,
         sae_from,
@@ -234,7 +237,7 @@ class InductionSearch:
 
 
 def _second(latents: Tensor, length: int) -> Tensor:
-    return latents[:, length + 1 :]
+    return latents[:, -length:]
 
 
 def _fraction(latents: Tensor, length: int) -> Float[Tensor, " d_sae"]:
@@ -245,7 +248,8 @@ def _only(route: LatentRoute, latents: Sequence[int] | pd.Series, length: int) -
     """Only these later latents, in second halves."""
     indices = route.route.target_indices
     wanted = torch.tensor(list(latents), device=indices.device, dtype=indices.dtype)
-    kept = torch.isin(indices[:, 2], wanted) & (indices[:, 1] > length)
+    begin = route.acts_next.dense.shape[1] - length
+    kept = torch.isin(indices[:, 2], wanted) & (indices[:, 1] >= begin)
     return route.restrict(targets=kept.nonzero()[:, 0])
 
 
@@ -254,7 +258,8 @@ def _boxes(route: LatentRoute, length: int) -> tuple[Tensor, Tensor]:
     to, source = route.route.target_indices, route.route.source_indices
     same = to[:, None, 0] == source[None, :, 0]
     back = to[:, None, 1] - source[None, :, 1]
-    first_b = (source[None, :, 1] >= 2) & (source[None, :, 1] <= length + 1)
+    first = n_leading(route.acts_prev.dense[:, :, 0]) + 1
+    first_b = (source[None, :, 1] >= first) & (source[None, :, 1] < first + length)
     return same & first_b & (back == length - 1), same & (back >= 0)
 
 

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from sae_lens import SAE
 from torch import Tensor
 
+from core.corpus.beginning import n_leading
 from core.gradients.ends import (
     KeepError,
     fit_at,
@@ -170,7 +171,12 @@ def latent_route(
     report = reconstruction_report(
         acts_next,
         acts_next_recon,
-        source=fit_at(sae_from, clean["source"], reconstruction),
-        target=fit_of_reader(sae_to, clean["target"]),
+        source=fit_at(
+            sae_from,
+            clean["source"],
+            reconstruction,
+            n_leading=n_leading(model, [sae_from], tokens),
+        ),
+        target=fit_of_reader(sae_to, clean["target"], n_leading=n_leading(model, [sae_to], tokens)),
     )
     return LatentRoute(route, acts_prev, acts_next, acts_next_recon, report)

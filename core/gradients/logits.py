@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from sae_lens import SAE
 from torch import Tensor
 
+from core.corpus.beginning import n_leading
 from core.gradients.ends import (
     KeepError,
     fit_at,
@@ -151,7 +152,7 @@ def logit_route(
             target_name="logit",
             read=head.read,
         )
-    fit = fit_at(sae, clean["source"], reconstruction)
+    fit = fit_at(sae, clean["source"], reconstruction, n_leading=n_leading(model, [sae], tokens))
     return LogitRoute(route, acts, logits, logits_recon, chosen, fit)
 
 

@@ -1,24 +1,34 @@
 """Random tokens that repeat, and what attention heads do on them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 import torch
 from jaxtyping import Int
+from sae_lens import SAE
 from torch import Tensor
 
+from core.corpus.beginning import beginning
 from core.models.hooks import Model, cache_sites, context_length
 
 
 def repeated_tokens(
-    model: Model, length: int = 10, *, n_prompts: int = 1, seed: int = 0, repeated: bool = True
+    model: Model,
+    length: int = 10,
+    *,
+    saes: Sequence[SAE] = (),
+    n_prompts: int = 1,
+    seed: int = 0,
+    repeated: bool = True,
 ) -> Int[Tensor, "prompts pos"]:
     """BOS, `length` random tokens, and the same again (or, if not `repeated`, others).
 
-    No token occurs twice within a half, nor a special token at all.
+    No BOS where `saes` were trained without one or the tokenizer has none. No token occurs twice
+    within a half, nor a special token at all.
 
     Raises:
-        ValueError: a length below 2, or beyond half the context or vocabulary.
+        ValueError: a length below 2, or beyond half the context or vocabulary, or SAEs that do not
+            agree about BOS.
     """
     tokenizer = model.tokenizer
     special = set(getattr(tokenizer, "all_special_ids", []))
@@ -27,13 +37,19 @@ def repeated_tokens(
     if not 2 <= length <= most:
         raise ValueError(f"The length is {length}; this model can repeat 2 to {most} tokens.")
     generator = torch.Generator().manual_seed(seed)
-    bos = getattr(tokenizer, "bos_token_id", None)
+    bos = beginning(model, saes)
+    front = torch.tensor([] if bos is None else [bos], dtype=torch.long)
     rows = []
     for _ in range(n_prompts):
         drawn = ordinary[torch.randperm(len(ordinary), generator=generator)[: 2 * length]]
         second = drawn[:length] if repeated else drawn[length:]
-        rows.append(torch.cat([torch.tensor([bos or 0]), drawn[:length], second]))
+        rows.append(torch.cat([front, drawn[:length], second]))
     return torch.stack(rows).to(next(model.parameters()).device)
+
+
+def n_leading(tokens: Tensor) -> int:
+    """Positions in front of repeated tokens [..., pos]: 1 for a BOS, or 0."""
+    return tokens.shape[-1] % 2
 
 
 def unrepeated(model: Model, tokens: Tensor, length: int, seed: int) -> Tensor:
@@ -43,7 +59,7 @@ def unrepeated(model: Model, tokens: Tensor, length: int, seed: int) -> Tensor:
     control = tokens.clone()
     for prompt, candidates in zip(control, spare, strict=True):
         fresh = candidates[~torch.isin(candidates, prompt)]
-        prompt[length + 1 :] = fresh[:length]
+        prompt[n_leading(tokens) + length :] = fresh[:length]
     return control
 
 
@@ -56,13 +72,13 @@ def head_scores(model: Model, tokens: Int[Tensor, "prompts pos"]) -> pd.DataFram
     from each token of the second half to the one after its first occurrence).
     """
     tokens = tokens[None] if tokens.dim() == 1 else tokens
-    length = tokens.shape[1] // 2
+    length, front = tokens.shape[1] // 2, n_leading(tokens)
     names = [f"blocks.{layer}.attn.hook_pattern" for layer in range(model.cfg.n_layers)]
     rows = []
     for layer, pattern in enumerate(cache_sites(model, tokens, names).values()):
         previous = pattern.diagonal(-1, dim1=-2, dim2=-1).mean((0, -1))
         # The k-th entry of this diagonal is attention from position k + length - 1 to k.
-        induction = pattern.diagonal(1 - length, dim1=-2, dim2=-1)[..., 2:].mean((0, -1))
+        induction = pattern.diagonal(1 - length, dim1=-2, dim2=-1)[..., front + 1 :].mean((0, -1))
         rows += [
             {"layer": layer, "head": head, "previous_token": float(p), "induction": float(i)}
             for head, (p, i) in enumerate(zip(previous, induction, strict=True))

@@ -16,9 +16,10 @@ POOR_MISMATCH = 0.25
 
 @dataclass(frozen=True)
 class SaeFit:
-    """How well one SAE reconstructs its site on the prompt, its first position left out.
+    """How well one SAE reconstructs its site on the prompt, a BOS in front of it left out.
 
-    The first position is an attention sink whose norm dwarfs all others; alone, it counts.
+    BOS is an attention sink whose norm dwarfs all others; alone, it counts. The first token of a
+    prompt without BOS counts: the SAE was trained on such positions.
     """
 
     relative_error: float
@@ -83,10 +84,16 @@ def reconstruction_report(
 
 @torch.no_grad()
 def sae_fit(
-    activations: Float[Tensor, "batch pos ..."], reconstruction: Float[Tensor, "batch pos ..."]
+    activations: Float[Tensor, "batch pos ..."],
+    reconstruction: Float[Tensor, "batch pos ..."],
+    *,
+    n_leading: int = 1,
 ) -> SaeFit:
-    """Fit of a reconstruction to activations of the same site."""
-    skip = 1 if activations.shape[1] > 1 else 0
+    """Fit of a reconstruction to activations of the same site.
+
+    The first `n_leading` positions, BOS, are left out where there are others.
+    """
+    skip = n_leading if activations.shape[1] > n_leading else 0
     x = activations[:, skip:].flatten(0, 1).flatten(1).double()
     error = (x - reconstruction[:, skip:].flatten(0, 1).flatten(1).to(x)).square().sum()
     spread = (x - x.mean(0)).square().sum()

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from core.corpus.beginning import beginning
 from core.models import Model, context_length
 
 FALLBACK_PLACEHOLDER = "X"
@@ -21,7 +22,7 @@ class ScopePrompt:
     """A prompt as the model reads it, with the places that an injected vector takes."""
 
     text: str
-    """What was asked for, without a BOS that the tokenizer adds."""
+    """What was asked for, without a BOS that is put in front."""
     tokens: tuple[int, ...]
     """Token ids that the model sees, BOS included where the model has one."""
     placeholder: str
@@ -58,7 +59,7 @@ def scope_prompt(model: Model, text: str, *, placeholder: str | None = None) -> 
 
     By default the placeholder is the tokenizer's `unk_token` where `text` has it, otherwise
     `default_placeholder`. One made of letters counts only where it is a word of its own. BOS is
-    added as `model.to_tokens` does, unless `text` begins with it already.
+    put in front where the model is used with one, unless `text` begins with it already.
 
     Raises:
         ValueError: no tokenizer, a prompt without the placeholder or longer than the context.
@@ -94,10 +95,12 @@ def prompt_tokens(model: Model, text: str) -> list[int]:
 
     Raises ValueError when they are more than the model's context.
     """
+    # Not model.to_tokens, which leaves behind the text what some tokenizers close it with.
     tokenizer: Any = model.tokenizer
-    has_bos = bool(tokenizer.bos_token) and text.startswith(tokenizer.bos_token)
-    kept = False if has_bos else None
-    tokens: list[int] = model.to_tokens(text, prepend_bos=kept, truncate=False)[0].tolist()
+    tokens: list[int] = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    bos = beginning(model)
+    if bos is not None and model.cfg.default_prepend_bos and tokens[:1] != [bos]:
+        tokens.insert(0, bos)
     if len(tokens) > context_length(model):
         raise ValueError(
             f"The prompt has {len(tokens)} tokens and the model takes {context_length(model)}; "

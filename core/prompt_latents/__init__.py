@@ -1,8 +1,9 @@
 """Which latents matter in a text? By activation, against their own distribution, by the loss.
 
-found = active_latents(model, sae, model.to_tokens(text))
-strongest = found.per_latent()
-effects = ablation_effects(model, sae, tokens, strongest["latent"].to_numpy()[:50])
+prompt = prompt_for(model, [sae], text)  # of core.corpus
+found = active_latents(model, sae, prompt.tokens, n_leading=prompt.n_leading)
+strongest = found.per_latent()["latent"].to_numpy()[:50]
+effects = ablation_effects(model, sae, prompt.tokens, strongest, n_leading=prompt.n_leading)
 """
 
 from core.prompt_latents.ablation import AblationEffects, ablation_effects

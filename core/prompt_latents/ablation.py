@@ -43,13 +43,15 @@ def ablation_effects(
     tokens: Int[Tensor, "1 pos"],
     latents: Sequence[int] | Int[np.ndarray, " n"],
     *,
+    n_leading: int = 1,
     batch_size: int | None = None,
 ) -> AblationEffects:
     """Run the prompt once for each latent, with what it writes taken out of the SAE's site.
 
-    At every position but the first, what it writes there is subtracted from the site (of a
-    transcoder, from the one that it predicts), and the SAE's error stays. Several latents share a
-    run, as rows of a batch of `batch_size` (by default, 64 MB of logits).
+    At every position but the first `n_leading` (1 for a prompt that begins with BOS, 0 for one that
+    does not), what it writes there is subtracted from the site (of a transcoder, from the one that
+    it predicts), and the SAE's error stays. Several latents share a run, as rows of a batch of
+    `batch_size` (by default, 64 MB of logits).
 
     Raises ValueError for several prompts, a latent that does not exist, or a transcoder that does
     not say which site it writes.
@@ -64,7 +66,7 @@ def ablation_effects(
     target = written_site(sae)
     clean = sae_inputs(model, sae, tokens)[0]
     activations = encode(sae, clean)
-    activations[0] = 0
+    activations[:n_leading] = 0
     if batch_size is None:
         limit = _LOGIT_BYTES.get(clean.device.type, _LOGIT_BYTES["cpu"])
         batch_size = max(1, limit // (4 * n_positions * int(model.cfg.d_vocab)))

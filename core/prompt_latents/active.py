@@ -18,9 +18,9 @@ class ActiveLatents:
     """Every activation above 0 in one text, ordered by position, then latent."""
 
     n_positions: int
-    """Positions of the prompt, the first (the beginning-of-text token) included."""
+    """Positions of the prompt, a beginning-of-text token in front included."""
     position: Int[np.ndarray, " n"]
-    """Where (int32); the first position is left out, because SAEs fire arbitrarily there."""
+    """Where (int32); what stands in front of the text is left out: SAEs fire arbitrarily there."""
     latent: Int[np.ndarray, " n"]
     """Which latent (int32)."""
     value: Float[np.ndarray, " n"]
@@ -58,15 +58,20 @@ class ActiveLatents:
 
 
 @torch.no_grad()
-def active_latents(model: Model, sae: SAE, tokens: Int[Tensor, "1 pos"]) -> ActiveLatents:
-    """All activations above 0 on one prompt that begins with a beginning-of-text token.
+def active_latents(
+    model: Model, sae: SAE, tokens: Int[Tensor, "1 pos"], *, n_leading: int = 1
+) -> ActiveLatents:
+    """All activations above 0 on one prompt.
+
+    The first `n_leading` positions are no text and are left out: 1 for a prompt that begins with
+    BOS, 0 for one that does not (`core.corpus.prompt_for` says which).
 
     Raises ValueError for several prompts, or none.
     """
     if tokens.dim() != 2 or len(tokens) != 1:
         raise ValueError(f"tokens are {list(tokens.shape)}; give one prompt as [1, pos].")
     activations = encode(sae, sae_inputs(model, sae, tokens))[0].float()
-    activations[0] = 0
+    activations[:n_leading] = 0
     position, latent = (activations > 0).nonzero(as_tuple=True)
     return ActiveLatents(
         n_positions=tokens.shape[1],

@@ -15,7 +15,7 @@ from sae_lens.saes.topk_sae import TopK
 from torch import Tensor, nn
 
 from core.catalog.sae_config import NORMALISATIONS, config_problem, whole_number
-from core.catalog.sae_kinds import TRAINING_ONLY, architecture_problem
+from core.catalog.sae_kinds import TRAINING_ONLY, architecture_problem, dashboard_problem
 
 _UNSAFE_ENVIRONMENT = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
@@ -32,6 +32,7 @@ def check_kind(sae: SAE, *, where: str = "The SAE") -> None:
             "sae.save_inference_model(folder) and load that folder."
         )
     problem = architecture_problem(architecture)
+    problem = problem or dashboard_problem(sae.cfg.metadata.neuronpedia_id)
     if problem is not None:
         raise ValueError(f"{where} {problem}")
     if type(sae) is not SAE_CLASS_REGISTRY[architecture][0]:

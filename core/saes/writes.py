@@ -149,7 +149,7 @@ def residual_directions(
     return path.directions_at(rows, like.flatten(1).to(rows))
 
 
-def reading_notes(model: Model, sae: SAE) -> tuple[str, ...]:
+def logit_notes(model: Model, sae: SAE) -> tuple[str, ...]:
     """What has to be known to read effects on logits, a sentence each; empty where nothing is.
 
     Raises ValueError as `residual_directions`.

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from sae_lens import SAE
 from torch import Tensor
 
+from core.corpus.beginning import trained_with_bos
 from core.corpus.documents import Corpus
 from core.descriptions.sources import DescribedSae
 from core.descriptions.wording import terms_of
@@ -218,14 +219,18 @@ def _dead(lease: Lease, store: Store, request: MapRequest) -> dict[str, Bool[np.
     # What was published comes with the weights.
     with lease.turn() as (_, saes):
         widths = [int(sae.cfg.d_sae) for sae in saes]
+        with_bos = [trained_with_bos(sae) for sae in saes]
     rates = _published_rates(request.members, widths)
     dead = {label: found == 0 for label, found in rates.items()}
     labels = [member.label for member in request.members]
     others = [number for number, label in enumerate(labels) if label not in rates]
     if others:
-        some = [labels[number] for number in others]
-        measured = read_sample(lease.with_saes(others), store, some, request.corpus)
-        dead |= {label: found.dead for label, found in measured.items()}
+        # Each on the text as it was trained to read it, with BOS or without.
+        for kind in sorted({with_bos[number] for number in others}):
+            alike = [number for number in others if with_bos[number] == kind]
+            some = [labels[number] for number in alike]
+            measured = read_sample(lease.with_saes(alike), store, some, request.corpus)
+            dead |= {label: found.dead for label, found in measured.items()}
     return dead
 
 

@@ -16,6 +16,7 @@ from core.activations.build import build_states
 from core.activations.config import IndexConfig
 from core.activations.firings import Firings, collect_firings
 from core.activations.index import finish
+from core.corpus.beginning import beginning
 from core.corpus.documents import Corpus
 from core.corpus.load import default_packing, load_token_set, prompt_tokens
 from core.corpus.token_set import TokenSet
@@ -74,9 +75,11 @@ def read_sample(
     """Evidence for each SAE of the lease, by its label; computed where the store has none.
 
     Raises:
-        ValueError: the corpus cannot be read, or an SAE does not fit the model.
+        ValueError: the corpus cannot be read, an SAE does not fit the model, or SAEs do not agree
+            about BOS.
     """
     with lease.turn() as (model, saes):
+        beginning(model, saes)  # all are looked at on the same tokens
         packing = default_packing(model, saes[0], max_tokens=SAMPLE_TOKENS)
     token_set = load_token_set(
         corpus, lease.tokenizer, packing, store=store, progress=lease.progress
@@ -102,8 +105,12 @@ def read_sample(
 
 
 def fires_in_text(lease: Lease, text: str) -> list[Firings]:
-    """Firings of each SAE of the lease on the tokens of `text`; ValueError where it has none."""
+    """Firings of each SAE of the lease on the tokens of `text`.
+
+    Raises ValueError where it has no token, or for SAEs that do not agree about BOS.
+    """
     with lease.turn() as (model, saes):
+        beginning(model, saes)
         tokens = prompt_tokens([text], model.tokenizer, default_packing(model, saes[0]))
     return collect_firings(lease, tokens, max_tokens=max(1, tokens.n_tokens))
 

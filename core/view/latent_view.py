@@ -4,12 +4,13 @@ from dataclasses import dataclass
 
 import torch
 
+from core.corpus.prompt import prompt_for
 from core.engine import Engine
 from core.logit_lens import top_tokens
-from core.models.hooks import Model, context_length
+from core.models.hooks import Model
 from core.models.token_text import token_text
 from core.saes import SaeCard, encode, sae_card, sae_inputs
-from core.saes.writes import reading_notes, residual_directions
+from core.saes.writes import logit_notes, residual_directions
 from core.view.selection import Selection
 
 
@@ -42,13 +43,17 @@ class TextActivations:
     """One latent on one text."""
 
     tokens: tuple[str, ...]
-    """The text's tokens; the beginning-of-text token is left out."""
+    """The text's tokens; a beginning-of-text token that was put in front is left out."""
     activations: tuple[float, ...]
     """The latent's activation at each of them."""
     omitted: int
-    """Tokens at the end of the text that the model has no room for."""
+    """Tokens at the end of the text for which there is no room."""
     token_ids: tuple[int, ...] = ()
     """Numbers of the tokens in the vocabulary."""
+    n_leading: int = 0
+    """Positions that were run in front of these: 1 for a beginning-of-text token, or 0."""
+    notes: tuple[str, ...] = ()
+    """What a reader should know about how the text was read, in sentences."""
 
 
 def read_card(engine: Engine, selection: Selection) -> SaeCard:
@@ -66,7 +71,7 @@ def latent_tokens(engine: Engine, selection: Selection, *, k: int = 10) -> Laten
         return LatentTokens(
             boosted=_effects(model, direction, n, largest=True),
             suppressed=_effects(model, direction, n, largest=False),
-            notes=reading_notes(model, sae),
+            notes=logit_notes(model, sae),
         )
 
 
@@ -76,26 +81,25 @@ def text_activations(engine: Engine, selection: Selection, text: str) -> TextAct
     Raises:
         ValueError: there is no such latent, or the text is empty.
     """
-    if not text.strip():
-        raise ValueError("The text is empty; type a few words.")
     with engine.use(selection.model, [selection.sae]) as (model, (sae,)):
         if not 0 <= selection.latent < sae.cfg.d_sae:
             raise ValueError(
                 f"There is no latent {selection.latent}; this SAE has {sae.cfg.d_sae}, so choose "
                 f"0 to {sae.cfg.d_sae - 1}."
             )
-        # The first position is an attention sink, at which SAEs fire arbitrarily.
-        tokens = model.to_tokens(text, prepend_bos=True, truncate=False)
-        room = context_length(model)
+        prompt = prompt_for(model, [sae], text)
         with torch.no_grad():
-            read = sae_inputs(model, sae, tokens[:, :room])
-            acts = encode(sae, read)[0, 1:, selection.latent].float().cpu()
-        ids = tokens[0, 1:room].tolist()
+            # At a beginning-of-text token, an attention sink, SAEs fire arbitrarily.
+            read = sae_inputs(model, sae, prompt.tokens)
+            acts = encode(sae, read)[0, prompt.n_leading :, selection.latent].float().cpu()
+        ids = prompt.text_ids
         return TextActivations(
             tokens=tuple(token_text(model.tokenizer, token_id) for token_id in ids),
             activations=tuple(acts.tolist()),
-            omitted=max(0, tokens.shape[1] - room),
-            token_ids=tuple(ids),
+            omitted=prompt.omitted,
+            token_ids=ids,
+            n_leading=prompt.n_leading,
+            notes=reading_notes(model, sae),
         )
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from core import resources
-from core.view.markup import shaded_tokens, visible_token
+from core.view.markup import escape_markdown, shaded_tokens, visible_token
 from core.view.selection import Selection
 
 if TYPE_CHECKING:
@@ -52,10 +52,12 @@ def draw(selection: Selection, text: str) -> None:
         st.caption(f"Not active at any of the {len(found.tokens)} tokens of this text.")
     if found.omitted:
         st.warning(
-            f"The last {found.omitted} tokens are left out: the model reads at most "
-            f"{len(found.tokens) + 1} at a time.",
+            f"The last {found.omitted:,} tokens are left out: at most "
+            f"{len(found.tokens) + found.n_leading:,} are read at a time.",
             icon=":material/content_cut:",
         )
+    for note in found.notes:
+        st.caption(escape_markdown(note))
     with st.container(border=True):
         st.markdown(shaded_tokens(found.tokens, found.activations))
     with st.expander("Activation of every token"):

@@ -7,7 +7,6 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
-import numpy as np
 from jaxtyping import Float
 from sae_lens import SAE
 from torch import Tensor
@@ -20,6 +19,7 @@ from core.autointerp.gather import (
     check_gathering,
     latent_activations,
     lengths_for,
+    not_counted,
     token_set_batches,
 )
 from core.autointerp.neighbours import nearest_latents
@@ -28,7 +28,6 @@ from core.corpus.load import default_packing, load_token_set
 from core.corpus.token_set import TokenSet
 from core.engine import Engine
 from core.jobs.progress import Progress
-from core.models.hooks import Model
 from core.patch_scoping.injection import unit_directions
 from core.store import ARRAYS, Key, Store
 from core.view.autointerp.request import RunRequest
@@ -36,7 +35,7 @@ from core.view.autointerp.request import RunRequest
 N_NEIGHBOURS = 4
 """Decoder neighbours that a latent is told from."""
 _BATCHES_A_LEASE = 2
-_VERSION = 1
+_VERSION = 2
 _FIELDS = (
     "buffer",
     "no_overlap",
@@ -228,17 +227,19 @@ def _collect(
         progress.update(done, total, unit="tokens", message="Looking for examples in the text")
         some = batches[start : start + _BATCHES_A_LEASE]
         with engine.use(request.model, [request.sae]) as (model, (sae,)):
-            acts = [_activations(model, sae, parts, tokens, progress) for _, tokens in some]
+            acts = [
+                latent_activations(
+                    model,
+                    [(it.sae if it.sae is not None else sae, it.latents) for it in parts],
+                    tokens,
+                    ignored=not_counted(token_set, rows, tokens),
+                    progress=progress,
+                )
+                for rows, tokens in some
+            ]
         # Sorting through them needs no model: the next user has it meanwhile.
         for (rows, tokens), by_part in zip(some, acts, strict=True):
             for collector, found in zip(collectors, by_part, strict=True):
                 collector.add(rows, tokens, found)
             done += int(lengths[rows].sum())
     return [collector.result() for collector in collectors]
-
-
-def _activations(
-    model: Model, sae: SAE, parts: Sequence[_Part], tokens: np.ndarray, progress: Progress
-) -> list[np.ndarray]:
-    wanted = [(sae if part.sae is None else part.sae, part.latents) for part in parts]
-    return latent_activations(model, wanted, tokens, progress=progress)

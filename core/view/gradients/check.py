@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 import torch
+from sae_lens import SAE
 
 from core.engine import Engine
 from core.gradients import Route
@@ -78,7 +79,7 @@ def check(
     while (done := sum(map(len, found))) < len(cells):
         with HubErrorsInWords(), engine.use(request.model, names, progress=report) as (model, saes):
             if key is None:
-                key = _stored_as(result, model, cells)
+                key = _stored_as(result, model, saes, cells)
                 known = store.get(key, FRAME)
                 if known is not None:
                     return _checked(matrix, cells, kept, known)
@@ -121,8 +122,10 @@ def _changes(
     return changes(narrowed, gradients, numbers)
 
 
-def _stored_as(result: GradientResult, model: Model, cells: Sequence[Cell]) -> Key:
-    ids = prompt_ids(model, result.request.prompt)[0].tolist()
+def _stored_as(
+    result: GradientResult, model: Model, saes: Sequence[SAE], cells: Sequence[Cell]
+) -> Key:
+    ids = prompt_ids(model, saes, result.request.prompt)[0].tolist()
     matrix = key_of(result.request, model, ids, result.prints)
     return Key(
         "gradient-check", _VERSION, {"matrix": matrix.digest, "cells": [list(it) for it in cells]}

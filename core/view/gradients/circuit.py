@@ -16,6 +16,7 @@ from core.circuits.graph import LATENT, LOGIT, REST, TOKEN
 from core.circuits.trace import Tracing
 from core.engine import Engine
 from core.gradients.route import Freezing
+from core.gradients.segment import checked_tokens
 from core.hub import HubErrorsInWords
 from core.jobs.progress import Progress
 from core.models.hooks import Model
@@ -23,7 +24,7 @@ from core.models.token_text import token_text
 from core.saes import encode, sae_inputs
 from core.store import Store
 from core.view.gradients import circuit_kept
-from core.view.gradients.prompt import prompt_ids, prompt_texts
+from core.view.gradients.prompt import prompt_texts, read_prompt
 from core.view.gradients.sites import name_of, title_of
 from core.view.gradients.texts import SaePrint, sae_prints
 
@@ -78,6 +79,8 @@ class CircuitResult:
     """The graph."""
     tokens: tuple[str, ...]
     """Texts of the prompt's tokens."""
+    n_leading: int
+    """How many of them stand in front of the prompt: 1 for a beginning-of-text token, or 0."""
     labels: tuple[str, ...]
     """Name of each node."""
     titles: tuple[str, ...]
@@ -128,7 +131,8 @@ def trace(
     while tracing is None or not tracing.is_done:
         with HubErrorsInWords(), engine.use(request.model, names, progress=report) as (model, saes):
             if tracing is None:
-                ids = prompt_ids(model, request.prompt)
+                prompt = read_prompt(model, saes, request.prompt)
+                ids = checked_tokens(model, prompt.tokens)
                 prints = sae_prints(request.chain, saes)
                 key = circuit_kept.key_of(request, model, ids[0].tolist(), prints)
                 known = circuit_kept.load(store, key, request, prints)
@@ -156,6 +160,7 @@ def trace(
         request=request,
         circuit=found,
         tokens=texts,
+        n_leading=prompt.n_leading,
         labels=tuple(_labels(found, texts, named)),
         titles=layer_titles(request),
         ends=_choices(request, ends, texts, named),

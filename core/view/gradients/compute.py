@@ -19,6 +19,7 @@ from core.gradients.filling import Filling
 from core.gradients.matrix import GradientMatrix, gradient_matrix
 from core.gradients.report import ReconstructionReport, SaeFit, sae_fit
 from core.gradients.route import strongest
+from core.gradients.segment import checked_tokens
 from core.hub import HubErrorsInWords
 from core.jobs.progress import Progress
 from core.models.hooks import Model
@@ -26,7 +27,7 @@ from core.models.token_text import token_text
 from core.saes import reconstruct, sae_inputs
 from core.store import Store
 from core.view.gradients import kept
-from core.view.gradients.prompt import prompt_ids, prompt_texts
+from core.view.gradients.prompt import prompt_ids, prompt_texts, read_prompt
 from core.view.gradients.texts import SaePrint, sae_prints
 
 LEASE_SECONDS = 3.0
@@ -83,6 +84,8 @@ class GradientResult:
     """All gradients that were computed, of active latents."""
     tokens: tuple[str, ...]
     """Texts of the prompt's tokens."""
+    n_leading: int
+    """How many of them stand in front of the prompt: 1 for a beginning-of-text token, or 0."""
     report: ReconstructionReport | None
     """Between latents: how far the reconstruction can be trusted."""
     fit: SaeFit
@@ -105,6 +108,8 @@ class Opened:
     """The route, narrowed to what is wanted."""
     ids: Tensor
     """Tokens of the prompt, [1, pos]."""
+    n_leading: int
+    """As in the result."""
     report: ReconstructionReport | None
     """As in the result."""
     fit: SaeFit
@@ -136,7 +141,7 @@ def compute(
         with HubErrorsInWords(), engine.use(request.model, names, progress=report) as (model, saes):
             if filling is None:
                 prints = sae_prints(request.entries, saes)
-                ids = prompt_ids(model, request.prompt)[0].tolist()
+                ids = prompt_ids(model, saes, request.prompt)[0].tolist()
                 key = kept.key_of(request, model, ids, prints)
                 found = kept.load(store, key, request, prints)
                 if found is not None:
@@ -158,7 +163,8 @@ def compute(
 
 def open_route(request: GradientRequest, model: Model, saes: list[SAE]) -> Opened:
     """The route of a request; the same in every lease."""
-    ids = prompt_ids(model, request.prompt)
+    prompt = read_prompt(model, saes, request.prompt)
+    ids = checked_tokens(model, prompt.tokens)
     freezing: Any = {
         "freeze_attention": request.freeze_attention,
         "freeze_layer_norm": request.freeze_layer_norm,
@@ -173,7 +179,9 @@ def open_route(request: GradientRequest, model: Model, saes: list[SAE]) -> Opene
         route = token_route(ids, saes[0], model, **freezing).route
         clean = sae_inputs(model, saes[0], ids)
         is_plain = not hasattr(saes[0].cfg, "d_out")
-        fit = sae_fit(clean, reconstruct(saes[0], clean)) if is_plain else _UNKNOWN
+        fit = _UNKNOWN
+        if is_plain:
+            fit = sae_fit(clean, reconstruct(saes[0], clean), n_leading=prompt.n_leading)
     else:
         vocabulary = int(model.cfg.d_vocab_out or model.cfg.d_vocab)
         logits = logit_route(
@@ -195,7 +203,7 @@ def open_route(request: GradientRequest, model: Model, saes: list[SAE]) -> Opene
             sources=None if request.tab == "tokens" else sources,
             targets=None if request.tab == "logits" else targets,
         )
-    return Opened(route, ids, report, fit, n_sources, n_targets, next_tokens)
+    return Opened(route, ids, prompt.n_leading, report, fit, n_sources, n_targets, next_tokens)
 
 
 _UNKNOWN = SaeFit(float("nan"), float("nan"))
@@ -218,6 +226,7 @@ def _unfilled(
         request=request,
         matrix=gradient_matrix(opened.route, values, [list(texts)], vocabulary=vocabulary),
         tokens=texts,
+        n_leading=opened.n_leading,
         report=opened.report,
         fit=opened.fit,
         n_sources=opened.n_sources,

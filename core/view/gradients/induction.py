@@ -14,7 +14,7 @@ from core.catalog.entries import SaeEntry
 from core.engine import Engine
 from core.gradients.induction import BoxShare, InductionSearch
 from core.gradients.matrix import GradientMatrix, gradient_matrix, token_texts
-from core.gradients.repeated import head_scores, induction_layers, repeated_tokens
+from core.gradients.repeated import head_scores, induction_layers, n_leading, repeated_tokens
 from core.hub import HubErrorsInWords
 from core.jobs.progress import Progress
 from core.models.hooks import Model, cache_sites
@@ -92,6 +92,8 @@ class InductionResult:
     """What was asked."""
     length: int
     """Tokens that are repeated."""
+    n_leading: int
+    """Positions in front of them: 1 for a beginning-of-text token, or 0."""
     latents: pd.DataFrame
     """As in `core.gradients.induction.Induction`."""
     partners: pd.DataFrame
@@ -197,7 +199,9 @@ def find(
     while result is None:
         with HubErrorsInWords(), engine.use(heads.model, names, progress=report) as (model, saes):
             if search is None:
-                tokens = repeated_tokens(model, heads.length, n_prompts=N_PROMPTS, seed=heads.seed)
+                tokens = repeated_tokens(
+                    model, heads.length, saes=saes, n_prompts=N_PROMPTS, seed=heads.seed
+                )
                 prints = sae_prints(request.entries, saes)
                 key = induction_kept.key_of(model, tokens, heads.seed, prints)
                 known = induction_kept.load(store, key, request, prints)
@@ -230,6 +234,7 @@ def _result(
     return InductionResult(
         request=request,
         length=found.length,
+        n_leading=n_leading(found.tokens),
         latents=found.latents,
         partners=found.partners,
         boxes=found.boxes,
@@ -276,4 +281,4 @@ def strongest_part(matrix: GradientMatrix, *, n_sources: int, n_targets: int) ->
 
 def shading(tokens: Sequence[str], length: int) -> list[float]:
     """1 for tokens of the second half, to be shaded, 0 for others."""
-    return [float(n > length) for n in range(len(tokens))]
+    return [float(n >= len(tokens) - length) for n in range(len(tokens))]

@@ -18,7 +18,7 @@ from core.view.gradients.texts import SaePrint
 if TYPE_CHECKING:
     from core.view.gradients.induction import HeadsResult, InductionRequest, InductionResult
 
-_VERSION = 1
+_VERSION = 2
 _FRAMES = ("latents", "partners", "sources", "targets")
 
 
@@ -79,6 +79,7 @@ def save(store: Store, key: Key, result: "InductionResult") -> None:
     store.put(key, {"values": matrix.values}, ARRAYS)
     words = {
         "length": result.length,
+        "n_leading": result.n_leading,
         "boxes": [_plain(it) for it in (result.boxes, result.control_boxes)],
         "names": [matrix.target_name, matrix.source_name],
     }
@@ -103,6 +104,7 @@ def load(
     return InductionResult(
         request=request,
         length=words["length"],
+        n_leading=words["n_leading"],
         latents=frames["latents"],
         partners=frames["partners"],
         boxes=boxes,

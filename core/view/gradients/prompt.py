@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 
-import torch
 from jaxtyping import Int
+from sae_lens import SAE
 from torch import Tensor
 
+from core.corpus.prompt import Prompt, prompt_for
 from core.gradients.matrix import token_texts
 from core.gradients.segment import checked_tokens
-from core.models.hooks import Model
+from core.models.hooks import Model, context_length
 
 DEMO_PROMPT = "Return the mean of the array elements along the given"
 COURSE_PROMPT = "The Eiffel tower is in Paris"
@@ -22,16 +23,27 @@ def example_prompt(source: str, tab: str) -> str:
     return COURSE_QUESTION if tab in ("logits", "circuit") else COURSE_PROMPT
 
 
-def prompt_ids(model: Model, prompt: str) -> Int[Tensor, "1 pos"]:
-    """Token ids of the prompt, beginning-of-text token first.
+def read_prompt(model: Model, saes: Sequence[SAE], prompt: str) -> Prompt:
+    """The prompt as these SAEs should be shown it, whole.
 
     Raises:
-        ValueError: an empty prompt, or more tokens than the model takes.
+        ValueError: an empty prompt, more tokens than the model takes, or SAEs of which only some
+            were trained with a beginning-of-text token.
     """
     if not prompt.strip():
         raise ValueError("The prompt is empty; type a few words for the model to read.")
-    ids = model.to_tokens(prompt, prepend_bos=True, truncate=False)
-    return checked_tokens(model, torch.as_tensor(ids))
+    read = prompt_for(model, saes, prompt, room=context_length(model))
+    if read.omitted:
+        raise ValueError(
+            f"The prompt has {read.tokens.shape[1] + read.omitted} tokens and the model takes "
+            f"{context_length(model)}; shorten it."
+        )
+    return read
+
+
+def prompt_ids(model: Model, saes: Sequence[SAE], prompt: str) -> Int[Tensor, "1 pos"]:
+    """Token ids of the prompt for these SAEs. Raises as `read_prompt`."""
+    return checked_tokens(model, read_prompt(model, saes, prompt).tokens)
 
 
 def prompt_texts(model: Model, ids: Int[Tensor, "1 pos"]) -> tuple[str, ...]:
@@ -39,9 +51,12 @@ def prompt_texts(model: Model, ids: Int[Tensor, "1 pos"]) -> tuple[str, ...]:
     return tuple(token_texts(model, ids)[0])
 
 
-def short_prompt_note(texts: Sequence[str]) -> str | None:
-    """What a prompt of a single token cannot show; None for a longer one."""
-    if len(texts) > 2:
+def short_prompt_note(texts: Sequence[str], *, n_leading: int = 1) -> str | None:
+    """What a prompt of a single token cannot show; None for a longer one.
+
+    The first `n_leading` of `texts` stand in front of the prompt.
+    """
+    if len(texts) - n_leading > 1:
         return None
     return (
         "The prompt is a single token, so nothing can flow between positions of the text: write "

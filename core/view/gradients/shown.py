@@ -24,7 +24,7 @@ def shown_matrix(
     if view.kind == "attribution":
         values = matrix.values * matrix.sources["value"].to_numpy(np.float32)[None]
         matrix = replace(matrix, values=values, kind="attribution")
-    first = 0 if view.first_token else 1
+    first = 0 if view.first_token else result.n_leading
     everywhere = range(first, len(result.tokens))
     order: Any = view.order
     pairs: Any = view.pairs

@@ -62,7 +62,7 @@ class GradientView:
     top_to: int = 40
     """Strongest targets that are shown."""
     first_token: bool = False
-    """Whether latents of the first token (a sink of attention) are shown."""
+    """Whether latents of a beginning-of-text token (a sink of attention) are shown."""
     pairs: str = "all"
     """Within tokens, between tokens, or both."""
     pattern: str = ""

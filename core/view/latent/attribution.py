@@ -9,9 +9,9 @@ from jaxtyping import Float
 from plotly.subplots import make_subplots
 
 from core.attribution import attribute_to_sources, why_no_sources
+from core.corpus.prompt import prompt_for, reading_notes
 from core.engine import Engine
 from core.link import Link, LinkField, short_text, whole
-from core.models.hooks import context_length
 from core.plotly_text import escaped
 from core.prompt_latents import active_latents
 from core.saes import sae_hook_name
@@ -38,7 +38,8 @@ class AttributionView:
     """Which of the latent's strongest examples is used, from 1, where there are any; 0 for the
     typed text."""
     destination: int = 0
-    """Position of the token at which the latent is taken apart; 0 for where it is strongest."""
+    """Number of the text's token, from 1, at which the latent is taken apart; 0 for where it is
+    strongest."""
 
 
 LINK = Link(
@@ -57,11 +58,13 @@ class Sources:
     """One latent at one position of one text, and what brought it there."""
 
     tokens: tuple[str, ...]
-    """Texts of all tokens; the first is in front of the text."""
+    """Texts of all tokens, of one in front of the text too."""
+    n_leading: int
+    """Positions in front of the text: 1 for a beginning-of-text token, or 0."""
     activations: Float[np.ndarray, " n_positions"]
     """The latent's activation at each."""
     omitted: int
-    """Tokens at the end of the text that the model has no room for."""
+    """Tokens at the end of the text for which there is no room."""
     destination: int
     """Position that is looked at."""
     terms: Float[np.ndarray, "n_heads n_sources"]
@@ -77,6 +80,25 @@ class Sources:
     holds_norm: bool = False
     """Whether a norm lies behind the layer, whose scale at the destination is held."""
 
+    @property
+    def number(self) -> int:
+        """The destination as a number of the text's tokens, from 1."""
+        return self.destination - self.n_leading + 1
+
+
+@dataclass(frozen=True)
+class SourceText:
+    """A text at which a latent can be taken apart."""
+
+    token_ids: tuple[int, ...]
+    """All tokens."""
+    n_leading: int
+    """Positions in front of the text: 1 for a beginning-of-text token, or 0."""
+    omitted: int = 0
+    """Tokens at the end of the text for which there is no room."""
+    notes: tuple[str, ...] = ()
+    """What a reader should know about how the text was read, in sentences."""
+
 
 def reason_against(engine: Engine, selection: Selection) -> str | None:
     """Why the selected SAE's latents do not come apart by sources; None if they do."""
@@ -88,37 +110,38 @@ def reason_against(engine: Engine, selection: Selection) -> str | None:
         )
 
 
-def tokens_of_text(engine: Engine, selection: Selection, text: str) -> tuple[int, ...]:
-    """Token ids of a typed text, with the beginning-of-text token in front.
-
-    Raises ValueError for an empty text.
-    """
-    if not text.strip():
-        raise ValueError("The text is empty; type a few words.")
-    with engine.use(selection.model) as (model, _):
-        tokens = model.to_tokens(text, prepend_bos=True, truncate=False)
-        return tuple(int(it) for it in tokens[0])
+def typed_text(engine: Engine, selection: Selection, text: str) -> SourceText:
+    """A typed text as the selected SAE should be shown it. Raises ValueError for an empty one."""
+    with engine.use(selection.model, [selection.sae]) as (model, (sae,)):
+        prompt = prompt_for(model, [sae], text)
+        notes = reading_notes(model, sae)
+        return SourceText(prompt.ids, prompt.n_leading, prompt.omitted, notes)
 
 
 def find_sources(
-    engine: Engine, selection: Selection, token_ids: tuple[int, ...], destination: int
+    engine: Engine, selection: Selection, text: SourceText, number: int = 0
 ) -> Sources:
-    """Take the selected latent apart at `destination`, or (0) where it is strongest.
+    """Take the selected latent apart at the text's token of that number, from 1, or (0) where it
+    is strongest.
 
-    A destination beyond the text is read as 0. Raises ValueError as `attribute_to_sources`.
+    A number beyond the text is read as 0. Raises ValueError as `attribute_to_sources`.
     """
     with engine.use(selection.model, [selection.sae]) as (model, (sae,)):
-        room = context_length(model)
-        tokens = torch.tensor([token_ids[:room]], device=sae.W_dec.device)
-        activations = active_latents(model, sae, tokens).of(selection.latent)
-        if not 0 < destination < len(activations):
-            destination = int(activations.argmax()) or len(activations) - 1
+        tokens = torch.tensor([text.token_ids], device=sae.W_dec.device)
+        active = active_latents(model, sae, tokens, n_leading=text.n_leading)
+        activations = active.of(selection.latent)
+        destination = number - 1 + text.n_leading
+        if not text.n_leading <= destination < len(activations):
+            # Where it is active nowhere, at the end, which everything before it can reach.
+            fires = activations.any()
+            destination = int(activations.argmax()) if fires else len(activations) - 1
         found = attribute_to_sources(model, sae, tokens, selection.latent, destination)
         decode = model.tokenizer.decode if model.tokenizer is not None else str
         return Sources(
-            tokens=tuple(str(decode([it])) for it in token_ids[:room]),
+            tokens=tuple(str(decode([it])) for it in text.token_ids),
+            n_leading=text.n_leading,
             activations=activations,
-            omitted=max(0, len(token_ids) - room),
+            omitted=text.omitted,
             destination=destination,
             terms=found.terms.numpy(),
             pattern=found.pattern.numpy(),

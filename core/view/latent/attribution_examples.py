@@ -5,16 +5,14 @@ import numpy as np
 from core.activations import open_part
 from core.activations.text_index import OpenIndex
 from core.store import Store
-from core.view.latent.attribution import MOST_EXAMPLES
+from core.view.latent.attribution import MOST_EXAMPLES, SourceText
 from core.view.markup import visible_token
 
 _BEFORE, _AFTER = 6, 2
 
 
-def strongest_examples(
-    store: Store, index: OpenIndex, latent: int
-) -> list[tuple[str, tuple[int, ...]]]:
-    """(the words around the peak, the row's tokens up to its end) of each example, best first.
+def strongest_examples(store: Store, index: OpenIndex, latent: int) -> list[tuple[str, SourceText]]:
+    """(the words around the peak, the row up to its end) of each example, best first.
 
     Empty for a latent that was never active, or an index that is no longer in the store.
     """
@@ -30,8 +28,9 @@ def strongest_examples(
         ids = token_set.tokens[row, : int(token_set.lengths[row])]
         around = ids[max(0, position - _BEFORE) : position + 1 + _AFTER]
         texts = index.vocabulary.texts[np.asarray(around, dtype=np.int64)]
-        found.append(("".join(map(str, texts)), tuple(int(it) for it in ids)))
-    return [(_short(text), ids) for text, ids in found]
+        row_text = SourceText(tuple(int(it) for it in ids), token_set.leading(row))
+        found.append(("".join(map(str, texts)), row_text))
+    return [(_short(words), text) for words, text in found]
 
 
 def _short(text: str) -> str:

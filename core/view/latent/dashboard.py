@@ -11,7 +11,7 @@ from core.activations.text_index import OpenIndex
 from core.engine import Engine
 from core.logit_statistics import latent_logits, logit_histogram
 from core.models.token_text import token_text
-from core.saes.writes import reading_notes, residual_directions
+from core.saes.writes import logit_notes, residual_directions
 from core.store import Store
 from core.view.latent_view import TokenEffect
 from core.view.selection import Selection
@@ -131,7 +131,7 @@ def logit_effects(engine: Engine, selection: Selection, *, k: int = 10) -> Logit
     with engine.use(selection.model, [selection.sae]) as (model, (sae,)):
         direction = residual_directions(model, sae, [selection.latent])[0]
         logits, tokenizer = latent_logits(direction, model.W_U), model.tokenizer
-        notes = reading_notes(model, sae)
+        notes = logit_notes(model, sae)
         if not np.isfinite(logits).all():
             raise ValueError(
                 f"The decoder row of latent {selection.latent} holds numbers that are not finite; "

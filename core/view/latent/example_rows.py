@@ -31,7 +31,7 @@ def example_rows(
     for number, place in enumerate(examples.places.tolist()):
         row, position = divmod(place, token_set.context)
         ids, length = token_set.tokens[row], int(token_set.lengths[row])
-        begin = 1 if position > 0 and int(ids[0]) in index.special_ids else 0
+        begin = token_set.leading(row) if position > 0 else 0
         low, high = max(begin, position - around), min(length, position + around + 1)
         values = np.full(token_set.context, np.nan, dtype=np.float32)
         if read is not None and row in read:

@@ -10,7 +10,7 @@ from core.jobs.progress import Progress
 from core.link import Link, LinkField, one_of
 from core.logit_statistics import LogitMoments, latent_logits, logit_histogram, logit_moments
 from core.models.token_text import token_text
-from core.saes.writes import reading_notes, residual_directions
+from core.saes.writes import logit_notes, residual_directions
 from core.splitting.tokens import VocabularyTexts, all_directions, top_token_ids
 from core.store import ARRAYS, Key, Store
 from core.store.fingerprint import fingerprint
@@ -75,7 +75,7 @@ def latent_lens(engine: Engine, selection: Selection, *, k: int = 10) -> LatentL
         direction = residual_directions(model, sae, [selection.latent])
         logits = latent_logits(direction[0], model.W_U)
         moments = logit_moments(direction, model.W_U)
-        notes = reading_notes(model, sae)
+        notes = logit_notes(model, sae)
         order = np.argsort(logits)
         n = min(k, len(order))
         picked = [*order[::-1][:n].tolist(), *order[:n].tolist()]

@@ -11,10 +11,10 @@ from jaxtyping import Float
 
 from core.activations import open_index
 from core.activations.text_index import OpenIndex
+from core.corpus.prompt import prompt_for, reading_notes
 from core.engine import Engine
 from core.jobs.progress import Progress
 from core.link import Link, LinkField, one_of, short_text, whole
-from core.models.hooks import context_length
 from core.prompt_latents import (
     AblationEffects,
     ActiveLatents,
@@ -50,7 +50,7 @@ class PromptView:
     by: str = "activation"
     """How latents are ranked: one of `ORDERS`."""
     token: int = 0
-    """Position of the token that is looked at, from 1; 0 for the whole text."""
+    """Number of the token of the text that is looked at, from 1; 0 for the whole text."""
     ablated: int = 50
     """How many latents are removed to find their effect."""
 
@@ -69,37 +69,54 @@ LINK = Link(
 
 @dataclass(frozen=True, eq=False)
 class PromptRead:
-    """A text and all activations on it; position 0 is the beginning-of-text token."""
+    """A text and all activations on it. Tokens are numbered from 1, without what stands in front
+    of the text; positions are counted from 0, with it."""
 
     token_ids: tuple[int, ...]
     """Tokens that were run."""
     tokens: tuple[str, ...]
     """Their texts."""
+    n_leading: int
+    """Positions in front of the text: 1 for a beginning-of-text token, or 0."""
     omitted: int
-    """Tokens at the end of the text that the model has no room for."""
+    """Tokens at the end of the text for which there is no room."""
     active: ActiveLatents
     """What fires where."""
     d_sae: int
     """Number of latents."""
+    notes: tuple[str, ...] = ()
+    """What a reader should know about how the text was read, in sentences."""
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of the text itself."""
+        return len(self.tokens) - self.n_leading
+
+    @property
+    def text_tokens(self) -> tuple[str, ...]:
+        """Texts of the text's own tokens."""
+        return self.tokens[self.n_leading :]
+
+    def place(self, number: int) -> int:
+        """Where the text's token of that number (from 1) stands among `tokens`."""
+        return number - 1 + self.n_leading
 
 
 def read_prompt(engine: Engine, selection: Selection, text: str) -> PromptRead:
     """Run the text once. Raises ValueError for an empty one."""
-    if not text.strip():
-        raise ValueError("The text is empty; type a few words.")
     with engine.use(selection.model, [selection.sae]) as (model, (sae,)):
-        tokens = model.to_tokens(text, prepend_bos=True, truncate=False)
-        room = context_length(model)
-        kept = tokens[:, :room]
-        active = active_latents(model, sae, kept)
-        ids = kept[0].tolist()
+        prompt = prompt_for(model, [sae], text)
+        active = active_latents(model, sae, prompt.tokens, n_leading=prompt.n_leading)
+        ids = prompt.ids
         decode = model.tokenizer.decode if model.tokenizer is not None else str
         return PromptRead(
-            token_ids=tuple(ids),
+            token_ids=ids,
             tokens=tuple(str(decode([token_id])) for token_id in ids),
-            omitted=max(0, tokens.shape[1] - room),
+            n_leading=prompt.n_leading,
+            omitted=prompt.omitted,
             active=active,
             d_sae=sae.cfg.d_sae,
+            notes=reading_notes(model, sae),
         )
 
 
@@ -140,25 +157,27 @@ def latents_table(
     known: Distributions | None = None,
     effects: AblationEffects | None = None,
 ) -> pd.DataFrame:
-    """Active latents, of one position or (position 0) of the whole text; not yet ranked.
+    """Active latents, of one token of the text (`position`, from 1) or of all (0); not yet ranked.
 
-    `latent`, `activation` (the largest), `position` of it, `token` there, `n_tokens` at which it is
-    active, `quantile` (share of its firings in the index that are weaker; NaN if unknown) and
-    `effect` (increase of the loss in nats without it: mean over the text, or at the token that
-    follows the position; NaN if unknown).
+    `latent`, `activation` (the largest), `position` of it among the text's tokens, from 1, `token`
+    there, `n_tokens` at which it is active, `quantile` (share of its firings in the index that are
+    weaker; NaN if unknown) and `effect` (increase of the loss in nats without it: mean over the
+    text, or at the token that follows; NaN if unknown).
     """
     table = read.active.per_latent()
-    if position:
-        here = read.active.at(position)
+    place = read.place(position) if position else None
+    if place is not None:
+        here = read.active.at(place)
         n_tokens = table.set_index("latent")["n_tokens"]
-        table = here.assign(position=position, n_tokens=n_tokens.reindex(here["latent"]).to_numpy())
+        table = here.assign(position=place, n_tokens=n_tokens.reindex(here["latent"]).to_numpy())
     latents, values = table["latent"].to_numpy(), table["activation"].to_numpy()
     quantile = np.full(len(table), np.nan)
     if known is not None and len(table):
         quantile = known.quantiles(latents, values)
     table["token"] = [read.tokens[it] for it in table["position"]]
+    table["position"] += 1 - read.n_leading
     table["quantile"] = quantile
-    table["effect"] = _effects_of(latents, effects, position)
+    table["effect"] = _effects_of(latents, effects, place)
     return table
 
 
@@ -173,9 +192,10 @@ def ranked(table: pd.DataFrame, by: str) -> pd.DataFrame:
 def strongest_per_token(
     read: PromptRead, *, k: int, known: Distributions | None = None, by: str = "activation"
 ) -> pd.DataFrame:
-    """For each token, `position`, `token` and its `k` first latents by activation or by quantile.
+    """For each token, its `k` first latents by activation or by quantile.
 
-    `latents` is a list of texts such as "12 (3.40)".
+    `position` (among the text's tokens, from 1), `token`, `active` (how many are) and `latents`,
+    which is a list of texts such as "12 (3.40)".
     """
     active = read.active
     value = active.value
@@ -185,7 +205,7 @@ def strongest_per_token(
     order = np.lexsort((-value, -score, active.position))
     starts = np.searchsorted(active.position[order], np.arange(active.n_positions + 1))
     rows = []
-    for position in range(1, active.n_positions):
+    for position in range(read.n_leading, active.n_positions):
         here = order[starts[position] : starts[position + 1]]
         texts = [
             f"{active.latent[i]} ({score[i]:.0%})"
@@ -195,7 +215,7 @@ def strongest_per_token(
         ]
         rows.append(
             {
-                "position": position,
+                "position": position - read.n_leading + 1,
                 "token": read.tokens[position],
                 "active": len(here),
                 "latents": texts,
@@ -224,7 +244,8 @@ def ablate(
         with engine.use(selection.model, [selection.sae]) as (model, (sae,)):
             tokens = torch.tensor([read.token_ids], device=sae.W_dec.device)
             began = time.monotonic()
-            parts.append(ablation_effects(model, sae, tokens, latents[done : done + size]))
+            some = latents[done : done + size]
+            parts.append(ablation_effects(model, sae, tokens, some, n_leading=read.n_leading))
             seconds = max(time.monotonic() - began, 1e-3)
         done += size
         size = max(1, min(4 * size, int(size * _LEASE_SECONDS / seconds)))
@@ -237,15 +258,15 @@ def ablate(
 
 
 def _effects_of(
-    latents: np.ndarray, effects: AblationEffects | None, position: int
+    latents: np.ndarray, effects: AblationEffects | None, place: int | None
 ) -> Float[np.ndarray, " n"]:
     found = np.full(len(latents), np.nan)
     if effects is None or len(effects.latents) == 0:
         return found
-    if position == 0:
+    if place is None:
         values = effects.mean_increase
-    elif position <= effects.increase.shape[1] - 1:
-        values = effects.increase[:, position]  # column j predicts token j + 1
+    elif place <= effects.increase.shape[1] - 1:
+        values = effects.increase[:, place]  # column j predicts token j + 1
     else:
         return found
     row = {int(latent): float(value) for latent, value in zip(effects.latents, values, strict=True)}

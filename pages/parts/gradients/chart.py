@@ -136,7 +136,11 @@ def _left_out(result: "GradientResult", matrix: "GradientMatrix", view: Gradient
     n_to, n_from = matrix.values.shape
     if n_to == result.n_targets and n_from == result.n_sources:
         return ""
-    hidden = ". " if view.first_token else "; those of the first token are hidden. "
+    hidden = (
+        ". "
+        if view.first_token or not result.n_leading
+        else "; those of the first token are hidden. "
+    )
     return (
         f"Shown are {n_from:,} of {result.n_sources:,} sources and {n_to:,} of "
         f"{result.n_targets:,} targets, as the filters say{hidden}"

@@ -61,7 +61,7 @@ def draw(selection: Selection, entries: Sequence[SaeEntry], view: GradientView) 
         return
     with explained:
         _end(result)
-    for note in (short_prompt_note(result.tokens), chain_note(chain)):
+    for note in (short_prompt_note(result.tokens, n_leading=result.n_leading), chain_note(chain)):
         if note:
             st.info(note)
     _drawn(result, selection, view)

@@ -13,8 +13,8 @@ _ORDERS = {"position": "Position", "strength": "Strength", "clustered": "Similar
 _PAIRS = {"all": "All", "same token": "Same token", "across tokens": "Between tokens"}
 
 
-def draw(view: GradientView, tokens: Sequence[str]) -> None:
-    """The row above the heatmap."""
+def draw(view: GradientView, tokens: Sequence[str], *, n_leading: int) -> None:
+    """The row above the heatmap; `n_leading` of the tokens stand in front of the prompt."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         controls.choice(
             "Show",
@@ -28,7 +28,7 @@ def draw(view: GradientView, tokens: Sequence[str]) -> None:
         if view.tab != "logits":
             controls.choice("Pairs", "pairs", _PAIRS, view)
         with st.popover("Filters", icon=":material/filter_alt:"):
-            _filters(view, tokens)
+            _filters(view, tokens, n_leading)
         st.button(
             "Show everything again",
             key="grad_reset",
@@ -38,7 +38,7 @@ def draw(view: GradientView, tokens: Sequence[str]) -> None:
         )
 
 
-def _filters(view: GradientView, tokens: Sequence[str]) -> None:
+def _filters(view: GradientView, tokens: Sequence[str], n_leading: int) -> None:
     key = "grad_pattern"
     st.session_state[key] = view.pattern
     st.text_input(
@@ -58,12 +58,13 @@ def _filters(view: GradientView, tokens: Sequence[str]) -> None:
         controls.number("Strongest targets", "top_to", view, 1, 150)
         if view.tab != "logits":
             _positions("Targets at", "to_positions", view, tokens)
-    controls.flag(
-        "Show the first token",
-        "first_token",
-        view,
-        "Attention heads park on the first token, and what latents say there means little.",
-    )
+    if n_leading:
+        controls.flag(
+            "Show the first token",
+            "first_token",
+            view,
+            "Attention heads park on the first token, and what latents say there means little.",
+        )
     controls.number("Smallest absolute value", "min_size", view, 0.0, 1e9, step=0.01, format="%.4g")
 
 

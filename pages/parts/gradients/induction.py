@@ -151,7 +151,7 @@ def _heatmap(result: "InductionResult") -> None:
         return
     figure = gradient_heatmap(
         part,
-        boxes=box_positions(result.length),
+        boxes=box_positions(result.length, n_leading=result.n_leading),
         limit=colour_limit(part),
         dark=st.context.theme.type == "dark",
     )

@@ -46,7 +46,7 @@ def draw(selection: Selection, entries: Sequence[SaeEntry], view: GradientView) 
     result = _result(request, latent_links.address("gradients", selection))
     if result is None:
         return
-    note = short_prompt_note(result.tokens)
+    note = short_prompt_note(result.tokens, n_leading=result.n_leading)
     if note:
         st.info(note)
     controls.tokens(result.tokens)
@@ -122,7 +122,7 @@ def _shown(result: "GradientResult", selection: Selection, view: GradientView) -
         st.warning(warning, icon=":material/warning:")
     if result.next_tokens is not None:
         _next_tokens(result)
-    filters.draw(view, result.tokens)
+    filters.draw(view, result.tokens, n_leading=result.n_leading)
     matrix = shown.shown_matrix(result, view, texts)
     nothing = shown.nothing_sentence(result, matrix)
     if nothing:

@@ -16,7 +16,7 @@ from pages.parts.page_state import PageState
 if TYPE_CHECKING:
     import pandas as pd
 
-    from core.view.latent.attribution import AttributionView, Sources
+    from core.view.latent.attribution import AttributionView, Sources, SourceText
 
 _TEXT, _EXAMPLE, _TO = "sources_text", "sources_example", "sources_to"
 
@@ -39,21 +39,23 @@ def draw(selection: Selection, entry: SaeEntry) -> None:
             "brings to this latent from each token adds up, together with a constant, to the "
             "latent's value before its activation function."
         )
-        token_ids = _tokens(selection, entry, view, state)
-        if token_ids is None:
+        text = _text(selection, entry, view, state)
+        if text is None:
             return
-        sources = find_sources(resources.engine(), selection, token_ids, view.destination)
+        for note in text.notes:
+            st.caption(escape_markdown(note))
+        sources = find_sources(resources.engine(), selection, text, view.destination)
         _drawn(selection, sources, state)
 
 
-def _tokens(
+def _text(
     selection: Selection,
     entry: SaeEntry,
     view: "AttributionView",
     state: "PageState[AttributionView]",
-) -> tuple[int, ...] | None:
-    """The tokens that are looked at: of the typed text, or of an example."""
-    from core.view.latent.attribution import MOST_CHARACTERS, PROPOSED, tokens_of_text
+) -> "SourceText | None":
+    """The text that is looked at: the typed one, or an example."""
+    from core.view.latent.attribution import MOST_CHARACTERS, PROPOSED, typed_text
 
     examples = _examples(selection, entry)
     if examples:
@@ -85,11 +87,11 @@ def _tokens(
     if not text.strip():
         st.caption("Type a few words above to see what feeds this latent.")
         return None
-    return tokens_of_text(resources.engine(), selection, text)
+    return typed_text(resources.engine(), selection, text)
 
 
-def _examples(selection: Selection, entry: SaeEntry) -> list[tuple[str, tuple[int, ...]]]:
-    """(a piece of text, tokens from the row's beginning) of the latent's strongest examples."""
+def _examples(selection: Selection, entry: SaeEntry) -> "list[tuple[str, SourceText]]":
+    """(a piece of text, the row it is from) of the latent's strongest examples."""
     opened = known.opened(selection, entry)
     if opened is None:
         return []
@@ -104,8 +106,8 @@ def _drawn(selection: Selection, sources: "Sources", state: "PageState[Attributi
     st.html(STYLE)
     if sources.omitted:
         st.warning(
-            f"The last {sources.omitted:,} tokens are left out: the model reads at most "
-            f"{len(sources.tokens):,} at a time, the token in front of the text included.",
+            f"The last {sources.omitted:,} tokens are left out: at most "
+            f"{len(sources.tokens):,} are read at a time.",
             icon=":material/content_cut:",
         )
     if not sources.activations.any():
@@ -113,13 +115,13 @@ def _drawn(selection: Selection, sources: "Sources", state: "PageState[Attributi
             "The latent is not active in this text; what would feed it is shown all the same."
         )
     row = ExampleRow(
-        tokens=sources.tokens[1:],
-        activations=sources.activations[1:].tolist(),
-        peak=sources.destination - 1,
+        tokens=sources.tokens[sources.n_leading :],
+        activations=sources.activations[sources.n_leading :].tolist(),
+        peak=sources.number - 1,
     )
     with st.container(border=True):
         st.html(rows_html([row], strongest=float(sources.activations.max()), break_lines=True))
-    places = list(range(1, len(sources.tokens)))
+    places = list(range(sources.n_leading, len(sources.tokens)))
     if not places:
         return
     st.session_state[_TO] = sources.destination
@@ -127,11 +129,13 @@ def _drawn(selection: Selection, sources: "Sources", state: "PageState[Attributi
         "Token at which the latent is taken apart",
         places,
         format_func=lambda place: (
-            f"{place}: {visible_token(sources.tokens[place])}"
+            f"{place - sources.n_leading + 1}: {visible_token(sources.tokens[place])}"
             f"   (activation {sources.activations[place]:.3f})"
         ),
         key=_TO,
-        on_change=lambda: state.change(destination=int(st.session_state[_TO])),
+        on_change=lambda: state.change(
+            destination=int(st.session_state[_TO]) - sources.n_leading + 1
+        ),
     )
     total = float(sources.terms.sum())
     st.markdown(
@@ -152,8 +156,13 @@ def _drawn(selection: Selection, sources: "Sources", state: "PageState[Attributi
     st.plotly_chart(figure, key="sources_chart", config={"displayModeBar": False})
     st.caption(
         "Red feeds the latent, blue works against it. Where heads look is taken as it is; what "
-        "made them look there is not part of this. The first token stands in front of every text, "
-        "and heads rest on it when they have nothing to fetch."
+        "made them look there is not part of this. "
+        + (
+            "The first token stands in front of every text, and heads rest on it when they have "
+            "nothing to fetch."
+            if sources.n_leading
+            else "Heads often rest on the first token when they have nothing to fetch."
+        )
     )
     name = f"sources-of-latent-{selection.latent}"
     downloads.table(lambda: _table(sources), name, key="sources_table")

@@ -5,6 +5,7 @@ import streamlit as st
 from core import resources
 from core.view.latent.example_html import rows_html
 from core.view.latent.page_view import MOST_LIVE_CHARACTERS, LatentPageView
+from core.view.markup import escape_markdown
 from core.view.selection import Selection
 from pages.parts.latent import state
 
@@ -45,9 +46,11 @@ def draw(selection: Selection, view: LatentPageView, *, peak: float | None) -> N
         st.caption(f"Not active at any of the {len(found.tokens)} tokens of this text.")
     if found.omitted:
         st.warning(
-            f"The last {found.omitted} tokens are left out: the model reads at most "
-            f"{len(found.tokens) + 1} at a time.",
+            f"The last {found.omitted:,} tokens are left out: at most "
+            f"{len(found.tokens) + found.n_leading:,} are read at a time.",
             icon=":material/content_cut:",
         )
+    for note in found.notes:
+        st.caption(escape_markdown(note))
     with st.container(border=True):
         st.html(rows_html([row], strongest=strongest, break_lines=True))

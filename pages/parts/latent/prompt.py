@@ -44,10 +44,12 @@ def draw(selection: Selection, entry: SaeEntry) -> None:
         read = read_prompt(resources.engine(), selection, text)
         if read.omitted:
             st.warning(
-                f"The last {read.omitted:,} tokens are left out: the model reads at most "
-                f"{len(read.tokens):,} at a time, the token in front of the text included.",
+                f"The last {read.omitted:,} tokens are left out: at most {len(read.tokens):,} are "
+                "read at a time.",
                 icon=":material/content_cut:",
             )
+        for note in read.notes:
+            st.caption(escape_markdown(note))
         if len(read.active.value) == 0:
             st.info("No latent of this SAE is active anywhere in this text.")
             return
@@ -57,7 +59,7 @@ def draw(selection: Selection, entry: SaeEntry) -> None:
             if quantiles is None and known.being_made():
                 return  # its progress stands in the place of the tables
         effects = _effects(selection, entry, read, text, view) if view.by == "effect" else None
-        if view.token >= len(read.tokens):
+        if view.token > read.n_tokens:
             view = replace(view, token=0)
         _columns(selection, entry, read, view, state, quantiles, effects)
 
@@ -167,7 +169,7 @@ def _heading(
     if not view.token:
         st.markdown(f"**{n:,} latents are active in the text**")
         return
-    token = escape_markdown(visible_token(read.tokens[view.token]))
+    token = escape_markdown(visible_token(read.tokens[read.place(view.token)]))
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"**{n:,} latents are active at token {view.token}, “{token}”**")
         st.button(
@@ -240,7 +242,7 @@ def _chosen(selection: Selection, read: "PromptRead", effects: "AblationEffects 
     else:
         st.caption("Shaded by its activation; point at a token for the value.")
     if values is not None:
-        row = ExampleRow(tokens=read.tokens[1:], activations=values[1:].tolist())
+        row = ExampleRow(tokens=read.text_tokens, activations=values[read.n_leading :].tolist())
         with st.container(border=True):
             st.html(rows_html([row], strongest=float(values.max()), break_lines=True))
     if effects is not None and latent in effects.latents:
@@ -249,9 +251,13 @@ def _chosen(selection: Selection, read: "PromptRead", effects: "AblationEffects 
             "Shaded where the model predicts the token worse without it; values in nats, below 0 "
             "where it predicts better."
         )
-        harm = ExampleRow(tokens=read.tokens[1:], activations=line.tolist())
+        # Where nothing stands in front of the text, its first token is not predicted.
+        unknown = [float("nan")] * (1 - read.n_leading)
+        harm = ExampleRow(tokens=read.text_tokens, activations=[*unknown, *line.tolist()])
         with st.container(border=True):
-            st.html(rows_html([harm], strongest=float(max(line.max(), 1e-9)), break_lines=True))
+            st.html(
+                rows_html([harm], strongest=float(max(line.max(initial=0), 1e-9)), break_lines=True)
+            )
     st.button(
         f"Open the dashboard of latent {latent}",
         key="prompt_dashboard",
