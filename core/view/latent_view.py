@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from core.corpus.prompt import prompt_for
+from core.corpus.prompt import prompt_for, reading_notes
 from core.engine import Engine
 from core.logit_lens import top_tokens
 from core.models.hooks import Model
