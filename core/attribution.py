@@ -43,9 +43,14 @@ class SourceAttribution:
     """What is there without any attention: the encoder's and the layer's biases."""
     pre_activation: float
     """What the SAE computes there before its activation function (of a gated SAE, in the path of
-    the magnitudes; before any rescaling by decoder norms)."""
+    the magnitudes; before it is multiplied by `rescaled_by`)."""
     activation: float
     """The latent's activation there."""
+    rescaled_by: float = 1.0
+    """What the SAE multiplies the pre-activation by before its activation function: the length of
+    the latent's decoder row for a TopK SAE that rescales by it."""
+    holds_norm: bool = False
+    """Whether a norm lies behind the layer, whose scale at the destination is held."""
 
 
 def why_no_sources(hook_name: str, *, architecture: str, normalize: str) -> str | None:
@@ -116,13 +121,13 @@ def attribute_to_sources(
     read = read.to(values.device)
     there = read_at_site(sae, cache[site][:, destination])
     pre_activation = float(there.flatten().to(read) @ read) + constant
-    n_heads, d_head = pattern.shape[0], values.shape[2]
+    n_heads, d_head, holds_norm = pattern.shape[0], values.shape[2], False
     if site.endswith("hook_attn_out"):
         heads = f"{attention}.hook_z"
         path = path_to_stream(model, heads, n_heads * d_head)
         mixed = torch.einsum("hs,shd->hd", pattern, values)
         read, more = _before_output(path, mixed, read)
-        constant += more
+        constant, holds_norm = constant + more, path.norm is not None
     read_heads = rows_at_site(sae, read[None], (n_heads, d_head)).view(n_heads, d_head)
     terms = pattern * torch.einsum("shd,hd->hs", values, read_heads)
     _check_sum(model, site, terms, constant, pre_activation)
@@ -132,6 +137,8 @@ def attribute_to_sources(
         bias=constant,
         pre_activation=pre_activation,
         activation=float(encode(sae, there)[0, latent]),
+        rescaled_by=_rescale(sae, latent),
+        holds_norm=holds_norm,
     )
 
 
@@ -161,6 +168,11 @@ def _check_sum(
             f"tokens it adds up to {total:.4g}, where the latent's pre-activation is "
             f"{pre_activation:.4g}. Choose an SAE of another model for this view."
         )
+
+
+def _rescale(sae: SAE, latent: int) -> float:
+    is_rescaled = getattr(sae.cfg, "rescale_acts_by_decoder_norm", False)
+    return float(sae.W_dec[latent].norm()) if is_rescaled else 1.0
 
 
 def _encoder(sae: SAE, latent: int) -> tuple[Float[Tensor, " d_in"], float]:

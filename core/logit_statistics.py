@@ -1,4 +1,7 @@
-"""How are a latent's effects spread over the vocabulary? Moments of `W_dec[i] @ W_U`, for all i.
+"""How are a latent's effects spread over the vocabulary? Moments of its logits, for all latents.
+
+Its logits are what a unit of its activation adds to the residual stream
+(`core.saes.writes.residual_directions`), times the unembedding.
 
 A latent that writes about one word pushes a few tokens far out: its logits are skewed and have
 heavy tails, while those of a random direction are close to a normal distribution (skewness 0,

@@ -20,12 +20,13 @@ from core.models.hooks import Model, has_hook, hooks_at, layer_of_hook, resolve_
 
 _ON_THE_STREAM = ("hook_resid_pre", "hook_resid_mid", "hook_resid_post")
 _LAYER_SITES = {
-    "attn.hook_z": ("attn", True),
     "hook_attn_out": ("attn", False),
     "attn.hook_out": ("attn", False),
-    "mlp.hook_post": ("mlp", True),
+    "attn.hook_z": ("attn", True),
     "hook_mlp_out": ("mlp", False),
     "mlp.hook_out": ("mlp", False),
+    # Last, as a bridge gives this name to the output of a mixture of experts.
+    "mlp.hook_post": ("mlp", True),
 }
 """Part of the layer that adds what stands there, and whether its output weights come first."""
 _NORMS = {"attn": ("ln1_post", "ln1", "ln2"), "mlp": ("ln2_post", "ln2")}
@@ -95,7 +96,7 @@ class StreamPath:
         happens on the way.
         """
         out = self._weighted(rows)
-        return out if self.norm is None else out.to(self.norm.gain.device) * self.norm.gain.to(out)
+        return out if self.norm is None else out * self.norm.gain.to(out)
 
     def directions_at(
         self, rows: Float[Tensor, "n d_site"], there: Float[Tensor, "n d_site"]
@@ -138,6 +139,8 @@ class StreamPath:
             wide = torch.promote_types(self.weights.dtype, rows.dtype)
             wide = torch.promote_types(wide, torch.float32)
             out = rows.to(self.weights.device, wide) @ self.weights.to(wide)
+        elif self.norm is not None:
+            out = rows.to(self.norm.gain.device)
         return out if self.factor == 1 else out * self.factor
 
     def _before(self, there: Tensor) -> Tensor:
@@ -255,7 +258,8 @@ def _probe(model: Model, site: str, layer: int, part: str) -> tuple[Tensor, Tens
     seen: dict[str, Tensor] = {}
 
     def put(activations: Tensor, hook: Any) -> Tensor:
-        seen["site"] = activations.detach().clone().requires_grad_(True)
+        # A bridge of a model with a multiplier goes past what it is given back unchanged.
+        seen["site"] = (1.01 * activations.detach()).requires_grad_(True)
         return seen["site"]
 
     def read(activations: Tensor, hook: Any) -> None:
@@ -267,7 +271,7 @@ def _probe(model: Model, site: str, layer: int, part: str) -> tuple[Tensor, Tens
     with torch.inference_mode(False), torch.enable_grad():
         with hooks_at(model, [(site, put), (after, read)]), suppress(_ReachedError):
             model(tokens, return_type=None)
-        if len(seen) == 2 and seen["after"].grad_fn is not None:
+        if len(seen) == 2 and seen["after"].requires_grad:
             stream = seen["after"][0, -1].float()
             generator = torch.Generator().manual_seed(0)
             direction = torch.randn(len(stream), generator=generator).to(stream)

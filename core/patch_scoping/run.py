@@ -22,6 +22,7 @@ from core.patch_scoping.null_distribution import NullComparison, compare_with_nu
 from core.patch_scoping.prompt import ScopePrompt
 from core.patch_scoping.question import Question, prompt_of
 from core.patch_scoping.sweep import SweepConfig, random_sweep, sweep, sweep_directions
+from core.saes.writes import WRITES_VERSION
 from core.store import FRAME, Key, Store
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from core.models.hooks import Model
 
-_VERSION, _NULL_VERSION = 2, 2
+_VERSION, _NULL_VERSION = 1, 2
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,10 @@ def run_sweep(lease: Lease, store: Store, request: ScopeRequest) -> ScopeResult:
     # The random directions do not change the texts: one entry of the store for both.
     config = replace(request.config, n_controls=0)
     inputs = _inputs(lease, replace(request, config=config))
-    keys = {latent: inputs.key("patch-scoping", latents=[latent]) for latent in request.latents}
+    keys = {
+        latent: inputs.key("patch-scoping", latents=[latent], writes=WRITES_VERSION)
+        for latent in request.latents
+    }
     found = {latent: store.get(key, FRAME) for latent, key in keys.items()}
     missing = [latent for latent, table in found.items() if table is None]
     prompts = {request.question.template: inputs.prompt}
@@ -193,7 +197,9 @@ def run_controls(
 ) -> pd.DataFrame:
     """Texts of random directions, other latents and the untouched prompt; see `control_sweep`."""
     inputs = _inputs(lease, request)
-    key = inputs.key("patch-scoping-controls", others=list(others), n_random=n_random)
+    key = inputs.key(
+        "patch-scoping-controls", others=list(others), n_random=n_random, writes=WRITES_VERSION
+    )
     table = store.get(key, FRAME)
     if table is None:
         lease.progress.update(0, None, message="Letting the model explain the controls")
@@ -218,7 +224,7 @@ def run_scale_tuning(
     """`scale_tuning` with derivatives for the request's first latent, at these norms."""
     inputs = _inputs(lease, request)
     prompt = inputs.prompt
-    key = inputs.key("patch-scoping-tuning", layer=layer, norms=list(norms))
+    key = inputs.key("patch-scoping-tuning", layer=layer, norms=list(norms), writes=WRITES_VERSION)
     table = store.get(key, FRAME)
     if table is not None:
         return table

@@ -92,6 +92,8 @@ def _written(
     """What the latent adds to the reconstruction at each position; flattened where it has heads."""
     at = activations[:, latent].nonzero()[:, 0]
     written = torch.zeros(len(clean), sae.W_dec.shape[1]).to(activations)
+    if not len(at):
+        return written
     rows = writes_at(sae, torch.full_like(at, latent), clean[at])
     written[at] = activations[at, latent, None] * rows.to(written)
     return written

@@ -25,6 +25,9 @@ from core.models.stream import StreamPath, path_to_stream
 from core.saes import decode, head_of, sae_hook_name
 from core.saes.site import read_at_site, rows_at_site
 
+WRITES_VERSION = 2
+"""Raised whenever latents are found to write something else than was said before: part of the keys
+of stored results that depend on it without holding the directions themselves."""
 PER_INPUT_SCALES = {
     "layer_norm": "standard deviation",
     "constant_norm_rescale": "root mean square",
@@ -146,7 +149,7 @@ def residual_directions(
     return path.directions_at(rows, like.flatten(1).to(rows))
 
 
-def reading_notes(model: Model, sae: SAE) -> tuple[str, ...]:
+def logit_notes(model: Model, sae: SAE) -> tuple[str, ...]:
     """What has to be known to read effects on logits, a sentence each; empty where nothing is.
 
     Raises ValueError as `residual_directions`.
@@ -163,9 +166,17 @@ def reading_notes(model: Model, sae: SAE) -> tuple[str, ...]:
             "The model normalises what this layer adds: the gain of that norm is in the figures, "
             "its division is left out, as the final norm's is."
         )
+    if not _final_gain_is_folded(model):
+        notes.append(
+            "The model's final norm multiplies each number by a gain of its own, which is not "
+            "folded into the unembedding here and is left out of these scores."
+        )
     cap: Any = getattr(model.cfg, "output_logits_soft_cap", None)
     if cap is not None and cap > 0:
         notes.append(f"The model caps its logits at ±{float(cap):g}; scores are before the cap.")
+    divided_by: Any = getattr(model.cfg, "logits_scaling", None)
+    if divided_by is not None and divided_by != 1:
+        notes.append(f"The model divides its logits by {divided_by:g}; scores are before that.")
     return tuple(notes)
 
 
@@ -192,6 +203,19 @@ def normalised(
         coefficient = sae.cfg.d_in**0.5 / flat.norm(dim=-1, keepdim=True)
         return flat * coefficient, 1 / coefficient
     return flat, None
+
+
+def _final_gain_is_folded(model: Model) -> bool:
+    """Whether the final norm does no more than subtract the mean, if that, and divide."""
+    norm: Any = getattr(model, "ln_final", None)
+    if not callable(norm):
+        return True
+    weight = next(model.parameters())
+    x = torch.randn(int(model.cfg.d_model), generator=torch.Generator().manual_seed(0)).to(weight)
+    with torch.no_grad():
+        y = norm(x[None, None])[0, 0].float()
+    cosines = [torch.cosine_similarity(y, it.float(), dim=0) for it in (x, x - x.mean())]
+    return bool(max(cosines) > 1 - 1e-4)
 
 
 def _site_shape(model: Model, sae: SAE) -> tuple[int, int] | None:

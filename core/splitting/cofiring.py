@@ -35,8 +35,9 @@ def cofiring(
         latent: the chosen latent.
         positions: look only at these: those of one text, or `peak_positions` for the top examples.
             Counts are then counts among these.
-        projections: how far one unit of each wide latent points along the chosen one's direction
-            (`W_dec[wide] @ direction`); needed for `share_explained`.
+        projections: how far what one unit of each wide latent writes (`core.saes.writes`) points
+            along the chosen one's direction; needed for `share_explained`. Of SAEs that normalise
+            each input it is in units of the input's scale, so that all positions count alike.
         min_firings: leave out wide latents that fire at fewer positions in all (not only at those
             looked at).
 

@@ -16,12 +16,12 @@ CHUNK = 2048
 
 @dataclass(frozen=True)
 class Decoder:
-    """One SAE's decoder directions. The weights are those of the SAE, not a copy."""
+    """One SAE's decoder directions. The rows are those that were given, not a copy."""
 
     label: str
     """The SAE's name in its family."""
     W_dec: Float[Tensor, "d_sae d_in"]
-    """Decoder rows, of any length."""
+    """Decoder rows, of any length: where lengths matter, what a unit of activation writes."""
     inverse_norms: Float[Tensor, " d_sae"]
     """1 / length of each row; 0 for rows that are zero, not finite, or hidden."""
 
@@ -65,7 +65,8 @@ def decoders(
     """The decoders of a family, narrowest first, by label.
 
     Args:
-        weights: `W_dec` of each SAE.
+        weights: `W_dec` of each SAE, or (for more than cosines) what a unit of activation writes,
+            `core.saes.writes.unit_writes`.
         hidden: for some labels, latents to treat as if they had no direction (True: hide).
 
     Raises:

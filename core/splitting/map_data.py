@@ -19,7 +19,7 @@ from core.descriptions.wording import terms_of
 from core.hub.plan import published_file
 from core.lease import Lease
 from core.saes.firing_rates import FILE_NAME, read_firing_rates
-from core.saes.writes import unit_writes
+from core.saes.writes import input_scale, unit_writes
 from core.splitting.clusters import cluster_labels, cluster_table
 from core.splitting.decoders import Decoder, decoders
 from core.splitting.map import Fit, SplittingMap, compute_map
@@ -72,13 +72,16 @@ class MapData:
     vocabulary: VocabularyTexts
     """Texts of tokens."""
     family: Mapping[str, Decoder]
-    """Directions of each SAE, by label, narrowest first; copies on the CPU."""
+    """What a unit of each latent writes at the SAEs' site, by label, narrowest first; copies on the
+    CPU. Times the input's scale for the SAEs of `per_input`."""
     members: Mapping[str, Member]
     """The SAEs by label, narrowest first."""
     fingerprints: Mapping[str, str]
     """Of each SAE's weights: descriptions of the user are kept under it."""
     published_rates: Mapping[str, Float[np.ndarray, " d_sae"]] = field(default_factory=dict)
     """How often each latent fires by what was published with its SAE, by label, if it was."""
+    per_input: frozenset[str] = frozenset()
+    """Labels of the SAEs that normalise each input."""
     _tables: dict[int, tuple[pd.DataFrame, pd.DataFrame]] = field(default_factory=dict)
     """The last tables of clusters, by what they were made from."""
 
@@ -172,6 +175,7 @@ def build_map(lease: Lease, store: Store, fit: Fit, request: MapRequest) -> MapD
         labelled = [LabelledSae(label, sae) for label, sae in zip(labels, saes, strict=True)]
         rows = decoder_rows(labelled, hidden=hidden)
         weights = {one.label: _written(one.sae) for one in labelled}
+        per_input = frozenset(it.label for it in labelled if input_scale(it.sae) is not None)
         directions = [all_directions(model, sae) for sae in saes]
         W_U = model.W_U.detach().clone()
         vocabulary = VocabularyTexts(model)
@@ -189,13 +193,13 @@ def build_map(lease: Lease, store: Store, fit: Fit, request: MapRequest) -> MapD
         family=family,
         members={label: by_label[label] for label in family},
         fingerprints=dict(zip(labels, lease.sae_fingerprints, strict=True)),
+        per_input=per_input,
         published_rates=_published_rates(request.members, rows.widths),
     )
 
 
 def _written(sae: SAE) -> Float[Tensor, "d_sae d_out"]:
-    """What a unit of each latent writes, as a copy on the CPU."""
-    return unit_writes(sae, range(sae.cfg.d_sae)).detach().float().cpu().clone()
+    return unit_writes(sae, range(sae.cfg.d_sae)).detach().float().cpu()
 
 
 def _published_rates(

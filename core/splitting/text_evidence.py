@@ -23,6 +23,7 @@ from core.corpus.token_set import TokenSet
 from core.descriptions.offline import DESCRIBER_VERSION, describe_latents
 from core.descriptions.table import OFFLINE, Descriptions
 from core.lease import Lease
+from core.saes.writes import WRITES_VERSION
 from core.splitting.members import Member
 from core.splitting.tokens import VocabularyTexts, all_directions, top_token_ids
 from core.store import Key, Store
@@ -87,6 +88,7 @@ def read_sample(
         "model": lease.model_fingerprint,
         "tokens": token_set.digest,
         "describer": DESCRIBER_VERSION,
+        "writes": WRITES_VERSION,
     }
     keys = [
         Key("splitting-evidence", _VERSION, parameters | {"sae": fingerprint})

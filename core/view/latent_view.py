@@ -10,7 +10,7 @@ from core.logit_lens import top_tokens
 from core.models.hooks import Model
 from core.models.token_text import token_text
 from core.saes import SaeCard, encode, sae_card, sae_inputs
-from core.saes.writes import residual_directions
+from core.saes.writes import logit_notes, residual_directions
 from core.view.selection import Selection
 
 
@@ -34,6 +34,8 @@ class LatentTokens:
     """Highest effect first."""
     suppressed: tuple[TokenEffect, ...]
     """Lowest effect first."""
+    notes: tuple[str, ...] = ()
+    """What has to be known to read the effects, a sentence each."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ def latent_tokens(engine: Engine, selection: Selection, *, k: int = 10) -> Laten
         return LatentTokens(
             boosted=_effects(model, direction, n, largest=True),
             suppressed=_effects(model, direction, n, largest=False),
+            notes=logit_notes(model, sae),
         )
 
 

@@ -31,6 +31,8 @@ def tables(found: "LatentTokens | LogitEffects", selection: Selection) -> None:
         _table(found.boosted, "Makes more likely", "pushed up by", sign="+")
     with suppressed:
         _table(found.suppressed, "Makes less likely", "pushed down by", sign="−")
+    if found.notes:
+        st.caption(" ".join(found.notes))
     st.download_button(
         "Download as CSV",
         _csv(found),

@@ -14,6 +14,7 @@ from core.engine import Engine
 from core.jobs.progress import Progress
 from core.lease import SaeName
 from core.logit_statistics import logit_moments
+from core.saes.writes import WRITES_VERSION
 from core.splitting.tokens import all_directions, top_token_ids
 from core.store import ARRAYS, JSON, Key, Store
 
@@ -21,7 +22,7 @@ from core.store import ARRAYS, JSON, Key, Store
 _N_TOP = 12
 _BEFORE = _AFTER = 8
 _N_TOKENS = 10
-_VERSION = 2
+_VERSION = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,5 +97,10 @@ def best_texts(
 
 
 def _key(index: OpenIndex) -> Key:
-    parameters = {"index": index.key.digest, "describer": DESCRIBER_VERSION, "n_top": _N_TOP}
+    parameters = {
+        "index": index.key.digest,
+        "describer": DESCRIBER_VERSION,
+        "writes": WRITES_VERSION,
+        "n_top": _N_TOP,
+    }
     return Key("latent-texts", _VERSION, parameters)

@@ -75,6 +75,10 @@ class Sources:
     """What is there without attention."""
     pre_activation: float
     """Sum of all terms and the bias."""
+    rescaled_by: float = 1.0
+    """What the SAE multiplies that by before its activation function."""
+    holds_norm: bool = False
+    """Whether a norm lies behind the layer, whose scale at the destination is held."""
 
     @property
     def number(self) -> int:
@@ -143,6 +147,8 @@ def find_sources(
             pattern=found.pattern.numpy(),
             bias=found.bias,
             pre_activation=found.pre_activation,
+            rescaled_by=found.rescaled_by,
+            holds_norm=found.holds_norm,
         )
 
 

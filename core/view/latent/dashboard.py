@@ -11,7 +11,7 @@ from core.activations.text_index import OpenIndex
 from core.engine import Engine
 from core.logit_statistics import latent_logits, logit_histogram
 from core.models.token_text import token_text
-from core.saes.writes import residual_directions
+from core.saes.writes import logit_notes, residual_directions
 from core.store import Store
 from core.view.latent_view import TokenEffect
 from core.view.selection import Selection
@@ -79,6 +79,8 @@ class LogitEffects:
     """Tokens of the vocabulary in each bin of effect,"""
     edges: Float[np.ndarray, " n_plus_1"]
     """whose edges are these."""
+    notes: tuple[str, ...] = ()
+    """What has to be known to read the effects, a sentence each."""
 
 
 def read_dashboard(store: Store, index: OpenIndex, latent: int) -> Dashboard | None:
@@ -129,6 +131,7 @@ def logit_effects(engine: Engine, selection: Selection, *, k: int = 10) -> Logit
     with engine.use(selection.model, [selection.sae]) as (model, (sae,)):
         direction = residual_directions(model, sae, [selection.latent])[0]
         logits, tokenizer = latent_logits(direction, model.W_U), model.tokenizer
+        notes = logit_notes(model, sae)
         if not np.isfinite(logits).all():
             raise ValueError(
                 f"The decoder row of latent {selection.latent} holds numbers that are not finite; "
@@ -144,4 +147,4 @@ def logit_effects(engine: Engine, selection: Selection, *, k: int = 10) -> Logit
         boosted = tuple(effect(int(it)) for it in order[::-1][:k])
         suppressed = tuple(effect(int(it)) for it in order[:k])
     counts, edges = logit_histogram(logits, n_bins=60)
-    return LogitEffects(boosted, suppressed, counts, edges)
+    return LogitEffects(boosted, suppressed, counts, edges, notes)

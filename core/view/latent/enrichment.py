@@ -23,13 +23,13 @@ from core.enrichment import (
 from core.enrichment.run import N_CONTROLS, enrich_rows
 from core.jobs.progress import Progress
 from core.link import Link, LinkField, read_flag, short_text, write_flag
-from core.models.hooks import Model
-from core.saes.writes import residual_directions
+from core.models.stream import StreamPath
+from core.saes.writes import WRITES_VERSION, residual_directions, stream_path
 from core.store import ARRAYS, JSON, Key, Store
 from core.store.fingerprint import fingerprint
 from core.view.selection import Selection
 
-_VERSION, _RESULTS_VERSION = 1, 2
+_VERSION = 1
 _SEED = 0
 
 
@@ -129,11 +129,11 @@ def all_enrichment(
     found = find_sets(engine, store, selection, mine)
     with engine.use(selection.model, [selection.sae]) as (model, (sae,)):
         d_sae, d_model = sae.cfg.d_sae, int(model.W_U.shape[0])
-        residual_directions(model, sae, [0])  # raises before any work
+        path = stream_path(model, sae)  # raises before any work
         parts = {
             "sae": fingerprint_of_sae(sae),
             "W_U": fingerprint({"W_U": model.W_U.detach()}),
-            "W_O": _output_weights(model, selection, sae.cfg.metadata.hook_name),
+            "way": [WRITES_VERSION, _digest_of_way(path), path.factor],
             "sets": found.sets.digest,
             "controls": [N_CONTROLS, _SEED],
         }
@@ -149,7 +149,7 @@ def all_enrichment(
             return (random[first:last].to(model.W_U) @ model.W_U).float().cpu().numpy()
 
     arrays = store.get_or_compute(
-        Key("token-enrichment", _RESULTS_VERSION, parts),
+        Key("token-enrichment", _VERSION, parts),
         lambda: enrich_rows(
             logits_of,
             d_sae,
@@ -211,13 +211,9 @@ def pairs_table(
     )
 
 
-def _output_weights(model: Model, selection: Selection, hook_name: str | None) -> str:
-    """What else the directions of an SAE inside a layer depend on."""
-    from core.models.hooks import layer_of_hook
-
-    layer = layer_of_hook(hook_name or "")
-    if layer is None or not (hook_name or "").endswith(("hook_z", "mlp.hook_post", "mlp.hook_pre")):
-        return ""
-    block = model.blocks[layer]
-    weights = block.attn.W_O if (hook_name or "").endswith("hook_z") else block.mlp.W_out
-    return fingerprint({"weights": weights.detach()})
+def _digest_of_way(path: StreamPath) -> str:
+    """What the directions of an SAE inside a layer depend on besides the SAE; "" for nothing."""
+    gain = None if path.norm is None else path.norm.gain
+    tensors = {"weights": path.weights, "gain": gain}
+    present = {name: it for name, it in tensors.items() if it is not None}
+    return fingerprint(present) if present else ""

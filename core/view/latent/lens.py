@@ -10,7 +10,7 @@ from core.jobs.progress import Progress
 from core.link import Link, LinkField, one_of
 from core.logit_statistics import LogitMoments, latent_logits, logit_histogram, logit_moments
 from core.models.token_text import token_text
-from core.saes.writes import residual_directions
+from core.saes.writes import logit_notes, residual_directions
 from core.splitting.tokens import VocabularyTexts, all_directions, top_token_ids
 from core.store import ARRAYS, Key, Store
 from core.store.fingerprint import fingerprint
@@ -50,6 +50,8 @@ class LatentLens:
     """Tokens pushed up most, with their effects."""
     lowest: tuple[tuple[str, float], ...]
     """Tokens pushed down most, with their effects."""
+    notes: tuple[str, ...] = ()
+    """What has to be known to read the effects, a sentence each."""
 
     @property
     def is_flat(self) -> bool:
@@ -73,13 +75,14 @@ def latent_lens(engine: Engine, selection: Selection, *, k: int = 10) -> LatentL
         direction = residual_directions(model, sae, [selection.latent])
         logits = latent_logits(direction[0], model.W_U)
         moments = logit_moments(direction, model.W_U)
+        notes = logit_notes(model, sae)
         order = np.argsort(logits)
         n = min(k, len(order))
         picked = [*order[::-1][:n].tolist(), *order[:n].tolist()]
         texts = [token_text(model.tokenizer, token_id) for token_id in picked]
     pairs = [(text, float(logits[token_id])) for text, token_id in zip(texts, picked, strict=True)]
     counts, edges = logit_histogram(logits)
-    return LatentLens(counts, edges, moments, tuple(pairs[:n]), tuple(pairs[n:]))
+    return LatentLens(counts, edges, moments, tuple(pairs[:n]), tuple(pairs[n:]), notes)
 
 
 def all_lenses(engine: Engine, store: Store, selection: Selection, progress: Progress) -> AllLenses:

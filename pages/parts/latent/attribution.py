@@ -142,6 +142,16 @@ def _drawn(selection: Selection, sources: "Sources", state: "PageState[Attributi
         f"All heads and tokens together bring **{total:+.3f}**; with a constant of "
         f"{sources.bias:+.3f} that makes **{sources.pre_activation:+.3f}**."
     )
+    if sources.rescaled_by != 1:
+        st.caption(
+            "This SAE multiplies that by the length of the latent's decoder row "
+            f"({sources.rescaled_by:.3f}) before its activation function."
+        )
+    if sources.holds_norm:
+        st.caption(
+            "The model normalises what this layer adds; the scale that it has at this token is "
+            "held, as where the heads look is."
+        )
     figure = sources_figure(sources)
     st.plotly_chart(figure, key="sources_chart", config={"displayModeBar": False})
     st.caption(

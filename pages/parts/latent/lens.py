@@ -37,6 +37,8 @@ def draw(selection: Selection, entry: SaeEntry) -> None:
     )
     with errors.shown_plainly():
         lens = latent_lens(resources.engine(), selection)
+        if lens.notes:
+            st.caption(" ".join(lens.notes))
         _one(lens)
         st.markdown("**All latents of this SAE, by the shape of their effects**")
         _all(selection, entry, view, state)

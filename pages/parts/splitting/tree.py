@@ -7,6 +7,7 @@ import streamlit as st
 
 from core import resources
 from core.descriptions.table import Descriptions
+from core.view.markup import escape_markdown
 from core.view.selection import Selection
 from pages.parts import errors
 from pages.parts.splitting import chart, search, session
@@ -148,6 +149,12 @@ def _through_examples(
         "where either does. Share explained: of what all latents of that SAE write along the "
         "chosen direction where it fires, the part that this one writes."
     )
+    scaled = [other for other in evidence if other in data.per_input and other != label]
+    if scaled:
+        st.caption(
+            f"Of {', '.join(map(escape_markdown, scaled))}, which normalise each input, what "
+            "latents write is compared in units of the input's scale."
+        )
     found = []
     for other, seen in evidence.items():
         if other == label:
@@ -156,6 +163,7 @@ def _through_examples(
             own.latents, seen.firings.latents, latent, positions=peaks, min_firings=1
         )
         decoder = data.family[other]
+        # Rows of a map are what a unit of activation writes.
         along = (decoder.W_dec @ data.family[label].direction(latent)).numpy()
         everywhere = cofiring(
             own.latents, seen.firings.latents, latent, projections=along, min_firings=1
