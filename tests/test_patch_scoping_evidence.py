@@ -34,6 +34,7 @@ from core.patch_scoping.reading import (
 )
 from core.patch_scoping.scale_tuning import combined_score
 from core.patch_scoping.transfer import QualitySums, quality, quality_sums, transfer_sentence
+from core.tokens import token_texts
 from make_demo import measure
 
 PROMPT = 'What is "<unk>"? The "<unk>" is "'
@@ -112,7 +113,8 @@ def test_words_of_peaks_and_their_definitions(tiny_model: Model) -> None:
     peaks[1, 3:] = 7
     peaks[2, 5] = -1
     peaks[3] = 20
-    assert [(it.latent, it.word) for it in peak_words(tokenizer, peaks)] == [(0, "the")]
+    found_words = peak_words(token_texts(tokenizer), peaks)
+    assert [(it.latent, it.word) for it in found_words] == [(0, "the")]
     prompt = scope_prompt(tiny_model, PROMPT)
     found = own_definitions(tiny_model, prompt, ids, max_new_tokens=5)
     plain = scope_prompt(tiny_model, PROMPT.replace("<unk>", " the"), placeholder="the")

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from core import splitting
 from core.logit_lens import top_tokens
@@ -14,7 +15,6 @@ from core.splitting import (
     MapConfig,
     Neighbors,
     SplittingMap,
-    VocabularyTexts,
     all_directions,
     cluster_composition,
     cluster_labels,
@@ -29,6 +29,7 @@ from core.splitting import (
 from core.splitting import tokens as tokens_module
 from core.splitting.geometry import cluster_geometry
 from core.store import Store
+from core.tokens import vocabulary_texts
 from tests.builders import make_sae
 from tests.splitting_sets import HOOK, Counted, directions, sae_of
 
@@ -199,11 +200,21 @@ def test_tokens_are_kept(tiny_model, tmp_path, monkeypatch):
     np.testing.assert_array_equal(again.suppressed_values, first.suppressed_values)
 
 
+def named(model, ids):
+    """Texts of tokens by the library; those that are no whole character by their bytes."""
+    numbers = {character: byte for byte, character in bytes_to_unicode().items()}
+    pieces = model.tokenizer.convert_ids_to_tokens(list(map(int, ids)))
+    return [
+        "".join(f"<0x{numbers[it]:02X}>" for it in piece) if "\ufffd" in text else text
+        for text, piece in zip(model.to_str_tokens(torch.as_tensor(ids)), pieces, strict=True)
+    ]
+
+
 def test_texts_of_tokens(any_model):
-    vocabulary = VocabularyTexts(any_model)
+    vocabulary = vocabulary_texts(any_model)
     ids = np.random.default_rng(0).integers(0, any_model.W_U.shape[1], size=(30, 6))
     for row, texts, quoted in zip(ids, vocabulary.lists(ids), vocabulary.quoted(ids), strict=True):
-        plain = any_model.to_str_tokens(torch.as_tensor(row))
+        plain = named(any_model, row)
         assert texts == plain
         assert quoted == ", ".join(map(repr, plain))
 
@@ -235,7 +246,7 @@ def straightforward(saes, model, descriptions, knn):
         }
     )
     top = (W_dec @ model.W_U).topk(10).indices
-    frame["top_token_strs"] = [", ".join(map(repr, model.to_str_tokens(ids))) for ids in top]
+    frame["top_token_strs"] = [", ".join(map(repr, named(model, ids))) for ids in top]
     alive = (W_dec.norm(dim=1) > 0).numpy()
     frame = frame[alive].reset_index(drop=True)
     settings = {"metric": "cosine", "random_state": 5, "precomputed_knn": knn}
@@ -318,7 +329,7 @@ def test_latents_of_attention_heads_are_read_through_their_output_weights(tiny_m
     table = compute_sae_umap_data({40: sae}, None, [40], tiny_model, fit=still)
     W_O = tiny_model.blocks[1].attn.W_O.flatten(0, 1)
     top = (sae.W_dec @ W_O @ tiny_model.W_U).topk(10).indices
-    plain = [", ".join(map(repr, tiny_model.to_str_tokens(ids))) for ids in top]
+    plain = [", ".join(map(repr, named(tiny_model, ids))) for ids in top]
     assert table["top_token_strs"].tolist() == plain
 
 

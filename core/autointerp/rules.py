@@ -149,11 +149,14 @@ def words_of(str_toks: Sequence[str]) -> list[str]:
 def word_groups(str_toks: Sequence[str]) -> list[list[int]]:
     """Numbers of the tokens of each word."""
     groups: list[list[int]] = []
+    before = ""
     for i, token in enumerate(str_toks):
-        if i and not starts_word(token) and is_wordy(str_toks[i - 1]):
+        # A token without text has a part of the character before it.
+        if i and (token == "" or (not starts_word(token) and is_wordy(before))):
             groups[-1].append(i)
         else:
             groups.append([i])
+        before = token or before
     return groups
 
 

@@ -20,6 +20,7 @@ from core.models import Model
 from core.patch_scoping.generation import complete
 from core.patch_scoping.inject import Injection
 from core.patch_scoping.prompt import ScopePrompt
+from core.tokens import TokenTexts
 
 WORD = re.compile(r"[A-Za-z]{3,}")
 """A token that is a word: three letters or more, without its space."""
@@ -41,12 +42,12 @@ class PeakWord:
 
 
 def peak_words(
-    tokenizer: object, peaks: Int[np.ndarray, "d_sae n_top"], *, min_share: float = 2 / 3
+    texts: TokenTexts, peaks: Int[np.ndarray, "d_sae n_top"], *, min_share: float = 2 / 3
 ) -> list[PeakWord]:
     """Latents whose strongest positions mostly hold one and the same word.
 
     Args:
-        tokenizer: turns an id into text with `decode`.
+        texts: of the model's tokens.
         peaks: tokens at each latent's strongest positions, best first; -1 where it has fewer.
             Latents that have fewer than the table has columns are left out.
         min_share: least share of the positions that hold the word.
@@ -59,7 +60,7 @@ def peak_words(
     found = []
     for latent in np.flatnonzero((peaks >= 0).all(1)):
         token, count = Counter(peaks[latent].tolist()).most_common(1)[0]
-        word = str(tokenizer.decode([token])).strip()  # type: ignore[attr-defined]
+        word = texts.text(token).strip()
         if count >= min_share * peaks.shape[1] and WORD.fullmatch(word):
             found.append(PeakWord(int(latent), int(token), word, count / peaks.shape[1]))
     return found

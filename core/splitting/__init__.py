@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from core.splitting.seed_api import compute_sae_umap_data
     from core.splitting.tokens import (
         TopTokens,
-        VocabularyTexts,
         all_directions,
         join_tokens,
         top_token_ids,
@@ -39,7 +38,6 @@ _MODULE_OF = {
     "Neighbors": "neighbors",
     "SplittingMap": "map",
     "TopTokens": "tokens",
-    "VocabularyTexts": "tokens",
     "cluster_labels": "clusters",
     "cluster_table": "clusters",
     "compute_map": "map",
@@ -61,7 +59,6 @@ __all__ = [
     "Neighbors",
     "SplittingMap",
     "TopTokens",
-    "VocabularyTexts",
     "all_directions",
     "cluster_composition",
     "cluster_labels",

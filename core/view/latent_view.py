@@ -7,8 +7,8 @@ import torch
 from core.engine import Engine
 from core.logit_lens import residual_directions, top_tokens
 from core.models.hooks import Model, cache_sites, context_length
-from core.models.token_text import token_text
 from core.saes import SaeCard, encode, sae_card, sae_hook_name
+from core.tokens import row_texts, token_text
 from core.view.selection import Selection
 
 
@@ -39,13 +39,15 @@ class TextActivations:
     """One latent on one text."""
 
     tokens: tuple[str, ...]
-    """The text's tokens; the beginning-of-text token is left out."""
+    """The text's tokens, each in a cell of its own; the beginning-of-text token is left out."""
     activations: tuple[float, ...]
     """The latent's activation at each of them."""
     omitted: int
     """Tokens at the end of the text that the model has no room for."""
     token_ids: tuple[int, ...] = ()
     """Numbers of the tokens in the vocabulary."""
+    parts: tuple[str, ...] = ()
+    """What each token adds to the text, as `RowTexts.parts`."""
 
 
 def read_card(engine: Engine, selection: Selection) -> SaeCard:
@@ -88,11 +90,13 @@ def text_activations(engine: Engine, selection: Selection, text: str) -> TextAct
         with torch.no_grad():
             acts = encode(sae, site)[0, 1:, selection.latent].float().cpu()
         ids = tokens[0, 1:room].tolist()
+        texts = row_texts(model.tokenizer, ids)
         return TextActivations(
-            tokens=tuple(token_text(model.tokenizer, token_id) for token_id in ids),
+            tokens=texts.cells,
             activations=tuple(acts.tolist()),
             omitted=max(0, tokens.shape[1] - room),
             token_ids=tuple(ids),
+            parts=texts.parts,
         )
 
 

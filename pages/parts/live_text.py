@@ -57,7 +57,7 @@ def draw(selection: Selection, text: str) -> None:
             icon=":material/content_cut:",
         )
     with st.container(border=True):
-        st.markdown(shaded_tokens(found.tokens, found.activations))
+        st.markdown(shaded_tokens(found.parts, found.activations))
     with st.expander("Activation of every token"):
         _table(found, strongest)
 

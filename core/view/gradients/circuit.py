@@ -18,9 +18,9 @@ from core.engine import Engine
 from core.gradients.route import Freezing
 from core.jobs.progress import Progress
 from core.models.hooks import Model, cache_sites
-from core.models.token_text import token_text
 from core.saes import encode, sae_hook_name
 from core.store import Store
+from core.tokens import token_text
 from core.view.gradients import circuit_kept
 from core.view.gradients.prompt import prompt_ids, prompt_texts
 from core.view.gradients.sites import name_of, title_of
@@ -77,7 +77,9 @@ class CircuitResult:
     circuit: Circuit
     """The graph."""
     tokens: tuple[str, ...]
-    """Texts of the prompt's tokens."""
+    """Texts of the prompt's tokens, each in a cell of its own."""
+    parts: tuple[str, ...]
+    """What each adds to the prompt, as `RowTexts.parts`."""
     labels: tuple[str, ...]
     """Name of each node."""
     titles: tuple[str, ...]
@@ -155,10 +157,11 @@ def trace(
     result = CircuitResult(
         request=request,
         circuit=found,
-        tokens=texts,
-        labels=tuple(_labels(found, texts, named)),
+        tokens=texts.cells,
+        parts=texts.parts,
+        labels=tuple(_labels(found, texts.cells, named)),
         titles=layer_titles(request),
-        ends=_choices(request, ends, texts, named),
+        ends=_choices(request, ends, texts.cells, named),
         prints=prints,
     )
     circuit_kept.save(store, key, result)

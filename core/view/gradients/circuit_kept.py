@@ -15,7 +15,7 @@ from core.view.gradients.texts import SaePrint
 if TYPE_CHECKING:
     from core.view.gradients.circuit import CircuitRequest, CircuitResult
 
-_VERSION = 1
+_VERSION = 2
 
 
 def key_of(
@@ -53,6 +53,7 @@ def save(store: Store, key: Key, result: "CircuitResult") -> None:
         "rest": list(circuit.rest),
         "ids": list(circuit.tokens),
         "tokens": list(result.tokens),
+        "parts": list(result.parts),
         "labels": list(result.labels),
         "ends": [[list(it.end), it.title] for it in result.ends],
     }
@@ -82,6 +83,7 @@ def load(
             tokens=tuple(words["ids"]),
         ),
         tokens=tuple(words["tokens"]),
+        parts=tuple(words["parts"]),
         labels=tuple(words["labels"]),
         titles=layer_titles(request),
         ends=tuple(EndChoice(tuple(end), title) for end, title in words["ends"]),

@@ -21,9 +21,9 @@ from core.gradients.report import ReconstructionReport, SaeFit, sae_fit
 from core.gradients.route import strongest
 from core.jobs.progress import Progress
 from core.models.hooks import Model, cache_sites
-from core.models.token_text import token_text
 from core.saes import reconstruct, sae_hook_name
 from core.store import Store
+from core.tokens import token_text
 from core.view.gradients import kept
 from core.view.gradients.prompt import prompt_ids, prompt_texts
 from core.view.gradients.texts import SaePrint, sae_prints
@@ -82,7 +82,9 @@ class GradientResult:
     matrix: GradientMatrix
     """All gradients that were computed, of active latents."""
     tokens: tuple[str, ...]
-    """Texts of the prompt's tokens."""
+    """Texts of the prompt's tokens, each in a cell of its own."""
+    parts: tuple[str, ...]
+    """What each adds to the prompt, as `RowTexts.parts`."""
     report: ReconstructionReport | None
     """Between latents: how far the reconstruction can be trusted."""
     fit: SaeFit
@@ -217,8 +219,9 @@ def _unfilled(
         )
     return GradientResult(
         request=request,
-        matrix=gradient_matrix(opened.route, values, [list(texts)], vocabulary=vocabulary),
-        tokens=texts,
+        matrix=gradient_matrix(opened.route, values, [list(texts.cells)], vocabulary=vocabulary),
+        tokens=texts.cells,
+        parts=texts.parts,
         report=opened.report,
         fit=opened.fit,
         n_sources=opened.n_sources,

@@ -18,7 +18,7 @@ from core.view.gradients.texts import SaePrint
 if TYPE_CHECKING:
     from core.view.gradients.induction import HeadsResult, InductionRequest, InductionResult
 
-_VERSION = 1
+_VERSION = 2
 _FRAMES = ("latents", "partners", "sources", "targets")
 
 

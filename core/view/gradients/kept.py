@@ -18,7 +18,7 @@ from core.view.gradients.texts import SaePrint
 if TYPE_CHECKING:
     from core.view.gradients.compute import GradientRequest, GradientResult
 
-_VERSION = 1
+_VERSION = 2
 _NUMBERS = ("number", "batch", "position", "index", "value")
 _TEXTS = ("token", "label")
 
@@ -58,6 +58,7 @@ def save(store: Store, key: Key, result: "GradientResult") -> None:
         "ends": {end: {it: part[it].tolist() for it in _TEXTS} for end, part in ends.items()},
         "names": [matrix.target_name, matrix.source_name],
         "tokens": list(result.tokens),
+        "parts": list(result.parts),
         "fit": _plain(result.fit),
         "report": None
         if report is None
@@ -99,6 +100,7 @@ def load(
         request=request,
         matrix=GradientMatrix(arrays["values"], ends["target"], ends["source"], *words["names"]),
         tokens=tuple(words["tokens"]),
+        parts=tuple(words["parts"]),
         report=report,
         fit=_fit(words["fit"]),
         n_sources=words["active"][0],

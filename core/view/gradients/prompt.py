@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from core.gradients.matrix import token_texts
 from core.gradients.segment import checked_tokens
 from core.models.hooks import Model
+from core.tokens import RowTexts, row_texts
 
 DEMO_PROMPT = "Return the mean of the array elements along the given"
 COURSE_PROMPT = "The Eiffel tower is in Paris"
@@ -34,9 +34,9 @@ def prompt_ids(model: Model, prompt: str) -> Int[Tensor, "1 pos"]:
     return checked_tokens(model, torch.as_tensor(ids))
 
 
-def prompt_texts(model: Model, ids: Int[Tensor, "1 pos"]) -> tuple[str, ...]:
-    """Text of each token."""
-    return tuple(token_texts(model, ids)[0])
+def prompt_texts(model: Model, ids: Int[Tensor, "1 pos"]) -> RowTexts:
+    """Texts of the tokens."""
+    return row_texts(model.tokenizer, ids[0].tolist())
 
 
 def short_prompt_note(texts: Sequence[str]) -> str | None:

@@ -15,6 +15,7 @@ from core.models.hooks import context_length
 from core.plotly_text import escaped
 from core.prompt_latents import active_latents
 from core.saes import sae_hook_name
+from core.tokens import row_texts
 from core.view.markup import visible_token
 from core.view.selection import Selection
 
@@ -57,7 +58,9 @@ class Sources:
     """One latent at one position of one text, and what brought it there."""
 
     tokens: tuple[str, ...]
-    """Texts of all tokens; the first is in front of the text."""
+    """Texts of all tokens, each in a cell of its own; the first is in front of the text."""
+    parts: tuple[str, ...]
+    """What each adds to the text, as `RowTexts.parts`."""
     activations: Float[np.ndarray, " n_positions"]
     """The latent's activation at each."""
     omitted: int
@@ -110,9 +113,10 @@ def find_sources(
         if not 0 < destination < len(activations):
             destination = int(activations.argmax()) or len(activations) - 1
         found = attribute_to_sources(model, sae, tokens, selection.latent, destination)
-        decode = model.tokenizer.decode if model.tokenizer is not None else str
+        texts = row_texts(model.tokenizer, token_ids[:room])
         return Sources(
-            tokens=tuple(str(decode([it])) for it in token_ids[:room]),
+            tokens=texts.cells,
+            parts=texts.parts,
             activations=activations,
             omitted=max(0, len(token_ids) - room),
             destination=destination,

@@ -1,9 +1,8 @@
 """The strongest examples of a latent, as prompts for attribution."""
 
-import numpy as np
-
 from core.activations import open_part
 from core.store import Store
+from core.tokens import texts_of_row
 from core.view.latent.attribution import MOST_EXAMPLES
 from core.view.latent.index import OpenIndex
 from core.view.markup import visible_token
@@ -29,8 +28,8 @@ def strongest_examples(
         row, position = divmod(int(place), token_set.context)
         ids = token_set.tokens[row, : int(token_set.lengths[row])]
         around = ids[max(0, position - _BEFORE) : position + 1 + _AFTER]
-        texts = index.vocabulary.texts[np.asarray(around, dtype=np.int64)]
-        found.append(("".join(map(str, texts)), tuple(int(it) for it in ids)))
+        text = texts_of_row(index.vocabulary, around.tolist()).text
+        found.append((text, tuple(int(it) for it in ids)))
     return [(_short(text), ids) for text, ids in found]
 
 

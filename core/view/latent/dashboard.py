@@ -10,8 +10,8 @@ from core.activations import LatentExamples, bin_edges, latent_examples, open_pa
 from core.engine import Engine
 from core.logit_lens import residual_directions
 from core.logit_statistics import latent_logits, logit_histogram
-from core.models.token_text import token_text
 from core.store import Store
+from core.tokens import token_text
 from core.view.latent.index import OpenIndex
 from core.view.latent_view import TokenEffect
 from core.view.selection import Selection

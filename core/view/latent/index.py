@@ -9,8 +9,8 @@ import copy
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,9 +36,8 @@ from core.corpus.token_set import TokenSet
 from core.engine import Engine
 from core.jobs.progress import Progress
 from core.saes import sae_hook_name
-from core.splitting.tokens import VocabularyTexts
 from core.store import JSON, Key, Store
-from core.view.latent.pieces import partial_bytes
+from core.tokens import TokenTexts, vocabulary_texts
 
 CONFIG = IndexConfig()
 """What is kept of every latent."""
@@ -84,7 +83,7 @@ class OpenIndex:
     """The text as it was read."""
     summary: pd.DataFrame
     """`LatentIndex.summary`: a row for each latent."""
-    vocabulary: VocabularyTexts
+    vocabulary: TokenTexts
     """Texts of tokens."""
     special_ids: frozenset[int]
     """Tokens that stand for no text."""
@@ -92,8 +91,6 @@ class OpenIndex:
     """Of the SAE's weights: descriptions of the user are kept under it."""
     corpus: str
     """Name of the text."""
-    partial: Mapping[int, bytes] = field(default_factory=dict)
-    """Bytes of the tokens that are only parts of characters."""
 
     @property
     def n_tokens(self) -> int:
@@ -135,8 +132,7 @@ def make_index(
     names = [(release, sae_id) for release, sae_id, _ in request.saes]
     with engine.use(request.model, names[:1]) as (model, _):
         tokenizer: Any = copy.deepcopy(model.tokenizer)  # tokenizers are not for several threads
-        vocabulary, model_print = VocabularyTexts(model), fingerprint_of_model(model)
-    partial = partial_bytes(tokenizer, vocabulary.texts.tolist())
+        vocabulary, model_print = vocabulary_texts(model), fingerprint_of_model(model)
     wanted = [_wanted(engine, request, name, progress) for name in names]
     found: dict[SaeKey, OpenIndex] = {}
     for packing in dict.fromkeys(it.packing for it in wanted):
@@ -159,7 +155,6 @@ def make_index(
                 special_ids=frozenset(tokenizer.all_special_ids),
                 sae_fingerprint=it.fingerprint,
                 corpus=request.corpus.name,
-                partial=partial,
             )
             if open_summary(store, key) is None:
                 missing.append(it)

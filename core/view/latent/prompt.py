@@ -22,6 +22,7 @@ from core.prompt_latents import (
     active_latents,
 )
 from core.store import ARRAYS, Key, Store
+from core.tokens import row_texts
 from core.view.latent.index import OpenIndex
 from core.view.selection import Selection
 
@@ -74,7 +75,9 @@ class PromptRead:
     token_ids: tuple[int, ...]
     """Tokens that were run."""
     tokens: tuple[str, ...]
-    """Their texts."""
+    """Their texts, each in a cell of its own."""
+    parts: tuple[str, ...]
+    """What each adds to the text, as `RowTexts.parts`."""
     omitted: int
     """Tokens at the end of the text that the model has no room for."""
     active: ActiveLatents
@@ -93,10 +96,11 @@ def read_prompt(engine: Engine, selection: Selection, text: str) -> PromptRead:
         kept = tokens[:, :room]
         active = active_latents(model, sae, kept)
         ids = kept[0].tolist()
-        decode = model.tokenizer.decode if model.tokenizer is not None else str
+        texts = row_texts(model.tokenizer, ids)
         return PromptRead(
             token_ids=tuple(ids),
-            tokens=tuple(str(decode([token_id])) for token_id in ids),
+            tokens=texts.cells,
+            parts=texts.parts,
             omitted=max(0, tokens.shape[1] - room),
             active=active,
             d_sae=sae.cfg.d_sae,

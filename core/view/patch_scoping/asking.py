@@ -7,6 +7,7 @@ from weakref import WeakKeyDictionary
 from core.catalog import Catalog
 from core.catalog.entries import ModelEntry, SaeEntry
 from core.catalog.model_names import hub_repository
+from core.tokens import row_texts
 from core.view.choices import Choices
 from core.view.patch_scoping.scope_view import OWN
 
@@ -46,7 +47,7 @@ class PromptFacts:
     text: str
     """The whole prompt, chat format included."""
     tokens: tuple[str, ...]
-    """Its tokens as text, BOS included."""
+    """What each of its tokens adds to it (`RowTexts.parts`), BOS included."""
     positions: tuple[int, ...]
     """Which of them are replaced."""
     placeholder: str
@@ -115,9 +116,10 @@ def prompt_facts(engine: "Engine", question: Question) -> PromptFacts:
     with engine.use(question.speaker) as (model, _):
         prompt = prompt_of(model, question)
         tokenizer: Any = model.tokenizer  # there is one: `prompt_of` raises without
+        texts = row_texts(tokenizer, prompt.tokens)
         return PromptFacts(
             text=prompt.text,
-            tokens=tuple(str(tokenizer.decode([it])) for it in prompt.tokens),
+            tokens=texts.parts,
             positions=prompt.positions,
             placeholder=prompt.placeholder,
             notes=prompt.notes,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int, Shaped
+from jaxtyping import Int
 
 from core.activations import (
     IndexConfig,
@@ -22,8 +22,9 @@ from core.engine import Engine
 from core.jobs.progress import Progress
 from core.logit_lens import top_tokens
 from core.patch_scoping.faithfulness import LatentTokens
-from core.splitting.tokens import VocabularyTexts, all_directions
+from core.splitting.tokens import all_directions
 from core.store import ARRAYS, Key, Store
+from core.tokens import TokenTexts, vocabulary_texts
 from core.view.loading import HubErrorsInWords
 from core.view.patch_scoping.asking import fingerprint_once
 from core.view.patch_scoping.workbench import PartProgress, in_leases
@@ -47,7 +48,7 @@ class Peaks:
     """Tokens at each latent's strongest positions, best first; -1 for none."""
     boosted: Int[np.ndarray, "d_sae n_boosted"]
     """Tokens that it raises most."""
-    texts: Shaped[np.ndarray, " vocab"]
+    texts: TokenTexts
     """Each token as text."""
     corpus: str
     """Name of the text that was read."""
@@ -58,8 +59,8 @@ class Peaks:
         different, counts = np.unique(ids[ids >= 0], return_counts=True)
         n = max(1, int(counts.sum()))
         order = np.argsort(-counts, kind="stable")
-        active = {str(self.texts[different[i]]): int(counts[i]) / n for i in order}
-        return LatentTokens(active, tuple(str(self.texts[it]) for it in self.boosted[latent]))
+        active = {self.texts.text(int(different[i])): int(counts[i]) / n for i in order}
+        return LatentTokens(active, tuple(self.texts.text(int(it)) for it in self.boosted[latent]))
 
     @property
     def alive(self) -> Int[np.ndarray, " n"]:
@@ -84,7 +85,7 @@ def find_peaks(
         tokenizer: Any = copy.deepcopy(loaded.tokenizer)
         packing = replace(default_packing(loaded, found), max_tokens=SAMPLE_TOKENS)
         prints = {"model": fingerprint_once(loaded), "sae": fingerprint_of_sae(found)}
-        texts = VocabularyTexts(loaded).texts
+        texts = vocabulary_texts(loaded)
     tokens = load_token_set(corpus, tokenizer, packing, store=store, progress=progress)
     key = Key("patch-scoping-peaks", _VERSION, prints | {"tokens": tokens.digest, "n_top": N_TOP})
     arrays = store.get(key, ARRAYS)

@@ -112,7 +112,7 @@ def read_words(
 
     Raises ValueError where too few latents fire on one word.
     """
-    words = peak_words(_Texts(peaks), peaks.active)
+    words = peak_words(peaks.texts, peaks.active)
     drawn = np.random.default_rng(request.config.seed).permutation(len(words))[:n]
     chosen = tuple(words[i] for i in sorted(drawn))
     if len(chosen) < 2:
@@ -165,13 +165,3 @@ def _definitions(
 
     in_leases(len(wanted), ask, report)
     return found
-
-
-class _Texts:
-    """Tokens' texts in the place of a tokenizer."""
-
-    def __init__(self, peaks: Peaks) -> None:
-        self._texts = peaks.texts
-
-    def decode(self, ids: Sequence[int]) -> str:
-        return "".join(str(self._texts[it]) for it in ids)

@@ -25,12 +25,12 @@ from core.splitting.map_config import MapConfig
 from core.splitting.rows import DEAD, LabelledSae, decoder_rows
 from core.splitting.tokens import (
     TopTokens,
-    VocabularyTexts,
     all_directions,
     join_tokens,
     top_token_ids,
 )
 from core.store import Store
+from core.tokens import TokenTexts, vocabulary_texts
 from core.view.loading import HubErrorsInWords
 from core.view.splitting.evidence import N_TOKENS, measure
 from core.view.splitting.members import Member
@@ -68,7 +68,7 @@ class MapData:
     """Points, neighbours, clusters."""
     tokens: TopTokens
     """Boosted and suppressed tokens of each point."""
-    vocabulary: VocabularyTexts
+    vocabulary: TokenTexts
     """Texts of tokens."""
     family: Mapping[str, Decoder]
     """Directions of each SAE, by label, narrowest first; copies on the CPU."""
@@ -173,7 +173,7 @@ def build_map(
         directions = [all_directions(model, sae) for sae in saes]
         fingerprints = {it.label: fingerprint_of_sae(it.sae) for it in labelled}
         W_U = model.W_U.detach().clone()
-        vocabulary = VocabularyTexts(model)
+        vocabulary = vocabulary_texts(model)
     tokens = join_tokens(
         [top_token_ids(it, W_U, N_TOKENS, store=store, progress=progress) for it in directions]
     )

@@ -32,8 +32,9 @@ from core.descriptions.offline import DESCRIBER_VERSION, describe_latents
 from core.descriptions.table import OFFLINE, Descriptions
 from core.engine import Engine
 from core.jobs.progress import Progress
-from core.splitting.tokens import VocabularyTexts, all_directions, top_token_ids
+from core.splitting.tokens import all_directions, top_token_ids
 from core.store import ARRAYS, JSON, Key, Store
+from core.tokens import vocabulary_texts, whole_characters
 from core.view.splitting.members import Member
 
 N_TOKENS = 10
@@ -159,15 +160,18 @@ def _compute(
             new = build_states(loaded, saes, token_set, _CONFIG, rows=span, progress=part)
         states = new if states is None else [merge(a, b) for a, b in zip(states, new, strict=True)]
     with engine.use(model) as (loaded, _):
-        vocabulary, W_U = VocabularyTexts(loaded).texts.tolist(), loaded.W_U.detach().clone()
+        token_texts, W_U = vocabulary_texts(loaded), loaded.W_U.detach().clone()
     found = []
     for number, state in enumerate(states or ()):
         progress.update(number, len(names), unit="SAEs", message="Describing latents")
         index = finish(state)
         with engine.use(model, [names[number]]) as (loaded, (sae,)):
             directions = all_directions(loaded, sae)
+        windows, vocabulary = whole_characters(
+            index.windows(token_set, _BEFORE, _AFTER), token_texts
+        )
         texts = describe_latents(
-            index.windows(token_set, _BEFORE, _AFTER),
+            windows,
             index.top_values,
             vocabulary,
             n_before=_BEFORE,

@@ -112,10 +112,8 @@ def _drawn(selection: Selection, sources: "Sources", state: "PageState[Attributi
         st.caption(
             "The latent is not active in this text; what would feed it is shown all the same."
         )
-    row = ExampleRow(
-        tokens=sources.tokens[1:],
-        activations=sources.activations[1:].tolist(),
-        peak=sources.destination - 1,
+    row = ExampleRow.from_parts(
+        sources.parts[1:], sources.activations[1:].tolist(), peak=sources.destination - 1
     )
     with st.container(border=True):
         st.html(rows_html([row], strongest=float(sources.activations.max()), break_lines=True))

@@ -240,7 +240,7 @@ def _chosen(selection: Selection, read: "PromptRead", effects: "AblationEffects 
     else:
         st.caption("Shaded by its activation; point at a token for the value.")
     if values is not None:
-        row = ExampleRow(tokens=read.tokens[1:], activations=values[1:].tolist())
+        row = ExampleRow.from_parts(read.parts[1:], values[1:].tolist())
         with st.container(border=True):
             st.html(rows_html([row], strongest=float(values.max()), break_lines=True))
     if effects is not None and latent in effects.latents:
@@ -249,7 +249,7 @@ def _chosen(selection: Selection, read: "PromptRead", effects: "AblationEffects 
             "Shaded where the model predicts the token worse without it; values in nats, below 0 "
             "where it predicts better."
         )
-        harm = ExampleRow(tokens=read.tokens[1:], activations=line.tolist())
+        harm = ExampleRow.from_parts(read.parts[1:], line.tolist())
         with st.container(border=True):
             st.html(rows_html([harm], strongest=float(max(line.max(), 1e-9)), break_lines=True))
     st.button(

@@ -1,0 +1,165 @@
+"""Tokenizers of every kind that users bring, small and made without a network."""
+
+from collections.abc import Callable
+from typing import Any
+
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
+from transformers import (
+    BertTokenizer,
+    ByT5Tokenizer,
+    GemmaTokenizer,
+    LlamaTokenizer,
+    PreTrainedTokenizerFast,
+)
+
+from tests.builders import train_tiny_tokenizer
+
+BYTES = [f"<0x{number:02X}>" for number in range(256)]
+WORDS = ["▁the", "the", "▁mean", "mean", "▁of", "of", "▁Return", "▁an", "'s", "▁'s", "▁.", "▁▁"]
+
+
+def with_merges(begin: list[str], words: list[str]) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """A vocabulary that begins with `begin`, and the merges that build each word from its left."""
+    vocab: dict[str, int] = {}
+    for piece in [*begin, "▁", *sorted(set("".join(words) + "Returnthemaofysc.',x$<>b&;:="))]:
+        vocab.setdefault(piece, len(vocab))
+    merges = []
+    for word in words:
+        for end in range(2, len(word) + 1):
+            vocab.setdefault(word[:end], len(vocab))
+            if (word[: end - 1], word[end - 1]) not in merges:
+                merges.append((word[: end - 1], word[end - 1]))
+    return vocab, merges
+
+
+def gpt2() -> Any:
+    """Byte-level."""
+    return train_tiny_tokenizer()
+
+
+def llama2() -> Any:
+    """SentencePiece-BPE with byte fallback and a decoder that strips."""
+    vocab, merges = with_merges(["<unk>", "<s>", "</s>", *BYTES], WORDS)
+    return LlamaTokenizer(vocab=vocab, merges=merges)
+
+
+def llama3() -> Any:
+    """Byte-level, and decoding tidies spaces away."""
+    tokenizer = train_tiny_tokenizer()
+    tokenizer.clean_up_tokenization_spaces = True
+    return tokenizer
+
+
+def gemma() -> Any:
+    """`▁` without stripping; line breaks and runs of spaces are tokens beside those of bytes."""
+    begin = ["<pad>", "<eos>", "<bos>", "<unk>", "\n", "\n\n", "▁▁▁", *BYTES]
+    vocab, merges = with_merges(begin, WORDS)
+    tokenizer = GemmaTokenizer(vocab=vocab, merges=merges)
+    tokenizer.add_tokens([AddedToken("<b>", normalized=False), AddedToken("  ", normalized=False)])
+    return tokenizer
+
+
+def mistral() -> Any:
+    """As Mistral-7B's file: a space before the first word only, byte fallback, control tokens."""
+    begin = ["<unk>", "<s>", "</s>", "[INST]", "[/INST]", *BYTES]
+    vocab, merges = with_merges(begin, WORDS)
+    tokenizer = Tokenizer(
+        models.BPE(vocab, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
+    )
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    tokenizer.decoder = decoders.Sequence(
+        [
+            decoders.Replace("▁", " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
+    )
+    tokenizer.add_special_tokens(["<unk>", "<s>", "</s>", "[INST]", "[/INST]"])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    )
+
+
+def metaspace() -> Any:
+    """As T5's: a decoder of its own for `▁`, without byte fallback."""
+    vocab, merges = with_merges(["<unk>", "</s>"], WORDS)
+    tokenizer = Tokenizer(models.BPE(vocab, merges, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", unk_token="<unk>")
+
+
+def bert() -> Any:
+    """WordPiece, which lower-cases; its decoder drops spaces before signs."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "mean", "##s", "##of", "return"]
+    words += ["##.", "##,", "don", "'", "t", *".,$<>&;:x`*_b/", "naive", "##x", "of", "an"]
+    return BertTokenizer(vocab={word: number for number, word in enumerate(dict.fromkeys(words))})
+
+
+def byt5() -> Any:
+    """Bytes, in Python, without a backend."""
+    return ByT5Tokenizer()
+
+
+def with_added() -> Any:
+    """Byte-level, with tokens added that are not special, one of them spelled like another."""
+    tokenizer = train_tiny_tokenizer()
+    tokenizer.add_tokens(["<think>", "日本", "é", "    ", " the", "<0xE6>"])
+    return tokenizer
+
+
+def with_holes() -> Any:
+    """Ids with gaps, so that some lie beyond the tokenizer's length."""
+    vocab = {"<unk>": 0, "a": 1, "▁": 2, "b": 40, "ab": 900}
+    tokenizer = Tokenizer(models.BPE(vocab, [("a", "b")], unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.decoder = decoders.Replace("▁", " ")
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
+
+
+def without_decoder() -> Any:
+    """Whole words, joined with spaces for want of a decoder."""
+    words = ["[UNK]", "the", "mean", "of", "naive"]
+    tokenizer = Tokenizer(models.WordLevel({it: n for n, it in enumerate(words)}, "[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]")
+
+
+def clip() -> Any:
+    """Pieces that end words are marked."""
+    words = ["<unk>", "t", "h", "e", "e</w>", "th", "the</w>", "m</w>", "m"]
+    merges = [("t", "h"), ("th", "e</w>")]
+    tokenizer = Tokenizer(
+        models.BPE(
+            {it: n for n, it in enumerate(words)},
+            merges,
+            unk_token="<unk>",
+            end_of_word_suffix="</w>",
+        )
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.decoder = decoders.BPEDecoder()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
+
+
+EXACT: dict[str, Callable[[], Any]] = {
+    "GPT-2": gpt2,
+    "Llama-2": llama2,
+    "Llama-3": llama3,
+    "Gemma": gemma,
+    "Mistral": mistral,
+    "ByT5": byt5,
+    "added tokens": with_added,
+}
+"""Those that keep every character of a text."""
+LOSSY: dict[str, Callable[[], Any]] = {
+    "BERT": bert,
+    "T5": metaspace,
+    "ids with holes": with_holes,
+    "no decoder": without_decoder,
+    "CLIP": clip,
+}
+"""Those that do not: they lower-case, or know some words or letters only."""
