@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from core import splitting
 from core.logit_lens import top_tokens
@@ -32,6 +31,7 @@ from core.store import Store
 from core.tokens import vocabulary_texts
 from tests.builders import make_sae
 from tests.splitting_sets import HOOK, Counted, directions, sae_of
+from tests.tokenizer_kinds import byte_level_text
 
 
 def map_of(labels, xy=None, *, rows=None):
@@ -201,13 +201,8 @@ def test_tokens_are_kept(tiny_model, tmp_path, monkeypatch):
 
 
 def named(model, ids):
-    """Texts of tokens by the library; those that are no whole character by their bytes."""
-    numbers = {character: byte for byte, character in bytes_to_unicode().items()}
-    pieces = model.tokenizer.convert_ids_to_tokens(list(map(int, ids)))
-    return [
-        "".join(f"<0x{numbers[it]:02X}>" for it in piece) if "\ufffd" in text else text
-        for text, piece in zip(model.to_str_tokens(torch.as_tensor(ids)), pieces, strict=True)
-    ]
+    """Texts of tokens; those that are no whole character by their bytes."""
+    return [byte_level_text(model.tokenizer, [it]) for it in ids]
 
 
 def test_texts_of_tokens(any_model):

@@ -1,6 +1,7 @@
 """Tokenizers of every kind that users bring, small and made without a network."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
@@ -11,6 +12,7 @@ from transformers import (
     LlamaTokenizer,
     PreTrainedTokenizerFast,
 )
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from tests.builders import train_tiny_tokenizer
 
@@ -107,7 +109,7 @@ def byt5() -> Any:
 def with_added() -> Any:
     """Byte-level, with tokens added that are not special, one of them spelled like another."""
     tokenizer = train_tiny_tokenizer()
-    tokenizer.add_tokens(["<think>", "日本", "é", "    ", " the", "<0xE6>"])
+    tokenizer.add_tokens(["<think>", "日本", "ż", "    ", " the", "<0xE6>"])
     return tokenizer
 
 
@@ -143,6 +145,15 @@ def clip() -> Any:
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.decoder = decoders.BPEDecoder()
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
+
+
+def byte_level_text(tokenizer: Any, ids: Iterable[int]) -> str:
+    """What ids of a byte-level tokenizer stand for; bytes of no whole character as `<0xE2>`."""
+    numbers = {character: byte for byte, character in bytes_to_unicode().items()}
+    pieces = tokenizer.convert_ids_to_tokens([int(it) for it in ids])
+    raw = bytes(numbers[character] for piece in pieces for character in piece)
+    shown = raw.decode("utf-8", errors="backslashreplace")
+    return re.sub(r"\\x(..)", lambda byte: f"<0x{byte[1].upper()}>", shown)
 
 
 EXACT: dict[str, Callable[[], Any]] = {

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from core.autointerp.example import Example
 from core.descriptions.patterns import Pattern
-from core.descriptions.token_text import folded, is_wordy, kind_of, starts_word
+from core.descriptions.token_text import folded, is_wordy, kind_of, opens_word, starts_word
 
 _QUOTED = re.compile(r'"([^"]+)"|(?<!\w)\'([^\']+)\'(?!\w)|“([^”]+)”|‘([^’]+)’|`([^`]+)`')
 _CLASSES = {
@@ -152,7 +152,7 @@ def word_groups(str_toks: Sequence[str]) -> list[list[int]]:
     before = ""
     for i, token in enumerate(str_toks):
         # A token without text has a part of the character before it.
-        if i and (token == "" or (not starts_word(token) and is_wordy(before))):
+        if i and (token == "" or (not starts_word(token) and opens_word(before))):
             groups[-1].append(i)
         else:
             groups.append([i])

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Int
 
-from core.descriptions.token_text import folded, is_wordy, starts_word
+from core.descriptions.token_text import folded, is_wordy, opens_word, starts_word
 
 NONE = -1
 _MAX_PIECES = 8
@@ -116,13 +116,14 @@ def _joined(
     # The last entries are for -1: neither part of a word nor the continuation of one.
     wordy = np.append([is_wordy(text) for text in vocabulary], False).astype(bool)
     starts = np.append([starts_word(text) for text in vocabulary], True).astype(bool)
+    opens = np.append([opens_word(text) for text in vocabulary], False).astype(bool)
     joined = np.zeros((len(flat), flat.shape[1] + 1), dtype=bool)
-    wordy_at, continues = wordy[flat], _continues(flat, vocabulary)
+    opens_at, continues = opens[flat], _continues(flat, vocabulary)
     if continues.any():
         for column in range(1, flat.shape[1]):
             here = continues[:, column]
-            wordy_at[here, column] = wordy_at[here, column - 1]
-    joined[:, 1:-1] = ~starts[flat[:, 1:]] & wordy_at[:, 1:] & wordy_at[:, :-1]
+            opens_at[here, column] = opens_at[here, column - 1]
+    joined[:, 1:-1] = ~starts[flat[:, 1:]] & wordy[flat[:, 1:]] & opens_at[:, :-1]
     joined[:, 1:-1] |= continues[:, 1:]
     return joined
 

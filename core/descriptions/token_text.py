@@ -21,6 +21,14 @@ def starts_word(text: str) -> bool:
     return text[:1].isspace() or not is_wordy(text)
 
 
+def opens_word(text: str) -> bool:
+    """Whether a token without a space in front goes on with the word that this one is part of.
+
+    A space that is a token of its own is the beginning of the word after it.
+    """
+    return text == " " or is_wordy(text)
+
+
 def folded(text: str) -> str:
     """The same for every case of a word, and with or without the space before it."""
     return text.strip(" ").casefold() or text
