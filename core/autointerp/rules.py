@@ -127,7 +127,8 @@ def matches(rule: Rule, example: Example) -> bool:
 def marks_fit(rule: Rule, example: Example, marks: Sequence[bool]) -> bool:
     """Whether one of the marked tokens is in a word that fits the rule.
 
-    A topic is not in one word: there the text has to hold it, wherever the marks are.
+    The space before a word is no part of it where it is a token of its own. A topic is not in one
+    word: there the text has to hold it, wherever the marks are.
     """
     if isinstance(rule, Pattern) and rule.kind == "topic":
         return matches(rule, example)
@@ -135,7 +136,8 @@ def marks_fit(rule: Rule, example: Example, marks: Sequence[bool]) -> bool:
     words = ["".join(example.str_toks[i] for i in group) for group in groups]
     fits = fitting_words(rule, [word.strip(" ") or word for word in words])
     return any(
-        fit and any(marks[i] for i in group) for fit, group in zip(fits, groups, strict=True)
+        fit and any(marks[i] for i in group if example.str_toks[i] != " " or len(group) == 1)
+        for fit, group in zip(fits, groups, strict=True)
     )
 
 
