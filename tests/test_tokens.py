@@ -168,7 +168,7 @@ def test_characters_of_several_tokens_are_one_piece(make: Any) -> None:
     ids = ids[-6:]  # without a space in front
     found = row_texts(tokenizer, ids)
     assert found.parts == ("x", "日", "", "", "é", "")
-    assert found.cells == ("x", "日·<0xE6>", "日·<0x97>", "日·<0xA5>", "é·<0xC3>", "é·<0xA9>")
+    assert found.cells == ("x", "<0xE6>·日", "<0x97>·日", "<0xA5>·日", "<0xC3>·é", "<0xA9>·é")
     pieces = join_row(tokenizer, ids, [0, 1, math.nan, 3, math.nan, math.nan], peak=2)
     assert (pieces.texts, pieces.n_tokens) == (["x", "日", "é"], [1, 3, 2])
     assert (pieces.peak, pieces.starts, pieces.activations[:2]) == (1, [0, 1, 4], [0.0, 3.0])
@@ -268,7 +268,7 @@ def test_examples_show_the_text_and_mark_what_can_be_seen(make: Any) -> None:
     assert "'日' 10" in asked[1]["content"]
     shown = example(tokenizer, "日", "日")
     lines = simulation_prompts("x", shown.cells)[1]["content"].splitlines()
-    assert sum("日·<0x" in line for line in lines) == 3
+    assert sum(">·日" in line for line in lines) == 3
 
 
 def test_shades_cover_whole_characters() -> None:

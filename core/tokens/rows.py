@@ -15,7 +15,7 @@ from jaxtyping import Int
 from core.tokens.vocabulary import NAMED_BYTES, TokenTexts, token_texts
 
 BESIDE = "·"
-"""Stands between a character and the name of one of its bytes."""
+"""Stands between the name of a byte and the character that it is a part of."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class RowTexts:
     only together, the first has all of them and the others have ""."""
     cells: tuple[str, ...]
     """What stands in a cell of its own for each: its own text, and for a part of a character that
-    character before the name of its bytes, `日·<0xE6>`."""
+    character behind the name of its bytes, `<0xE6>·日`."""
 
     @property
     def text(self) -> str:
@@ -77,7 +77,7 @@ def texts_of_row(texts: TokenTexts, ids: Sequence[int]) -> RowTexts:
         for first, last, text in _whole([texts.bytes_of(it) for it in ids[start:stop]]):
             names = [texts.text(it) for it in ids[start + first : start + last]]
             parts += [text, *("" for _ in names[1:])]
-            cells += names if len(names) == 1 else [f"{text}{BESIDE}{it.strip()}" for it in names]
+            cells += names if len(names) == 1 else [_beside(name, text) for name in names]
         start = stop
     return RowTexts(tuple(parts), tuple(cells))
 
@@ -145,6 +145,11 @@ def whole_characters(
             seen[ids] = [numbers.setdefault(it, len(vocabulary) + len(numbers)) for it in parts]
         flat[row, start:stop] = seen[ids]
     return flat.reshape(windows.shape), [*vocabulary, *numbers]
+
+
+def _beside(name: str, text: str) -> str:
+    # The character comes last: one that is written from right to left would turn the name around.
+    return f"{name}{BESIDE}{text.strip() or text}"
 
 
 def _whole(raw: Sequence[bytes]) -> list[tuple[int, int, str]]:
