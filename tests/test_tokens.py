@@ -13,6 +13,7 @@ from core.autointerp.prompts import ExplainerOptions, generation_prompts, simula
 from core.autointerp.rules import word_groups, words_of
 from core.descriptions.offline import describe_latents
 from core.patch_scoping.prompt import _extents
+from core.plotly_text import escaped
 from core.tokens import (
     join_parts,
     join_row,
@@ -303,3 +304,8 @@ def test_every_kind_is_of_its_kind() -> None:
     assert kinds["Llama-2"]["apart"] > 20
     assert kinds["Gemma"]["apart"] > 20
     assert kinds["GPT-2"]["apart"] == 0
+
+
+def test_labels_keep_their_order_beside_text_from_right_to_left() -> None:
+    assert escaped("F1.3, '<b>' (3)") == "F1.3, '&lt;b&gt;' (3)"
+    assert escaped("'שלום עולם' (3)") == "'שלום עולם\u200e' (3)"
