@@ -1,7 +1,6 @@
 """Tokens as text, for every kind of tokenizer: one by one, whole vocabularies, and rows."""
 
 import math
-from collections import Counter, defaultdict
 from types import SimpleNamespace
 from typing import Any
 
@@ -97,13 +96,11 @@ def test_each_text_is_what_the_token_adds_to_a_row(named: tuple[str, Any]) -> No
     before = tokenizer.decode(anchor * 2, clean_up_tokenization_spaces=False)
     checked = 0
     for token_id in np.flatnonzero(texts.known & ~texts.partial & ~texts.special).tolist():
-        row = [*anchor * 2, token_id]
-        after = tokenizer.decode(row, clean_up_tokenization_spaces=False)
+        after = tokenizer.decode([*anchor * 2, token_id], clean_up_tokenization_spaces=False)
         added = after[len(before) :]
         if "\ufffd" in added or name in ("BERT", "CLIP"):
             continue  # cleaning up, and ends of words, are seen in whole rows above
-        plain = texts.plain(token_id)
-        assert plain in (added, f"{added}<{token_id}>"), token_id
+        assert texts.plain(token_id) == added, token_id
         checked += 1
     assert checked > 2 or name in ("BERT", "CLIP")
 
@@ -158,8 +155,6 @@ def test_a_vocabulary_has_as_many_texts_as_the_model_has_outputs() -> None:
         ids = np.array([[70, 0], [99, 13]])
         assert texts.lists(ids) == [["C", "<pad>"], ["`", "\n"]]
         assert texts.quoted(ids) == ["'C', '<pad>'", "'`', '\\n'"]
-    with pytest.raises(ValueError, match="no tokenizer"):
-        vocabulary_texts(SimpleNamespace(tokenizer=None, W_U=np.zeros((2, 5))))
 
 
 @pytest.mark.parametrize("make", [gpt2, llama2, byt5])
@@ -174,7 +169,7 @@ def test_characters_of_several_tokens_are_one_piece(make: Any) -> None:
     assert (pieces.texts, pieces.n_tokens) == (["x", "日", "é"], [1, 3, 2])
     assert (pieces.peak, pieces.starts, pieces.activations[:2]) == (1, [0, 1, 4], [0.0, 3.0])
     assert math.isnan(pieces.activations[2])
-    # Cut within characters: the bytes that are left over are named, and nothing is lost.
+    # Cut within characters, what is left over is named.
     cut = row_texts(tokenizer, ids[2:5])
     assert cut.parts == cut.cells == ("<0x97>", "<0xA5>", "<0xC3>")
     stray = row_texts(tokenizer, [ids[3], *ids[1:4], ids[4]])
@@ -265,8 +260,7 @@ def test_examples_show_the_text_and_mark_what_can_be_seen(make: Any) -> None:
         with_examples=False,
         options=ExplainerOptions(activations=True),
     )
-    assert "<<日>>本" in asked[1]["content"]
-    assert "'日' 10" in asked[1]["content"]
+    assert all(it in asked[1]["content"] for it in ("<<日>>本", "'日' 10"))
     shown = example(tokenizer, "日", "日")
     lines = simulation_prompts("x", shown.cells)[1]["content"].splitlines()
     assert sum(">·日" in line for line in lines) == 3
@@ -285,9 +279,8 @@ def test_shades_cover_whole_characters() -> None:
     assert "strongest of 3 tokens" in rows_html([row], strongest=2)
 
 
-@pytest.mark.parametrize("make", [byt5])
-def test_places_in_a_prompt_without_a_fast_tokenizer(make: Any) -> None:
-    tokenizer = make()
+def test_places_in_a_prompt_without_a_fast_tokenizer() -> None:
+    tokenizer = byt5()
     text = "Was ist 日 X?"
     ids = ids_of(tokenizer, text)
     spans = _extents(tokenizer, text, ids)
@@ -296,14 +289,10 @@ def test_places_in_a_prompt_without_a_fast_tokenizer(make: Any) -> None:
 
 def test_every_kind_is_of_its_kind() -> None:
     # A test of the tests: which of them need their bytes put together, or have alike tokens.
-    kinds: dict[str, Counter[str]] = defaultdict(Counter)
-    for name, make in KINDS.items():
-        texts = token_texts(make())
-        kinds[name] = Counter(partial=int(texts.partial.sum()), apart=len(texts.told_apart))
-    assert all(kinds[name]["partial"] >= 128 for name in EXACT)
-    assert kinds["Llama-2"]["apart"] > 20
-    assert kinds["Gemma"]["apart"] > 20
-    assert kinds["GPT-2"]["apart"] == 0
+    texts = {name: token_texts(make()) for name, make in EXACT.items()}
+    assert all(it.partial.sum() >= 128 for it in texts.values())
+    assert min(len(texts[name].told_apart) for name in ("Llama-2", "Gemma", "Mistral")) > 20
+    assert not texts["GPT-2"].told_apart
 
 
 def test_labels_keep_their_order_beside_text_from_right_to_left() -> None:

@@ -9,6 +9,7 @@ those that only concern the edges of a text.
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Any, Protocol
 
@@ -23,6 +24,9 @@ Step = Mapping[str, Any]
 
 class Reader(Protocol):
     """Turns pieces into the bytes that they stand for."""
+
+    tidies: bool
+    """Whether it takes spaces away from before signs, so that `alone` makes a difference."""
 
     def read(self, token_id: int, piece: Any, *, added: bool, alone: bool = False) -> bytes:
         """Bytes of a piece within a text; `added`: it was added beside the trained ones.
@@ -121,6 +125,7 @@ class _Steps:
 
     def __init__(self, steps: Sequence[Step]) -> None:
         self._steps = steps
+        self.tidies = any(step.get("cleanup") for step in steps)
 
     def read(self, token_id: int, piece: Any, *, added: bool, alone: bool = False) -> bytes:
         """As `Reader.read`."""
@@ -132,7 +137,7 @@ class _Steps:
                 # Added tokens are plain text there.
                 case "ByteLevel" if not added:
                     table = _byte_alphabet()
-                    if all(character in table for character in text):
+                    with suppress(KeyError):
                         return bytes([table[character] for character in text])
                 case "Latin1" if not added and len(text) == 1 and ord(text) < 256:
                     return bytes([ord(text)])
@@ -176,7 +181,9 @@ def _stripped(text: str, step: Step) -> str:
 
 
 class _Probe:
-    """Reads what a token adds to a text by decoding it between others; for unusual tokenizers."""
+    """Reads what a token adds to a text by decoding it behind another; for unusual tokenizers."""
+
+    tidies = False
 
     def __init__(self, tokenizer: Any, pieces: Mapping[int, Any]) -> None:
         self._tokenizer = tokenizer

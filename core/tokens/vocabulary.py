@@ -178,10 +178,14 @@ def _read_all(tokenizer: Any) -> TokenTexts:
             raw[token_id] = reader.read(token_id, piece, added=True)
             continue
         is_added = token_id in added
-        raw[token_id] = reader.read(token_id, piece, added=is_added)
-        alone = reader.read(token_id, piece, added=is_added, alone=True)
-        own[token_id] = alone.decode("utf-8", NAMED_BYTES) or str(piece)
-        partial[token_id] = not _is_utf8(raw[token_id])
+        raw[token_id] = data = reader.read(token_id, piece, added=is_added)
+        if reader.tidies:
+            data = reader.read(token_id, piece, added=is_added, alone=True)
+        try:
+            own[token_id] = data.decode("utf-8") or str(piece)
+        except UnicodeDecodeError:
+            partial[token_id] = True
+            own[token_id] = data.decode("utf-8", NAMED_BYTES)
         is_byte = len(raw[token_id]) == 1 and is_byte_piece(piece)
         ranks[token_id] = 3 if is_byte or partial[token_id] else 2 if is_added else 1
     order = np.argsort(ranks, kind="stable").tolist()
@@ -211,11 +215,3 @@ def _different(
         taken.add(shown)
         found.append(shown)
     return found
-
-
-def _is_utf8(raw: bytes) -> bool:
-    try:
-        raw.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
