@@ -11,7 +11,7 @@ from itertools import combinations
 
 from sae_lens import SAE
 
-from core.enrichment import builtin_sets, read_vocabulary
+from core.enrichment import builtin_sets
 from core.enrichment.run import enrich
 from core.gradients.induction import find_induction
 from core.gradients.latents import latent_route
@@ -20,6 +20,7 @@ from core.gradients.verify import strongest_cells, verify
 from core.models import Model, load_model
 from core.saes import load_sae_from_disk
 from core.settings import Settings
+from core.tokens import token_texts
 
 SENTENCE = "Return the mean of the array elements along the given"
 _DEMO = Settings.from_environment().demo_dir
@@ -55,7 +56,7 @@ def print_induction(model: Model) -> None:
 
 def print_spaces(model: Model, sae: SAE) -> None:
     """How many latents raise tokens that start with a space, by both measures."""
-    sets = builtin_sets(read_vocabulary(model.tokenizer, model.cfg.d_vocab))
+    sets = builtin_sets(token_texts(model.tokenizer, model.cfg.d_vocab))
     column = next(n for n, it in enumerate(sets.sets) if it.name == "starts with a space")
     found = enrich(sae.W_dec.detach(), model.W_U.detach(), sets)
     raised = (found.scores[:, column] > 0) & (found.q[:, column] < 0.05)

@@ -26,8 +26,8 @@ from core.corpus import TokenSet, default_packing, docs_sample, load_token_set
 from core.models import Model, cache_sites, load_model
 from core.saes import encode, load_sae_from_disk, sae_hook_name
 from core.settings import REPOSITORY
-from core.splitting.tokens import VocabularyTexts
 from core.store import ARRAYS, Key, Store
+from core.tokens import vocabulary_texts
 from core.view.latent.dashboard import read_dashboard
 from core.view.latent.example_html import rows_html
 from core.view.latent.example_rows import example_rows
@@ -115,7 +115,7 @@ def wide_index(store: Store, model: Model, token_set: TokenSet) -> OpenIndex:
         key=key,
         token_set=token_set,
         summary=summary,
-        vocabulary=VocabularyTexts(model),
+        vocabulary=vocabulary_texts(model),
         special_ids=frozenset(),
         sae_fingerprint="",
         corpus="",

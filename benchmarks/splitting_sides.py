@@ -18,8 +18,9 @@ from core.splitting.figure import map_figure
 from core.splitting.map import compute_map
 from core.splitting.map_config import MapConfig
 from core.splitting.rows import LabelledSae, decoder_rows
-from core.splitting.tokens import VocabularyTexts, top_token_ids
+from core.splitting.tokens import top_token_ids
 from core.store import Store
+from core.tokens import vocabulary_texts
 
 FEW_ROWS = 5000
 """Rows of the map that is made twice, to be compared; by then numba has compiled."""
@@ -78,7 +79,7 @@ def our_side(rows: torch.Tensor, model: Any, folder: Path) -> dict[str, Callable
         ids = top_token_ids(rows, model.W_U, 10, store=stores[-1]).boosted
         if model.W_U.shape[1] > len(model.tokenizer):  # a vocabulary without texts
             return [", ".join(map(str, row)) for row in ids.tolist()]
-        return VocabularyTexts(model).quoted(ids)
+        return vocabulary_texts(model).quoted(ids)
 
     def again() -> None:
         map_figure(placed().points, tokens=tokens()).figure.to_json()

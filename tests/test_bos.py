@@ -35,7 +35,7 @@ from core.view.latent.prompt import latents_table, read_prompt, strongest_per_to
 from core.view.latent_view import text_activations
 from core.view.selection import Selection
 from tests.builders import make_sae
-from tests.tokenizer_kinds import TEXT, Kind, tokenizer_kinds, write_model
+from tests.tokenizer_models import TEXT, Kind, tokenizer_kinds, write_model
 
 HOOK = "blocks.1.hook_resid_pre"
 HEADS = "blocks.1.attn.hook_z"

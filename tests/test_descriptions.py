@@ -518,7 +518,7 @@ def test_signs_for_what_cannot_be_seen() -> None:
     assert quoted("    ") == '"␣×4"'
     assert quoted(" of") == '" of"'
     assert quoted('("') == "'(\"'"
-    assert quoted("\t\x07") == '"⇥\ufffd"'
+    assert quoted("\t\x07") == '"⇥\\x07"'
 
 
 def test_a_description_does_not_depend_on_the_order_of_latents() -> None:

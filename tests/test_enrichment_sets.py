@@ -1,6 +1,7 @@
 """Sets of tokens in the vocabularies of several kinds of tokenizers, built in and the user's."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,19 +10,18 @@ from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import PreTrainedTokenizerFast
 
 from core.enrichment import (
-    TokenVocabulary,
     builtin_sets,
     match_words,
-    read_vocabulary,
     read_word_lists,
 )
 from core.enrichment.builtin import script_of
+from core.tokens import TokenTexts, token_texts, vocabulary_texts
 from tests.builders import train_tiny_tokenizer
 
 
 def test_sets_of_the_tiny_byte_level_tokenizer() -> None:
     tokenizer = train_tiny_tokenizer()
-    vocabulary = read_vocabulary(tokenizer, 310)
+    vocabulary = token_texts(tokenizer, 310)
     assert not vocabulary.known[300:].any()
     for token_id in range(4, 300):
         raw = tokenizer.decode([token_id])
@@ -38,10 +38,12 @@ def test_sets_of_the_tiny_byte_level_tokenizer() -> None:
     assert sets["begins with t"] == {i for i in plain if texts[i].strip()[:1] in "tT" != ""} - {
         i for i in plain if not texts[i].strip()
     }
-    assert sets["parts of a character (bytes)"] == {i for i in range(300) if "\ufffd" in texts[i]}
+    assert sets["parts of a character (bytes)"] == {
+        i for i in range(300) if "\ufffd" in tokenizer.decode([i])
+    }
     assert 0 not in builtin_sets(vocabulary).universe[300:]
     with pytest.raises(ValueError, match="no tokenizer"):
-        read_vocabulary(None, 5)
+        vocabulary_texts(SimpleNamespace(tokenizer=None, W_U=np.zeros((2, 5))))
 
 
 def test_sentencepiece_pieces_keep_their_space() -> None:
@@ -56,7 +58,7 @@ def test_sentencepiece_pieces_keep_their_space() -> None:
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
     )
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", unk_token="<unk>")
-    vocabulary = read_vocabulary(fast, len(words))
+    vocabulary = token_texts(fast, len(words))
     assert vocabulary.texts[2] == "\n"
     assert vocabulary.texts[4:10] == (" the", "the", " ", "  ", " Ω", "42")
     assert vocabulary.partial.tolist() == [i == 3 for i in range(len(words))]
@@ -72,7 +74,7 @@ def test_wordpiece_words_begin_with_a_space() -> None:
     tokenizer = Tokenizer(models.WordPiece({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
     tokenizer.decoder = decoders.WordPiece()
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]")
-    assert read_vocabulary(fast, 5).texts[1:] == (" the", "re", " play", "ing")
+    assert token_texts(fast, 5).texts[1:] == (" the", "re", " play", "ing")
 
 
 SCRIPTS = {
@@ -101,9 +103,9 @@ def test_scripts_are_those_of_unicode() -> None:
         assert (named[~inside] == script).sum() <= 4, unicode_name
 
 
-def vocabulary_of(*texts: str) -> TokenVocabulary:
+def vocabulary_of(*texts: str) -> TokenTexts:
     no = np.zeros(len(texts), dtype=bool)
-    return TokenVocabulary(texts, no, no, ~no)
+    return TokenTexts(texts, tuple(it.encode() for it in texts), no, no, ~no)
 
 
 def test_lists_of_the_user() -> None:

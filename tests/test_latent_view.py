@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from core.store import Store
+from core.tokens import join_row
 from core.view.latent.browse import density_histogram, latent_table
 from core.view.latent.corpora import (
     CorpusChoice,
@@ -33,7 +34,6 @@ from core.view.latent.lists import (
     take_off_list,
 )
 from core.view.latent.page_view import LINK, LatentPageView
-from core.view.latent.pieces import join_pieces, partial_bytes
 from tests.builders import train_tiny_tokenizer
 
 HOSTILE = (
@@ -147,28 +147,17 @@ def test_shades_follow_activations_and_unknown_ones_have_none() -> None:
 def test_characters_of_several_tokens_are_whole_again(text: str) -> None:
     tokenizer = train_tiny_tokenizer()
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    alone = [tokenizer.decode([it]) for it in ids]
-    partial = partial_bytes(tokenizer, alone, ids)
-    assert all(partial[it] for it, piece in zip(ids, alone, strict=True) if "\ufffd" in piece)
     values = [float(it) for it in range(len(ids))]
-    found = join_pieces(ids, alone, values, partial, peak=len(ids) - 1 if ids else None)
+    found = join_row(tokenizer, ids, values, peak=len(ids) - 1 if ids else None)
     assert "".join(found.texts) == text
     assert sum(found.n_tokens) == len(ids)
     ends = np.cumsum(found.n_tokens)
     assert found.activations == [float(end - 1) for end in ends]
     assert found.peak == (len(found.texts) - 1 if ids else None)
     # Cut within a character, nothing is lost and nothing invented.
-    cut = join_pieces(ids[1:], alone[1:], values[1:], partial)
+    cut = join_row(tokenizer, ids[1:], values[1:])
     assert sum(cut.n_tokens) == max(0, len(ids) - 1)
-
-
-def test_bytes_of_fallback_tokens() -> None:
-    class Fallback:
-        def convert_ids_to_tokens(self, ids: list[int]) -> list[str]:
-            return [["<0xF0>", "<0x9F>", "▁a"][it] for it in ids]
-
-    texts = ["\ufffd", "\ufffd", " a"]
-    assert partial_bytes(Fallback(), texts) == {0: b"\xf0", 1: b"\x9f"}
+    assert "\ufffd" not in "".join(cut.texts)
 
 
 def test_texts_have_names_that_links_can_carry(tmp_path: Path) -> None:

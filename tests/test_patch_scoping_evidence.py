@@ -31,6 +31,7 @@ from core.patch_scoping.reading import (
 from core.patch_scoping.scale_ranking import combined_score
 from core.patch_scoping.sweep import SweepConfig, sweep
 from core.patch_scoping.transfer import QualitySums, quality, quality_sums, transfer_sentence
+from core.tokens import token_texts
 from make_demo import measure
 
 PROMPT = 'What is "<unk>"? The "<unk>" is "'
@@ -105,12 +106,12 @@ def test_words_of_peaks_and_their_definitions(tiny_model: Model) -> None:
     tokenizer = tiny_model.tokenizer
     ids = tokenizer(" the", add_special_tokens=False)["input_ids"]
     assert len(ids) == 1
-    words = [tokenizer.decode([it]) for it in range(len(tokenizer))]
     peaks = np.full((4, 6), ids[0])
     peaks[1, 3:] = 7
     peaks[2, 5] = -1
     peaks[3] = 20
-    assert [(it.latent, it.word) for it in peak_words(peaks, words)] == [(0, "the")]
+    found_words = peak_words(peaks, token_texts(tokenizer))
+    assert [(it.latent, it.word) for it in found_words] == [(0, "the")]
     prompt = scope_prompt(tiny_model, PROMPT)
     found = own_definitions(tiny_model, prompt, ids, max_new_tokens=5)
     plain = scope_prompt(tiny_model, PROMPT.replace("<unk>", " the"), placeholder="the")

@@ -14,6 +14,7 @@ from core.patch_scoping.generation import complete
 from core.patch_scoping.injection import Injection, random_directions, typical_norm, unit_directions
 from core.patch_scoping.prompt import ScopePrompt, scope_prompt
 from core.patch_scoping.sampling import Sampling, next_tokens
+from tests.tokenizer_kinds import byte_level_text
 
 PROMPTS = ('What is "<unk>"? It is "', 'The "<unk>" of Paris and "<unk>" is a "')
 
@@ -152,7 +153,7 @@ def test_one_latent_at_one_scale(any_model: Model, tiny_sae: SAE) -> None:
     direction = tiny_sae.W_dec[7] / tiny_sae.W_dec[7].norm() * 12
     row = Injection(scope_prompt(any_model, PROMPTS[1]), 1, direction)
     tokens = library_tokens(any_model, row, 6)
-    assert text == PROMPTS[1] + any_model.tokenizer.decode(tokens)
+    assert text == PROMPTS[1] + byte_level_text(any_model.tokenizer, tokens)
     drawn = [
         generate_patch_scoping_explanation(any_model, tiny_sae, PROMPTS[1], 7, 1, 12.0, 5, seed=s)
         for s in (0, 0, 1)

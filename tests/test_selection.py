@@ -151,7 +151,7 @@ def test_markup_of_others_has_no_effect() -> None:
     assert "SAE_EXPLORER_SAES" in escaped
     assert "\\_it\\_" in escaped
     assert exact_markdown(":a:").replace("\u2060", "") == "\\:a\\:"
-    assert visible_token(" a\n\x00") == "\\u2423a\\u21b5\\x00"
+    assert visible_token(" a\n\x00日") == "␣a↵\\x00日"
     assert visible_token(" the\n") == "␣the↵"
 
 

@@ -16,10 +16,12 @@ from core.splitting.map import SplittingMap, cluster_geometry
 from core.splitting.map_config import MapConfig
 from core.splitting.neighbors import Neighbors, exact_neighbors
 from core.splitting.rows import LabelledSae, decoder_rows
-from core.splitting.tokens import VocabularyTexts, all_directions, join_tokens, top_token_ids
+from core.splitting.tokens import all_directions, join_tokens, top_token_ids
 from core.store import Store
+from core.tokens import vocabulary_texts
 from tests.builders import make_sae
 from tests.splitting_sets import HOOK, Counted, directions, sae_of
+from tests.tokenizer_kinds import byte_level_text
 
 
 def map_of(labels, xy=None, *, rows=None):
@@ -188,11 +190,16 @@ def test_tokens_are_kept(tiny_model, tmp_path, monkeypatch):
     np.testing.assert_array_equal(again.suppressed_values, first.suppressed_values)
 
 
+def named(model, ids):
+    """Texts of tokens; those that are no whole character by their bytes."""
+    return [byte_level_text(model.tokenizer, [it]) for it in ids]
+
+
 def test_texts_of_tokens(any_model):
-    vocabulary = VocabularyTexts(any_model)
+    vocabulary = vocabulary_texts(any_model)
     ids = np.random.default_rng(0).integers(0, any_model.W_U.shape[1], size=(30, 6))
     for row, texts, quoted in zip(ids, vocabulary.lists(ids), vocabulary.quoted(ids), strict=True):
-        plain = any_model.to_str_tokens(torch.as_tensor(row))
+        plain = named(any_model, row)
         assert texts == plain
         assert quoted == ", ".join(map(repr, plain))
 
@@ -224,7 +231,7 @@ def straightforward(saes, model, descriptions, knn):
         }
     )
     top = (W_dec @ model.W_U).topk(10).indices
-    frame["top_token_strs"] = [", ".join(map(repr, model.to_str_tokens(ids))) for ids in top]
+    frame["top_token_strs"] = [", ".join(map(repr, named(model, ids))) for ids in top]
     alive = (W_dec.norm(dim=1) > 0).numpy()
     frame = frame[alive].reset_index(drop=True)
     settings = {"metric": "cosine", "random_state": 5, "precomputed_knn": knn}
@@ -307,7 +314,7 @@ def test_latents_of_attention_heads_are_read_through_their_output_weights(tiny_m
     table = compute_sae_umap_data({40: sae}, None, [40], tiny_model, fit=still)
     W_O = tiny_model.blocks[1].attn.W_O.flatten(0, 1)
     top = (sae.W_dec @ W_O @ tiny_model.W_U).topk(10).indices
-    plain = [", ".join(map(repr, tiny_model.to_str_tokens(ids))) for ids in top]
+    plain = [", ".join(map(repr, named(tiny_model, ids))) for ids in top]
     assert table["top_token_strs"].tolist() == plain
 
 

@@ -1,117 +1,176 @@
-"""Tokenizers of every kind that language models come with, and a tiny model for each."""
+"""Tokenizers of every kind that users bring, small and made without a network."""
 
-from dataclasses import dataclass
-from pathlib import Path
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
 
-import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import (
-    GPT2Config,
-    GPT2LMHeadModel,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedModel,
+    BertTokenizer,
+    ByT5Tokenizer,
+    GemmaTokenizer,
+    LlamaTokenizer,
     PreTrainedTokenizerFast,
 )
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from tests.builders import train_tiny_tokenizer
 
-WORDS = ("the", "river", "runs", "under", "bridges", "of", "city", "mary", "john")
-TEXT = "the river runs under the bridges of the city"
+BYTES = [f"<0x{number:02X}>" for number in range(256)]
+WORDS = ["▁the", "the", "▁mean", "mean", "▁of", "of", "▁Return", "▁an", "'s", "▁'s", "▁.", "▁▁"]
 
 
-@dataclass(frozen=True)
-class Kind:
-    """One kind of tokenizer."""
+def with_merges(begin: list[str], words: list[str]) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """A vocabulary that begins with `begin`, and the merges that build each word from its left."""
+    vocab: dict[str, int] = {}
+    for piece in [*begin, "▁", *sorted(set("".join(words) + "Returnthemaofysc.',x$<>b&;:="))]:
+        vocab.setdefault(piece, len(vocab))
+    merges = []
+    for word in words:
+        for end in range(2, len(word) + 1):
+            vocab.setdefault(word[:end], len(vocab))
+            if (word[: end - 1], word[end - 1]) not in merges:
+                merges.append((word[: end - 1], word[end - 1]))
+    return vocab, merges
 
-    name: str
-    """What it is called."""
-    tokenizer: PreTrainedTokenizerFast
-    """As its files have it."""
-    front: int | None
-    """The token that should stand in front of texts of SAEs trained with BOS; None for none."""
+
+def gpt2() -> Any:
+    """Byte-level."""
+    return train_tiny_tokenizer()
 
 
-def _closing(single: str, **ids: int) -> processors.TemplateProcessing:
-    return processors.TemplateProcessing(
-        single=single, pair=f"{single} $B", special_tokens=list(ids.items())
+def llama2() -> Any:
+    """SentencePiece-BPE with byte fallback and a decoder that strips."""
+    vocab, merges = with_merges(["<unk>", "<s>", "</s>", *BYTES], WORDS)
+    return LlamaTokenizer(vocab=vocab, merges=merges)
+
+
+def llama3() -> Any:
+    """Byte-level, and decoding tidies spaces away."""
+    tokenizer = train_tiny_tokenizer()
+    tokenizer.clean_up_tokenization_spaces = True
+    return tokenizer
+
+
+def gemma() -> Any:
+    """`▁` without stripping; line breaks and runs of spaces are tokens beside those of bytes."""
+    begin = ["<pad>", "<eos>", "<bos>", "<unk>", "\n", "\n\n", "▁▁▁", *BYTES]
+    vocab, merges = with_merges(begin, WORDS)
+    tokenizer = GemmaTokenizer(vocab=vocab, merges=merges)
+    tokenizer.add_tokens([AddedToken("<b>", normalized=False), AddedToken("  ", normalized=False)])
+    return tokenizer
+
+
+def mistral() -> Any:
+    """As Mistral-7B's file: a space before the first word only, byte fallback, control tokens."""
+    begin = ["<unk>", "<s>", "</s>", "[INST]", "[/INST]", *BYTES]
+    vocab, merges = with_merges(begin, WORDS)
+    tokenizer = Tokenizer(
+        models.BPE(vocab, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
+    )
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    tokenizer.decoder = decoders.Sequence(
+        [
+            decoders.Replace("▁", " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
+    )
+    tokenizer.add_special_tokens(["<unk>", "<s>", "</s>", "[INST]", "[/INST]"])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
     )
 
 
-def _words(*first: str, **roles: str) -> PreTrainedTokenizerFast:
-    """One token a word, in the order given and then `WORDS`."""
-    unknown = roles.get("unk_token", first[0])
-    numbers = {word: number for number, word in enumerate((*first, *WORDS))}
-    raw = Tokenizer(models.WordLevel(numbers, unk_token=unknown))
-    raw.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(tokenizer_object=raw, **roles)
+def metaspace() -> Any:
+    """As T5's: a decoder of its own for `▁`, without byte fallback."""
+    vocab, merges = with_merges(["<unk>", "</s>"], WORDS)
+    tokenizer = Tokenizer(models.BPE(vocab, merges, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", unk_token="<unk>")
 
 
-def tokenizer_kinds() -> list[Kind]:
-    """GPT-2's, Qwen's, none at all (with and without an unknown token), Llama 3's, one that closes
-    texts too, and BERT's."""
-    gpt2 = train_tiny_tokenizer()
-    qwen = train_tiny_tokenizer()
-    qwen.bos_token = None
-    undeclared = train_tiny_tokenizer()
-    undeclared.bos_token = undeclared.eos_token = undeclared.pad_token = None
-    llama, closing = train_tiny_tokenizer(), train_tiny_tokenizer()
-    end = {"<|endoftext|>": 0, "<end_of_turn>": 3}
-    llama.backend_tokenizer.post_processor = _closing("<|endoftext|> $A", **end)
-    closing.eos_token = "<end_of_turn>"
-    closing.backend_tokenizer.post_processor = _closing("<|endoftext|> $A <end_of_turn>", **end)
-    bert = _words(
-        *("[PAD]", "[UNK]", "[CLS]", "[SEP]"),
-        unk_token="[UNK]",
-        pad_token="[PAD]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
+def bert() -> Any:
+    """WordPiece, which lower-cases; its decoder drops spaces before signs."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "mean", "##s", "##of", "return"]
+    words += ["##.", "##,", "don", "'", "t", *".,$<>&;:x`*_b/", "naive", "##x", "of", "an"]
+    return BertTokenizer(vocab={word: number for number, word in enumerate(dict.fromkeys(words))})
+
+
+def byt5() -> Any:
+    """Bytes, in Python, without a backend."""
+    return ByT5Tokenizer()
+
+
+def with_added() -> Any:
+    """Byte-level, with tokens added that are not special, one of them spelled like another."""
+    tokenizer = train_tiny_tokenizer()
+    tokenizer.add_tokens(["<think>", "日本", "ż", "    ", " the", "<0xE6>"])
+    return tokenizer
+
+
+def with_holes() -> Any:
+    """Ids with gaps, so that some lie beyond the tokenizer's length."""
+    vocab = {"<unk>": 0, "a": 1, "▁": 2, "b": 40, "ab": 900}
+    tokenizer = Tokenizer(models.BPE(vocab, [("a", "b")], unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.decoder = decoders.Replace("▁", " ")
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
+
+
+def without_decoder() -> Any:
+    """Whole words, joined with spaces for want of a decoder."""
+    words = ["[UNK]", "the", "mean", "of", "naive"]
+    tokenizer = Tokenizer(models.WordLevel({it: n for n, it in enumerate(words)}, "[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]")
+
+
+def clip() -> Any:
+    """Pieces that end words are marked."""
+    words = ["<unk>", "t", "h", "e", "e</w>", "th", "the</w>", "m</w>", "m"]
+    merges = [("t", "h"), ("th", "e</w>")]
+    tokenizer = Tokenizer(
+        models.BPE(
+            {it: n for n, it in enumerate(words)},
+            merges,
+            unk_token="<unk>",
+            end_of_word_suffix="</w>",
+        )
     )
-    bert.backend_tokenizer.post_processor = _closing("[CLS] $A [SEP]", **{"[CLS]": 2, "[SEP]": 3})
-    return [
-        Kind("bos", gpt2, 0),
-        Kind("no bos, eos in its place", qwen, 0),
-        Kind("nothing declared", undeclared, 0),
-        Kind("no special token", _words("?"), None),
-        Kind("no special token but unknown", _words("?", unk_token="?"), None),
-        Kind("adds bos itself", llama, 0),
-        Kind("adds bos and eos itself", closing, 0),
-        Kind("cls and sep", bert, 2),
-    ]
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.decoder = decoders.BPEDecoder()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
 
 
-def write_model(folder: Path, tokenizer: PreTrainedTokenizerFast, *, spare: int = 0) -> Path:
-    """A random GPT-2 (Llama for byte-level tokenizers without BOS) of 3 layers and width 32.
+def byte_level_text(tokenizer: Any, ids: Iterable[int]) -> str:
+    """What ids of a byte-level tokenizer stand for; bytes of no whole character as `<0xE2>`."""
+    numbers = {character: byte for byte, character in bytes_to_unicode().items()}
+    pieces = tokenizer.convert_ids_to_tokens([int(it) for it in ids])
+    raw = bytes(numbers[character] for piece in pieces for character in piece)
+    shown = raw.decode("utf-8", errors="backslashreplace")
+    return re.sub(r"\\x(..)", lambda byte: f"<0x{byte[1].upper()}>", shown)
 
-    `spare` rows of the embedding belong to no token.
-    """
-    special = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
-    n = len(tokenizer) + spare
-    model: PreTrainedModel
-    if tokenizer.bos_token_id is None and len(tokenizer) > 100:
-        model = LlamaForCausalLM(
-            LlamaConfig(
-                vocab_size=n,
-                max_position_embeddings=64,
-                hidden_size=32,
-                intermediate_size=64,
-                num_hidden_layers=3,
-                num_attention_heads=4,
-                num_key_value_heads=2,
-                tie_word_embeddings=False,
-                **special,
-            )
-        )
-    else:
-        model = GPT2LMHeadModel(
-            GPT2Config(vocab_size=n, n_positions=64, n_embd=32, n_layer=3, n_head=4, **special)
-        )
-    generator = torch.Generator().manual_seed(0)
-    for name, parameter in model.named_parameters():
-        noise = torch.randn(parameter.shape, generator=generator)
-        is_norm = parameter.dim() == 1 and name.endswith("weight")
-        parameter.data = 1 + 0.2 * noise if is_norm else noise * (1.5 / 32**0.5)
-    model.tie_weights()
-    model.eval().save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+
+EXACT: dict[str, Callable[[], Any]] = {
+    "GPT-2": gpt2,
+    "Llama-2": llama2,
+    "Llama-3": llama3,
+    "Gemma": gemma,
+    "Mistral": mistral,
+    "ByT5": byt5,
+    "added tokens": with_added,
+}
+"""Those that keep every character of a text."""
+LOSSY: dict[str, Callable[[], Any]] = {
+    "BERT": bert,
+    "T5": metaspace,
+    "ids with holes": with_holes,
+    "no decoder": without_decoder,
+    "CLIP": clip,
+}
+"""Those that do not: they lower-case, or know some words or letters only."""

@@ -7,8 +7,8 @@ indexes lie in the store, in parts.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import pandas as pd
 from sae_lens import SAE
@@ -23,9 +23,8 @@ from core.corpus.packing import Packing
 from core.corpus.token_set import TokenSet
 from core.lease import Lease
 from core.models.hooks import Model
-from core.splitting.tokens import VocabularyTexts
 from core.store import JSON, Key, Store
-from core.view.latent.pieces import partial_bytes
+from core.tokens import TokenTexts, vocabulary_texts
 
 CONFIG = IndexConfig()
 """What is kept of every latent."""
@@ -70,7 +69,7 @@ class OpenIndex:
     """The text as it was read."""
     summary: pd.DataFrame
     """`LatentIndex.summary`: a row for each latent."""
-    vocabulary: VocabularyTexts
+    vocabulary: TokenTexts
     """Texts of tokens."""
     special_ids: frozenset[int]
     """Tokens that stand for no text."""
@@ -78,8 +77,6 @@ class OpenIndex:
     """Of the SAE's weights: descriptions of the user are kept under it."""
     corpus: str
     """Name of the text."""
-    partial: Mapping[int, bytes] = field(default_factory=dict)
-    """Bytes of the tokens that are only parts of characters."""
 
     @property
     def n_tokens(self) -> int:
@@ -120,10 +117,9 @@ def make_index(lease: Lease, store: Store, request: IndexRequest) -> list[OpenIn
         JobCancelled: through the lease's progress; what was done is kept for the next time.
     """
     with lease.turn() as (model, saes):
-        vocabulary = VocabularyTexts(model)
+        vocabulary = vocabulary_texts(model)
         wanted = [_wanted(number, model, sae, request) for number, sae in enumerate(saes)]
     tokenizer = lease.tokenizer
-    partial = partial_bytes(tokenizer, vocabulary.texts.tolist())
     found: dict[int, OpenIndex] = {}
     for packing in dict.fromkeys(one.packing for one in wanted):
         token_set = load_token_set(
@@ -146,7 +142,6 @@ def make_index(lease: Lease, store: Store, request: IndexRequest) -> list[OpenIn
                 special_ids=frozenset(tokenizer.all_special_ids),
                 sae_fingerprint=fingerprint,
                 corpus=request.corpus.name,
-                partial=partial,
             )
             if open_summary(store, key) is None:
                 missing.append(one)

@@ -6,6 +6,9 @@ from itertools import groupby
 import torch
 
 from core.models.hooks import Model
+from core.tokens import Pieces, RowTexts, join_parts, row_texts
+
+_SHOWN = {" ": "␣", "\t": "⇥", "\n": "↵", "\r": "␍"}
 
 
 class Example:
@@ -29,9 +32,11 @@ class Example:
         self.acts = [float(act) for act in acts]
         self.act_threshold = float(act_threshold)
         self.source = source
-        self.str_toks: list[str] = [
-            str(token) for token in model.to_str_tokens(torch.tensor(self.toks))
-        ]
+        texts = _texts(model, self.toks)
+        self.str_toks: list[str] = list(texts.parts)
+        """What each token adds to the text; "" for the parts of a character but the first."""
+        self.cells: list[str] = list(texts.cells)
+        """A text for each token by itself, as `RowTexts.cells`."""
         self.toks_are_active = [act > self.act_threshold for act in self.acts]
         self.is_active = any(self.toks_are_active)
         """What scoring asks for."""
@@ -41,13 +46,24 @@ class Example:
         return self.marked(self.toks_are_active if mark_toks else [False] * len(self.toks))
 
     def marked(self, marks: Sequence[bool]) -> str:
-        """The text on one line, with `<<` and `>>` around runs of the tokens that `marks` names."""
+        """The text on one line, with `<<` and `>>` around runs of the tokens that `marks` names.
+
+        Where one of the tokens that make up a character is marked, the character is. What stands
+        alone between marks and would not be seen has signs instead: `␣` for a space.
+        """
+        pieces = join_parts(self.str_toks, [float(mark) for mark in marks])
         parts = []
-        for mark, run in groupby(zip(self.str_toks, marks, strict=True), key=lambda pair: pair[1]):
-            text = "".join(token for token, _ in run)
-            parts.append(f"<<{text}>>" if mark else text)
-        # Tokens that hold part of a character decode to the replacement sign.
-        return "".join(parts).replace("\ufffd", "").replace("\n", "↵")
+        for mark, run in groupby(
+            zip(pieces.texts, pieces.activations, strict=True), key=lambda pair: pair[1] > 0
+        ):
+            text = "".join(piece for piece, _ in run)
+            parts.append(f"<<{_seen(text)}>>" if mark else text)
+        return "".join(parts).replace("\n", "↵")
+
+    @property
+    def pieces(self) -> Pieces:
+        """The text, characters whole, with the strongest activation of each piece."""
+        return join_parts(self.str_toks, self.acts)
 
     @property
     def peak(self) -> int:
@@ -56,3 +72,18 @@ class Example:
 
     def __repr__(self) -> str:
         return f"Example({self.to_str(mark_toks=True)!r}, is_active={self.is_active})"
+
+
+def _texts(model: Model, toks: list[int]) -> RowTexts:
+    if not hasattr(model, "tokenizer"):
+        # What stands in for a model says itself how its tokens read.
+        texts = tuple(map(str, model.to_str_tokens(torch.tensor(toks))))
+        return RowTexts(texts, texts)
+    return row_texts(model.tokenizer, toks)
+
+
+def _seen(text: str) -> str:
+    """`text`, or signs for it where all of it is spaces or has no sign of its own."""
+    if any(it.isprintable() and not it.isspace() for it in text):
+        return text
+    return "".join(_SHOWN.get(it) or it.encode("unicode_escape").decode("ascii") for it in text)

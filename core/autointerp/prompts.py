@@ -141,12 +141,11 @@ def generation_prompts(
 
 def _levels(example: Example, strongest: float) -> str:
     """The marked tokens with their activations on a scale from 1 to 10."""
+    pieces = example.pieces
     shown = [
-        f"{token.strip()!r} {max(1, math.ceil(_LEVELS * act / strongest))}"
-        for token, act, active in zip(
-            example.str_toks, example.acts, example.toks_are_active, strict=True
-        )
-        if active
+        f"{text.strip() or text!r} {max(1, math.ceil(_LEVELS * act / strongest))}"
+        for text, act in zip(pieces.texts, pieces.activations, strict=True)
+        if act > example.act_threshold
     ]
     return f"\n   (strengths: {', '.join(shown)})"
 

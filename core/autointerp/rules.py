@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from core.autointerp.example import Example
 from core.descriptions.patterns import Pattern
-from core.descriptions.token_text import folded, is_wordy, kind_of, starts_word
+from core.descriptions.token_text import folded, is_wordy, kind_of, opens_word, starts_word
 
 _QUOTED = re.compile(r'"([^"]+)"|(?<!\w)\'([^\']+)\'(?!\w)|“([^”]+)”|‘([^’]+)’|`([^`]+)`')
 _CLASSES = {
@@ -127,7 +127,8 @@ def matches(rule: Rule, example: Example) -> bool:
 def marks_fit(rule: Rule, example: Example, marks: Sequence[bool]) -> bool:
     """Whether one of the marked tokens is in a word that fits the rule.
 
-    A topic is not in one word: there the text has to hold it, wherever the marks are.
+    The space before a word is no part of it where it is a token of its own. A topic is not in one
+    word: there the text has to hold it, wherever the marks are.
     """
     if isinstance(rule, Pattern) and rule.kind == "topic":
         return matches(rule, example)
@@ -135,7 +136,8 @@ def marks_fit(rule: Rule, example: Example, marks: Sequence[bool]) -> bool:
     words = ["".join(example.str_toks[i] for i in group) for group in groups]
     fits = fitting_words(rule, [word.strip(" ") or word for word in words])
     return any(
-        fit and any(marks[i] for i in group) for fit, group in zip(fits, groups, strict=True)
+        fit and any(marks[i] for i in group if example.str_toks[i] != " " or len(group) == 1)
+        for fit, group in zip(fits, groups, strict=True)
     )
 
 
@@ -149,11 +151,14 @@ def words_of(str_toks: Sequence[str]) -> list[str]:
 def word_groups(str_toks: Sequence[str]) -> list[list[int]]:
     """Numbers of the tokens of each word."""
     groups: list[list[int]] = []
+    before = ""
     for i, token in enumerate(str_toks):
-        if i and not starts_word(token) and is_wordy(str_toks[i - 1]):
+        # A token without text has a part of the character before it.
+        if i and (token == "" or (not starts_word(token) and opens_word(before))):
             groups[-1].append(i)
         else:
             groups.append([i])
+        before = token or before
     return groups
 
 

@@ -42,7 +42,7 @@ class Simulation:
     def request(self, explanation: str, example: Example) -> ChatRequest:
         """One question: an answer of a line for each token, with log-probabilities."""
         return ChatRequest(
-            simulation_prompts(explanation, example.str_toks),
+            simulation_prompts(explanation, example.cells),
             _TOKENS_A_LINE * len(example.toks) + 10,
             temperature=0.0,
             top_logprobs=_ALTERNATIVES,

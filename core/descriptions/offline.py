@@ -21,7 +21,7 @@ from core.descriptions.peaks import NONE, near_words, peak_words
 from core.descriptions.wording import line_of_text
 from core.jobs.progress import Progress
 
-DESCRIBER_VERSION = 1
+DESCRIBER_VERSION = 2
 """Raised whenever the same input gives other texts; for keys of stored descriptions."""
 
 _WEAK = 0.25

@@ -3,6 +3,9 @@
 Tokens are pieces of words; people read words. The peak's word is put together from the tokens
 around it, and likewise the word before and the word after. Each spelling gets a number; `fold`
 tells which spellings are one word.
+
+A token whose text is "" has a part of the character before it (`core.tokens.whole_characters`): it
+belongs to the token that has the text.
 """
 
 from collections.abc import Sequence
@@ -11,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Int
 
-from core.descriptions.token_text import folded, is_wordy, starts_word
+from core.descriptions.token_text import folded, is_wordy, opens_word, starts_word
 
 NONE = -1
 _MAX_PIECES = 8
@@ -35,7 +38,7 @@ class PeakWords:
     after: Int[np.ndarray, "d_sae n_top"]
     """The word after it."""
     token: Int[np.ndarray, "d_sae n_top"]
-    """Token id at the peak itself."""
+    """Token id at the peak itself; where it is a part of a character, that of the first part."""
     first: Bool[np.ndarray, "d_sae n_top"]
     """Whether the peak is on the first token of its word."""
     last: Bool[np.ndarray, "d_sae n_top"]
@@ -61,8 +64,8 @@ def peak_words(
     d_sae, n_top, width = windows.shape
     flat = windows.reshape(-1, width).astype(np.int32)
     joined = _joined(flat, vocabulary)
-    peak = np.full(len(flat), n_before)
-    begin, end = _begin_of_word(joined, peak), _end_of_word(joined, peak)
+    head, tail = _character(flat, vocabulary, n_before)
+    begin, end = _begin_of_word(joined, head), _end_of_word(joined, tail)
     before_end = begin - 1
     before_begin = _begin_of_word(joined, np.maximum(before_end, 0))
     phrase_begin = _begin_of_word(joined, np.maximum(before_begin - 1, 0))
@@ -83,9 +86,9 @@ def peak_words(
         before=before,
         phrase=phrase,
         after=after,
-        token=flat[:, n_before].reshape(d_sae, n_top),
-        first=(begin == n_before).reshape(d_sae, n_top),
-        last=(end == n_before).reshape(d_sae, n_top),
+        token=flat[np.arange(len(flat)), head].reshape(d_sae, n_top),
+        first=(begin == head).reshape(d_sae, n_top),
+        last=(end == tail).reshape(d_sae, n_top),
     )
 
 
@@ -113,9 +116,38 @@ def _joined(
     # The last entries are for -1: neither part of a word nor the continuation of one.
     wordy = np.append([is_wordy(text) for text in vocabulary], False).astype(bool)
     starts = np.append([starts_word(text) for text in vocabulary], True).astype(bool)
+    opens = np.append([opens_word(text) for text in vocabulary], False).astype(bool)
     joined = np.zeros((len(flat), flat.shape[1] + 1), dtype=bool)
-    joined[:, 1:-1] = ~starts[flat[:, 1:]] & wordy[flat[:, 1:]] & wordy[flat[:, :-1]]
+    opens_at, continues = opens[flat], _continues(flat, vocabulary)
+    if continues.any():
+        for column in range(1, flat.shape[1]):
+            here = continues[:, column]
+            opens_at[here, column] = opens_at[here, column - 1]
+    joined[:, 1:-1] = ~starts[flat[:, 1:]] & wordy[flat[:, 1:]] & opens_at[:, :-1]
+    joined[:, 1:-1] |= continues[:, 1:]
     return joined
+
+
+def _continues(
+    flat: Int[np.ndarray, "rows window"], vocabulary: Sequence[str]
+) -> Bool[np.ndarray, "rows window"]:
+    """Whether the token in each column only has a part of the character before it."""
+    return np.append([text == "" for text in vocabulary], False).astype(bool)[flat]
+
+
+def _character(
+    flat: Int[np.ndarray, "rows window"], vocabulary: Sequence[str], column: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """First and last column of the tokens that make up the characters at `column`, for each row."""
+    continues = _continues(flat, vocabulary)
+    head, tail = (np.full(len(flat), column) for _ in range(2))
+    rows, width = np.arange(len(flat)), flat.shape[1]
+    for _ in range(column if continues.any() else 0):
+        head -= continues[rows, head] & (head > 0)
+    for _ in range(width - column - 1 if continues.any() else 0):
+        after = np.minimum(tail + 1, width - 1)
+        tail += continues[rows, after] & (after > tail)
+    return head, tail
 
 
 def _begin_of_word(joined: np.ndarray, column: np.ndarray) -> np.ndarray:

@@ -21,6 +21,14 @@ def starts_word(text: str) -> bool:
     return text[:1].isspace() or not is_wordy(text)
 
 
+def opens_word(text: str) -> bool:
+    """Whether a token without a space in front goes on with the word that this one is part of.
+
+    A space that is a token of its own is the beginning of the word after it.
+    """
+    return text == " " or is_wordy(text)
+
+
 def folded(text: str) -> str:
     """The same for every case of a word, and with or without the space before it."""
     return text.strip(" ").casefold() or text
@@ -34,12 +42,16 @@ def quoted(text: str) -> str:
     shown = "".join(_SIGNS.get(character, character) for character in text)
     shown = re.sub(r"(↵|⇥)\1+", lambda run: f"{run[1]}×{len(run[0])}", shown)
     shown = re.sub(r"^ $|  +|(?<=[↵⇥]) $", _spaces, shown)
-    # What a font has no sign for: control characters, and bytes that are no whole character.
-    shown = "".join(c if unicodedata.category(c)[0] != "C" else "\ufffd" for c in shown)
+    # What a font has no sign for, such as control characters, is written as Python writes it.
+    shown = "".join(c if unicodedata.category(c)[0] != "C" else _escaped(c) for c in shown)
     if len(shown) > MAX_QUOTED:
         shown = shown[: MAX_QUOTED - 1] + "…"
     mark = "'" if '"' in shown and "'" not in shown else '"'
     return f"{mark}{shown}{mark}"
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
 
 
 def _spaces(run: re.Match[str]) -> str:

@@ -1,7 +1,6 @@
 """Which kinds of tokens does each latent push up or down? Enrichment of token sets in its logits.
 
-    vocabulary = read_vocabulary(model.tokenizer, model.W_U.shape[1])
-    sets = builtin_sets(vocabulary)
+    sets = builtin_sets(core.tokens.vocabulary_texts(model))
     found = enrich(residual_directions(model, sae, range(sae.cfg.d_sae)), model.W_U, sets)
 
 As gene set enrichment analysis (Subramanian et al., 2005) with tokens for genes: tokens are sorted
@@ -14,13 +13,11 @@ from core.enrichment.run import Enrichment, RunningSum, enrich, one_latent, runn
 from core.enrichment.score import enrichment_scores
 from core.enrichment.token_sets import TokenSets
 from core.enrichment.user_sets import WordList, match_words, read_word_lists
-from core.enrichment.vocabulary import TokenVocabulary, read_vocabulary
 
 __all__ = [
     "Enrichment",
     "RunningSum",
     "TokenSets",
-    "TokenVocabulary",
     "WordList",
     "builtin_sets",
     "enrich",
@@ -29,7 +26,6 @@ __all__ = [
     "match_words",
     "one_latent",
     "permutation_p_values",
-    "read_vocabulary",
     "read_word_lists",
     "running_sum",
 ]

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from core.enrichment.token_sets import TokenSets
-from core.enrichment.vocabulary import TokenVocabulary
+from core.tokens import TokenTexts
 
 _SCRIPTS = {
     "LATIN": "Latin",
@@ -54,12 +54,12 @@ _WORDS = {
 _BRACKETS, _QUOTES = set("()[]{}<>"), set("\"'`“”‘’«»")
 
 
-def builtin_sets(vocabulary: TokenVocabulary) -> TokenSets:
+def builtin_sets(vocabulary: TokenTexts) -> TokenSets:
     """The built-in sets over all tokens of the vocabulary; those that it has no token of are named
     in `left_out`."""
     found: dict[tuple[str, str], list[int]] = defaultdict(list)
     words = {word: name for name, text in _WORDS.items() for word in text.split()}
-    for token_id, text in enumerate(vocabulary.texts):
+    for token_id in range(len(vocabulary)):
         if not vocabulary.known[token_id]:
             continue
         if vocabulary.special[token_id]:
@@ -68,7 +68,7 @@ def builtin_sets(vocabulary: TokenVocabulary) -> TokenSets:
         if vocabulary.partial[token_id]:
             found["how it is written", "parts of a character (bytes)"].append(token_id)
             continue
-        for group, name in _properties(text, words):
+        for group, name in _properties(vocabulary.plain(token_id), words):
             found[group, name].append(token_id)
     universe = np.flatnonzero(vocabulary.known)
     named = [(name, group, np.array(found.get((group, name), []))) for group, name in _order(found)]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from core.enrichment.token_sets import TokenSets
-from core.enrichment.vocabulary import TokenVocabulary
+from core.tokens import TokenTexts
 
 MOST_BYTES = 5_000_000
 MOST_SETS = 200
@@ -68,7 +68,7 @@ def read_word_lists(data: bytes, name: str) -> list[WordList]:
     return lists
 
 
-def match_words(vocabulary: TokenVocabulary, lists: Sequence[WordList]) -> MatchedWords:
+def match_words(vocabulary: TokenTexts, lists: Sequence[WordList]) -> MatchedWords:
     """The tokens that spell each word: in any case, with or without a space before it.
 
     A word that itself begins with a space, or has capitals, only matches tokens written so. Words
@@ -76,7 +76,8 @@ def match_words(vocabulary: TokenVocabulary, lists: Sequence[WordList]) -> Match
     """
     exact: dict[str, list[int]] = defaultdict(list)
     loose: dict[str, list[int]] = defaultdict(list)
-    for token_id, text in enumerate(vocabulary.texts):
+    for token_id in range(len(vocabulary)):
+        text = vocabulary.plain(token_id)
         if vocabulary.known[token_id] and not vocabulary.partial[token_id]:
             exact[text].append(token_id)
             loose[text.strip().casefold() or text].append(token_id)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from core.gradients.route import Kind, Route
 from core.models.hooks import Model
-from core.models.token_text import token_text
+from core.tokens import row_texts
 
 Order = Literal["position", "strength", "clustered"]
 Pairs = Literal["all", "same token", "across tokens"]
@@ -120,10 +120,10 @@ def gradient_matrix(
 
 
 def token_texts(model: Model, tokens: Int[Tensor, "batch pos"]) -> list[list[str]]:
-    """Text of each token of each prompt, as the model's tokenizer has it; ids without one."""
-    tokenizer = model.tokenizer
+    """Text of each token of each prompt, in a cell of its own (`RowTexts.cells`); ids without a
+    tokenizer."""
     prompts = (tokens[None] if tokens.dim() == 1 else tokens).tolist()
-    return [[token_text(tokenizer, token) for token in prompt] for prompt in prompts]
+    return [list(row_texts(model.tokenizer, prompt).cells) for prompt in prompts]
 
 
 def filtered(

@@ -20,6 +20,7 @@ from core.jobs.progress import Progress
 from core.models import Model, context_length
 from core.patch_scoping.injection import Injection, injecting, rows_at_once
 from core.patch_scoping.sampling import Sampling, next_tokens
+from core.tokens import texts_of_row, token_texts
 
 DEFAULT_MEMORY_BUDGET = 1 << 30
 """Bytes that the logits and KV cache of one batch may take."""
@@ -112,7 +113,7 @@ class _Batch:
         self, model: Model, injections: Sequence[Injection], stop: str | None, use_cache: bool
     ) -> None:
         self.model, self.injections, self.stop = model, injections, stop
-        self.tokenizer: Any = model.tokenizer
+        self.texts = token_texts(model.tokenizer)
         self.ends = end_tokens(model)
         self.cached = use_cache and (
             isinstance(model, HookedTransformer)
@@ -175,13 +176,20 @@ class _Batch:
             return False
         token = tokens[-1]
         if token not in self._has_stop:
-            self._has_stop[token] = self.stop[-1] in self.tokenizer.decode([token])
-        return self._has_stop[token] and self.stop in self.tokenizer.decode(tokens)
+            # A sign of several tokens is only seen when they are put together.
+            self._has_stop[token] = self.texts.is_partial(token) or (
+                self.stop[-1] in self.texts.within(token)
+            )
+        return self._has_stop[token] and self.stop in self._text(tokens)
+
+    def _text(self, tokens: Sequence[int]) -> str:
+        # Not decoded: it goes on from the prompt, so the space at its beginning counts.
+        return texts_of_row(self.texts, tokens).text
 
     def _completion(
         self, tokens: list[int], log_prob: float, ended_by: Literal["stop", "eos", "length"]
     ) -> Completion:
-        text = self.tokenizer.decode(tokens[:-1] if ended_by == "eos" else tokens)
+        text = self._text(tokens[:-1] if ended_by == "eos" else tokens)
         return Completion(
             text=text,
             answer=answer_of(text, self.stop),

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Int, Shaped
+from jaxtyping import Int
 
 from core.activations.keep import open_index
 from core.activations.text_index import IndexRequest, make_index
@@ -13,6 +13,7 @@ from core.logit_lens import top_tokens
 from core.patch_scoping.faithfulness import LatentTokens
 from core.splitting.tokens import all_directions
 from core.store import Store
+from core.tokens import TokenTexts
 
 SAMPLE_TOKENS = 200_000
 """Tokens of text that are read: as many as for the dashboards, which share the index."""
@@ -30,7 +31,7 @@ class PeakTokens:
     """Tokens at each latent's strongest positions, best first; -1 for none."""
     boosted: Int[np.ndarray, "d_sae n_boosted"]
     """Tokens that it raises most."""
-    texts: Shaped[np.ndarray, " vocab"]
+    texts: TokenTexts
     """Each token as text."""
     corpus: str
     """Name of the text that was read."""
@@ -41,8 +42,10 @@ class PeakTokens:
         different, counts = np.unique(ids[ids >= 0], return_counts=True)
         n = max(1, int(counts.sum()))
         order = np.argsort(-counts, kind="stable")
-        active = {str(self.texts[different[i]]): int(counts[i]) / n for i in order}
-        return LatentTokens(active, tuple(str(self.texts[token]) for token in self.boosted[latent]))
+        active = {self.texts.text(int(different[i])): int(counts[i]) / n for i in order}
+        return LatentTokens(
+            active, tuple(self.texts.text(int(token)) for token in self.boosted[latent])
+        )
 
     @property
     def alive(self) -> Int[np.ndarray, " n"]:
@@ -67,6 +70,6 @@ def find_peak_tokens(lease: Lease, store: Store, request: IndexRequest) -> PeakT
     return PeakTokens(
         active=active.astype(np.int32),
         boosted=boosted.cpu().numpy().astype(np.int32),
-        texts=opened.vocabulary.texts,
+        texts=opened.vocabulary,
         corpus=opened.corpus,
     )

@@ -12,6 +12,7 @@ from typing import Any
 
 from core.corpus.beginning import beginning
 from core.models import Model, context_length
+from core.tokens import row_texts
 
 FALLBACK_PLACEHOLDER = "X"
 """Stands for the latent where the tokenizer has no token of its own for unknown words."""
@@ -125,9 +126,11 @@ def _extents(tokenizer: Any, text: str, tokens: Sequence[int]) -> list[tuple[int
         ids, offsets = plain["input_ids"], [tuple(pair) for pair in plain["offset_mapping"]]
     else:
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-        ends = [len(_decode(tokenizer, ids[: n + 1])) for n in range(len(ids))]
-        offsets = list(zip([0, *ends[:-1]], ends, strict=True))
-        if _decode(tokenizer, ids) != text:
+        parts = row_texts(tokenizer, ids).parts
+        # Some put a space in front of every text.
+        ahead = 1 if "".join(parts) == f" {text}" else 0
+        offsets = _spans(parts, ahead)
+        if "".join(parts)[ahead:] != text:
             raise ValueError(
                 "This tokenizer changes the prompt so that places in it cannot be followed; use "
                 "its fast version."
@@ -139,8 +142,17 @@ def _extents(tokenizer: Any, text: str, tokens: Sequence[int]) -> list[tuple[int
     raise ValueError(f"The model's tokens of {_short(text)!r} are not those of its tokenizer.")
 
 
-def _decode(tokenizer: Any, ids: Sequence[int]) -> str:
-    return tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+def _spans(parts: Sequence[str], ahead: int) -> list[tuple[int, int]]:
+    """First and last+1 character of each token, `ahead` characters cut off in front."""
+    spans: list[tuple[int, int]] = []
+    at = -ahead
+    for part in parts:
+        if part or not spans:
+            spans.append((max(0, at), at + len(part)))
+            at += len(part)
+        else:  # it has a part of the same character
+            spans.append(spans[-1])
+    return spans
 
 
 def _notes(

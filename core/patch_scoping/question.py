@@ -7,6 +7,7 @@ from core.catalog import Catalog
 from core.catalog.entries import ModelEntry, SaeEntry
 from core.catalog.model_names import hub_repository
 from core.patch_scoping.view import OWN
+from core.tokens import row_texts
 
 if TYPE_CHECKING:  # they bring torch, and a page is drawn before that is there
     from core.engine import Engine
@@ -44,7 +45,7 @@ class PromptFacts:
     text: str
     """The whole prompt, chat format included."""
     tokens: tuple[str, ...]
-    """Its tokens as text, BOS included."""
+    """What each of its tokens adds to it (`RowTexts.parts`), BOS included."""
     positions: tuple[int, ...]
     """Which of them are replaced."""
     placeholder: str
@@ -113,9 +114,10 @@ def prompt_facts(engine: "Engine", question: Question) -> PromptFacts:
     with engine.use(question.speaker) as (model, _):
         prompt = prompt_of(model, question)
         tokenizer: Any = model.tokenizer  # there is one: `prompt_of` raises without
+        texts = row_texts(tokenizer, prompt.tokens)
         return PromptFacts(
             text=prompt.text,
-            tokens=tuple(str(tokenizer.decode([it])) for it in prompt.tokens),
+            tokens=texts.parts,
             positions=prompt.positions,
             placeholder=prompt.placeholder,
             notes=prompt.notes,

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int
 
 from core.jobs.progress import Progress
 from core.models import Model
 from core.patch_scoping.generation import complete
 from core.patch_scoping.injection import Injection
 from core.patch_scoping.prompt import ScopePrompt
+from core.tokens import TokenTexts
 
 WORD = re.compile(r"[A-Za-z]{3,}")
 """A token that is a word: three letters or more, without its space."""
@@ -41,17 +42,14 @@ class PeakWord:
 
 
 def peak_words(
-    peaks: Int[np.ndarray, "d_sae n_top"],
-    texts: Sequence[str] | Shaped[np.ndarray, " vocab"],
-    *,
-    min_share: float = 2 / 3,
+    peaks: Int[np.ndarray, "d_sae n_top"], texts: TokenTexts, *, min_share: float = 2 / 3
 ) -> list[PeakWord]:
     """Latents whose strongest positions mostly hold one and the same word.
 
     Args:
         peaks: tokens at each latent's strongest positions, best first; -1 where it has fewer.
-        texts: every token of the vocabulary as text.
             Latents that have fewer than the table has columns are left out.
+        texts: of the model's tokens.
         min_share: least share of the positions that hold the word.
 
     Raises:
@@ -62,7 +60,7 @@ def peak_words(
     found = []
     for latent in np.flatnonzero((peaks >= 0).all(1)):
         token, count = Counter(peaks[latent].tolist()).most_common(1)[0]
-        word = str(texts[token]).strip()
+        word = texts.text(token).strip()
         if count >= min_share * peaks.shape[1] and WORD.fullmatch(word):
             found.append(PeakWord(int(latent), int(token), word, count / peaks.shape[1]))
     return found

@@ -13,8 +13,8 @@ from core.saes.writes import residual_directions
 from core.splitting.map import Fit, compute_map
 from core.splitting.map_config import MapConfig
 from core.splitting.rows import LabelledSae, decoder_rows
-from core.splitting.tokens import VocabularyTexts
 from core.store import Store
+from core.tokens import vocabulary_texts
 
 N_TOKENS = 10
 
@@ -91,7 +91,7 @@ def compute_sae_umap_data(
         device=device,
     )
     found = compute_map(rows, config, store=store, fit=fit, progress=progress)
-    vocabulary = VocabularyTexts(model)
+    vocabulary = vocabulary_texts(model)
     descriptions: list[str] = []
     token_strs: list[str] = []
     for number, width in enumerate(sae_widths):

@@ -29,12 +29,12 @@ from core.splitting.rows import DEAD, LabelledSae, decoder_rows
 from core.splitting.text_evidence import N_TOKENS, read_sample
 from core.splitting.tokens import (
     TopTokens,
-    VocabularyTexts,
     all_directions,
     join_tokens,
     top_token_ids,
 )
 from core.store import Store
+from core.tokens import TokenTexts, vocabulary_texts
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class MapData:
     """Points, neighbours, clusters."""
     tokens: TopTokens
     """Boosted and suppressed tokens of each point."""
-    vocabulary: VocabularyTexts
+    vocabulary: TokenTexts
     """Texts of tokens."""
     family: Mapping[str, Decoder]
     """What a unit of each latent writes at the SAEs' site, by label, narrowest first; copies on the
@@ -178,7 +178,7 @@ def build_map(lease: Lease, store: Store, fit: Fit, request: MapRequest) -> MapD
         per_input = frozenset(it.label for it in labelled if input_scale(it.sae) is not None)
         directions = [all_directions(model, sae) for sae in saes]
         W_U = model.W_U.detach().clone()
-        vocabulary = VocabularyTexts(model)
+        vocabulary = vocabulary_texts(model)
     progress = lease.progress
     tokens = join_tokens(
         [top_token_ids(it, W_U, N_TOKENS, store=store, progress=progress) for it in directions]

@@ -25,9 +25,10 @@ from core.descriptions.table import OFFLINE, Descriptions
 from core.lease import Lease
 from core.saes.writes import WRITES_VERSION
 from core.splitting.members import Member
-from core.splitting.tokens import VocabularyTexts, all_directions, top_token_ids
+from core.splitting.tokens import all_directions, top_token_ids
 from core.store import Key, Store
 from core.store.dataclass_codec import dataclass_codec
+from core.tokens import vocabulary_texts, whole_characters
 
 N_TOKENS = 10
 """Boosted and suppressed tokens of each latent, here and on the map: stored once for both."""
@@ -125,7 +126,7 @@ def _compute(lease: Lease, store: Store, token_set: TokenSet, corpus: Corpus) ->
     firings = _firings(lease, token_set)
     states = build_states(lease, token_set, _CONFIG)
     with lease.turn() as (model, _):
-        vocabulary, W_U = VocabularyTexts(model).texts.tolist(), model.W_U.detach().clone()
+        token_texts, W_U = vocabulary_texts(model), model.W_U.detach().clone()
     found = []
     for number, state in enumerate(states):
         lease.progress.update(number, len(states), unit="SAEs", message="Describing latents")
@@ -133,8 +134,11 @@ def _compute(lease: Lease, store: Store, token_set: TokenSet, corpus: Corpus) ->
         with lease.turn() as (model, saes):
             directions = all_directions(model, saes[number])
         tokens = top_token_ids(directions, W_U, N_TOKENS, store=store, progress=lease.progress)
+        windows, vocabulary = whole_characters(
+            index.windows(token_set, _BEFORE, _AFTER), token_texts
+        )
         texts = describe_latents(
-            index.windows(token_set, _BEFORE, _AFTER),
+            windows,
             index.top_values,
             vocabulary,
             n_before=_BEFORE,

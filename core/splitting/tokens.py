@@ -40,33 +40,6 @@ class TopTokens:
     """Their values (float16)."""
 
 
-class VocabularyTexts:
-    """Every token of a vocabulary as text, decoded once; then whole tables at a time."""
-
-    def __init__(self, model: Model) -> None:
-        """Keeps the texts, not the model. Raises `ValueError` for a model without tokenizer."""
-        tokenizer = model.tokenizer
-        if tokenizer is None:
-            raise ValueError("The model has no tokenizer, so its tokens have no texts.")
-        n = int(model.W_U.shape[1])
-        known = min(n, len(tokenizer))
-        texts = tokenizer.batch_decode(
-            [[token_id] for token_id in range(known)], clean_up_tokenization_spaces=False
-        )
-        # Some unembeddings are padded beyond the vocabulary.
-        texts += [f"<{token_id}>" for token_id in range(known, n)]
-        self.texts = np.array(texts, dtype=object)
-        self._quoted = np.array([repr(text) for text in texts], dtype=object)
-
-    def lists(self, ids: Int[np.ndarray, "n k"]) -> list[list[str]]:
-        """The texts of each row of ids."""
-        return self.texts[ids].tolist()
-
-    def quoted(self, ids: Int[np.ndarray, "n k"]) -> list[str]:
-        """Each row of ids as one text: `"' a', '\\n'"`, the tokens as Python writes them."""
-        return [", ".join(row) for row in self._quoted[ids].tolist()]
-
-
 @torch.no_grad()
 def all_directions(model: Model, sae: SAE) -> Float[Tensor, "d_sae d_model"]:
     """`residual_directions` of all latents, as a copy that may outlive the SAE."""

@@ -8,9 +8,9 @@ from core.corpus.prompt import prompt_for, reading_notes
 from core.engine import Engine
 from core.logit_lens import top_tokens
 from core.models.hooks import Model
-from core.models.token_text import token_text
 from core.saes import SaeCard, encode, sae_card, sae_inputs
 from core.saes.writes import logit_notes, residual_directions
+from core.tokens import row_texts, token_text
 from core.view.selection import Selection
 
 
@@ -43,13 +43,16 @@ class TextActivations:
     """One latent on one text."""
 
     tokens: tuple[str, ...]
-    """The text's tokens; a beginning-of-text token that was put in front is left out."""
+    """The text's tokens, each in a cell of its own; a beginning-of-text token that was put in front
+    is left out."""
     activations: tuple[float, ...]
     """The latent's activation at each of them."""
     omitted: int
     """Tokens at the end of the text for which there is no room."""
     token_ids: tuple[int, ...] = ()
     """Numbers of the tokens in the vocabulary."""
+    parts: tuple[str, ...] = ()
+    """What each token adds to the text, as `RowTexts.parts`."""
     n_leading: int = 0
     """Positions that were run in front of these: 1 for a beginning-of-text token, or 0."""
     notes: tuple[str, ...] = ()
@@ -92,12 +95,13 @@ def text_activations(engine: Engine, selection: Selection, text: str) -> TextAct
             # At a beginning-of-text token, an attention sink, SAEs fire arbitrarily.
             read = sae_inputs(model, sae, prompt.tokens)
             acts = encode(sae, read)[0, prompt.n_leading :, selection.latent].float().cpu()
-        ids = prompt.text_ids
+        texts = row_texts(model.tokenizer, prompt.text_ids)
         return TextActivations(
-            tokens=tuple(token_text(model.tokenizer, token_id) for token_id in ids),
+            tokens=texts.cells,
             activations=tuple(acts.tolist()),
             omitted=prompt.omitted,
-            token_ids=ids,
+            token_ids=prompt.text_ids,
+            parts=texts.parts,
             n_leading=prompt.n_leading,
             notes=reading_notes(model, sae),
         )

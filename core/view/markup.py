@@ -9,8 +9,11 @@ import re
 import string
 from collections.abc import Sequence
 
+from core.tokens import join_parts
+
 _JOINER = "\u2060"
 _BREAK_HERE = "\u200b"
+_SIGNS = {"\n": "↵", "\r": "␍", "\t": "⇥"}
 _ACTIVE_COLOR = "255, 140, 0"
 _FAINTEST, _STRONGEST = 0.1, 0.85
 _MARKUP = re.compile(r"[\\`*\[\]!<>#|~${}&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
@@ -29,31 +32,36 @@ def exact_markdown(text: str) -> str:
 
 def visible_token(token: str) -> str:
     """A token with its spaces and line breaks visible, for tables."""
-    table = {" ": "␣", "\n": "↵", "\r": "␍", "\t": "⇥"}
-    visible = "".join(table.get(character, character) for character in token)
-    return visible if visible.isprintable() else visible.encode("unicode_escape").decode("ascii")
+    return "".join("␣" if it == " " else visible_character(it) for it in token)
+
+
+def visible_character(character: str) -> str:
+    """A character, or a sign or escape for one that would not be seen or that moves others."""
+    if character in _SIGNS:
+        return _SIGNS[character]
+    if character.isprintable():
+        return character
+    return character.encode("unicode_escape").decode("ascii")
 
 
 def shaded_tokens(tokens: Sequence[str], activations: Sequence[float]) -> str:
     """Markdown of a text in which the background of each token shows its activation.
 
-    The strongest activation has the strongest shade; tokens at which it is 0 have none.
+    The strongest activation has the strongest shade; tokens at which it is 0 have none. Tokens that
+    make up a character together (`RowTexts.parts`) are one piece.
     """
     strongest = max((*activations, 0.0))
+    pieces = join_parts(tokens, activations)
     return "".join(
         _shaded(token, activation / strongest if strongest > 0 else 0.0)
-        for token, activation in zip(tokens, activations, strict=True)
+        for token, activation in zip(pieces.texts, pieces.activations, strict=True)
     )
 
 
 def _shaded(token: str, strength: float) -> str:
     # A space at the edge of a shaded piece would vanish in Markdown; a fixed one stays.
-    shown = "".join(
-        "\u00a0" if character == " " else "↵" if character in "\n\r" else character
-        for character in token
-        if character.isprintable() or character in "\n\r\t"
-    )
-    text = exact_markdown(shown.replace("\t", "⇥"))
+    shown = "".join("\u00a0" if it == " " else visible_character(it) for it in token)
+    text = exact_markdown(shown)
     may_break = _BREAK_HERE if token[:1].isspace() else ""
     if strength > 0:
         shade = _FAINTEST + (_STRONGEST - _FAINTEST) * min(1.0, strength)

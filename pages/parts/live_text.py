@@ -59,7 +59,7 @@ def draw(selection: Selection, text: str) -> None:
     for note in found.notes:
         st.caption(escape_markdown(note))
     with st.container(border=True):
-        st.markdown(shaded_tokens(found.tokens, found.activations))
+        st.markdown(shaded_tokens(found.parts, found.activations))
     with st.expander("Activation of every token"):
         _table(found, strongest)
 

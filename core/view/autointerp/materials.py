@@ -17,6 +17,7 @@ from core.jobs.progress import Progress
 from core.logit_lens import top_tokens
 from core.models.hooks import Model
 from core.saes.writes import residual_directions
+from core.tokens import token_texts
 from core.view.autointerp.gathering import Gathered
 from core.view.autointerp.request import RunRequest
 
@@ -120,6 +121,5 @@ def _group(
 
 def _boosted(model: Model, sae: SAE, latents: Sequence[int]) -> dict[int, list[str]]:
     ids, _ = top_tokens(residual_directions(model, sae, latents), model.W_U, N_BOOSTED)
-    decode = model.tokenizer.decode if model.tokenizer is not None else str
-    texts = [[str(decode([token])) for token in row] for row in ids.tolist()]
-    return dict(zip(latents, texts, strict=True))
+    texts = token_texts(model.tokenizer)
+    return dict(zip(latents, [[texts.text(it) for it in row] for row in ids.tolist()], strict=True))

@@ -19,7 +19,7 @@ Record = dict[str, Any]
 """`id`, `title`, `model`, `release`, `sae`, `settings`, `service`, `status` (running, done or
 stopped), `results` by latent (as text), `controls` by kind, `spending`, `notes`, …"""
 
-_VERSION = 1
+_VERSION = 2
 _MOST_LISTED = 60
 _listing = threading.Lock()
 

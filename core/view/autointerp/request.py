@@ -10,7 +10,7 @@ from core.autointerp.config import AutoInterpConfig
 from core.corpus.documents import Corpus
 from core.view.autointerp.view import AutointerpView
 
-_VERSION = 1
+_VERSION = 2
 _SPARE_CANDIDATES = 20
 _CHAT_SWITCHES = ("boosted", "strengths", "kinds", "thoughts", "same-token", "neighbours")
 

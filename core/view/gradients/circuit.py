@@ -20,9 +20,9 @@ from core.gradients.segment import checked_tokens
 from core.hub import HubErrorsInWords
 from core.jobs.progress import Progress
 from core.models.hooks import Model
-from core.models.token_text import token_text
 from core.saes import encode, sae_inputs
 from core.store import Store
+from core.tokens import token_text
 from core.view.gradients import circuit_kept
 from core.view.gradients.prompt import prompt_texts, read_prompt
 from core.view.gradients.sites import name_of, title_of
@@ -78,7 +78,9 @@ class CircuitResult:
     circuit: Circuit
     """The graph."""
     tokens: tuple[str, ...]
-    """Texts of the prompt's tokens."""
+    """Texts of the prompt's tokens, each in a cell of its own."""
+    parts: tuple[str, ...]
+    """What each adds to the prompt, as `RowTexts.parts`."""
     n_leading: int
     """How many of them stand in front of the prompt: 1 for a beginning-of-text token, or 0."""
     labels: tuple[str, ...]
@@ -159,11 +161,12 @@ def trace(
     result = CircuitResult(
         request=request,
         circuit=found,
-        tokens=texts,
+        tokens=texts.cells,
+        parts=texts.parts,
         n_leading=prompt.n_leading,
-        labels=tuple(_labels(found, texts, named)),
+        labels=tuple(_labels(found, texts.cells, named)),
         titles=layer_titles(request),
-        ends=_choices(request, ends, texts, named),
+        ends=_choices(request, ends, texts.cells, named),
         prints=prints,
     )
     circuit_kept.save(store, key, result)

@@ -54,6 +54,7 @@ def save(store: Store, key: Key, result: "CircuitResult") -> None:
         "ids": list(circuit.tokens),
         "tokens": list(result.tokens),
         "n_leading": result.n_leading,
+        "parts": list(result.parts),
         "labels": list(result.labels),
         "ends": [[list(it.end), it.title] for it in result.ends],
     }
@@ -84,6 +85,7 @@ def load(
         ),
         tokens=tuple(words["tokens"]),
         n_leading=words["n_leading"],
+        parts=tuple(words["parts"]),
         labels=tuple(words["labels"]),
         titles=layer_titles(request),
         ends=tuple(EndChoice(tuple(end), title) for end, title in words["ends"]),

@@ -23,9 +23,9 @@ from core.gradients.segment import checked_tokens
 from core.hub import HubErrorsInWords
 from core.jobs.progress import Progress
 from core.models.hooks import Model
-from core.models.token_text import token_text
 from core.saes import reconstruct, sae_inputs
 from core.store import Store
+from core.tokens import token_text
 from core.view.gradients import kept
 from core.view.gradients.prompt import prompt_ids, prompt_texts, read_prompt
 from core.view.gradients.texts import SaePrint, sae_prints
@@ -83,7 +83,9 @@ class GradientResult:
     matrix: GradientMatrix
     """All gradients that were computed, of active latents."""
     tokens: tuple[str, ...]
-    """Texts of the prompt's tokens."""
+    """Texts of the prompt's tokens, each in a cell of its own."""
+    parts: tuple[str, ...]
+    """What each adds to the prompt, as `RowTexts.parts`."""
     n_leading: int
     """How many of them stand in front of the prompt: 1 for a beginning-of-text token, or 0."""
     report: ReconstructionReport | None
@@ -224,8 +226,9 @@ def _unfilled(
         )
     return GradientResult(
         request=request,
-        matrix=gradient_matrix(opened.route, values, [list(texts)], vocabulary=vocabulary),
-        tokens=texts,
+        matrix=gradient_matrix(opened.route, values, [list(texts.cells)], vocabulary=vocabulary),
+        tokens=texts.cells,
+        parts=texts.parts,
         n_leading=opened.n_leading,
         report=opened.report,
         fit=opened.fit,

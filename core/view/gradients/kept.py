@@ -59,6 +59,7 @@ def save(store: Store, key: Key, result: "GradientResult") -> None:
         "names": [matrix.target_name, matrix.source_name],
         "tokens": list(result.tokens),
         "n_leading": result.n_leading,
+        "parts": list(result.parts),
         "fit": _plain(result.fit),
         "report": None
         if report is None
@@ -101,6 +102,7 @@ def load(
         matrix=GradientMatrix(arrays["values"], ends["target"], ends["source"], *words["names"]),
         tokens=tuple(words["tokens"]),
         n_leading=words["n_leading"],
+        parts=tuple(words["parts"]),
         report=report,
         fit=_fit(words["fit"]),
         n_sources=words["active"][0],

@@ -7,9 +7,9 @@ from sae_lens import SAE
 from torch import Tensor
 
 from core.corpus.prompt import Prompt, prompt_for
-from core.gradients.matrix import token_texts
 from core.gradients.segment import checked_tokens
 from core.models.hooks import Model, context_length
+from core.tokens import RowTexts, row_texts
 
 DEMO_PROMPT = "Return the mean of the array elements along the given"
 COURSE_PROMPT = "The Eiffel tower is in Paris"
@@ -46,9 +46,9 @@ def prompt_ids(model: Model, saes: Sequence[SAE], prompt: str) -> Int[Tensor, "1
     return checked_tokens(model, read_prompt(model, saes, prompt).tokens)
 
 
-def prompt_texts(model: Model, ids: Int[Tensor, "1 pos"]) -> tuple[str, ...]:
-    """Text of each token."""
-    return tuple(token_texts(model, ids)[0])
+def prompt_texts(model: Model, ids: Int[Tensor, "1 pos"]) -> RowTexts:
+    """Texts of the tokens."""
+    return row_texts(model.tokenizer, ids[0].tolist())
 
 
 def short_prompt_note(texts: Sequence[str], *, n_leading: int = 1) -> str | None:

@@ -17,6 +17,7 @@ from core.logit_statistics import logit_moments
 from core.saes.writes import WRITES_VERSION
 from core.splitting.tokens import all_directions, top_token_ids
 from core.store import ARRAYS, JSON, Key, Store
+from core.tokens import whole_characters
 
 # As for the map of feature splitting, so that both pages say the same of a latent.
 _N_TOP = 12
@@ -58,10 +59,13 @@ def about_all(
     whole = open_index(store, index.key)
     if whole is None:
         raise ValueError("The index was removed from the disk meanwhile; try again.")
+    windows, vocabulary = whole_characters(
+        index.token_set.windows(whole.top_places[:, :_N_TOP], _BEFORE, _AFTER), index.vocabulary
+    )
     texts = describe_latents(
-        index.token_set.windows(whole.top_places[:, :_N_TOP], _BEFORE, _AFTER),
+        windows,
         whole.top_values[:, :_N_TOP],
-        index.vocabulary.texts.tolist(),
+        vocabulary,
         n_before=_BEFORE,
         boosted=tokens.boosted,
         special_ids=index.special_ids,

@@ -15,6 +15,7 @@ from core.link import Link, LinkField, short_text, whole
 from core.plotly_text import escaped
 from core.prompt_latents import active_latents
 from core.saes import sae_hook_name
+from core.tokens import row_texts
 from core.view.markup import visible_token
 from core.view.selection import Selection
 
@@ -58,7 +59,9 @@ class Sources:
     """One latent at one position of one text, and what brought it there."""
 
     tokens: tuple[str, ...]
-    """Texts of all tokens, of one in front of the text too."""
+    """Texts of all tokens, each in a cell of its own, of one in front of the text too."""
+    parts: tuple[str, ...]
+    """What each adds to the text, as `RowTexts.parts`."""
     n_leading: int
     """Positions in front of the text: 1 for a beginning-of-text token, or 0."""
     activations: Float[np.ndarray, " n_positions"]
@@ -136,9 +139,10 @@ def find_sources(
             fires = activations.any()
             destination = int(activations.argmax()) if fires else len(activations) - 1
         found = attribute_to_sources(model, sae, tokens, selection.latent, destination)
-        decode = model.tokenizer.decode if model.tokenizer is not None else str
+        texts = row_texts(model.tokenizer, text.token_ids)
         return Sources(
-            tokens=tuple(str(decode([it])) for it in text.token_ids),
+            tokens=texts.cells,
+            parts=texts.parts,
             n_leading=text.n_leading,
             activations=activations,
             omitted=text.omitted,

@@ -1,10 +1,9 @@
 """The strongest examples of a latent, as prompts for attribution."""
 
-import numpy as np
-
 from core.activations import open_part
 from core.activations.text_index import OpenIndex
 from core.store import Store
+from core.tokens import texts_of_row
 from core.view.latent.attribution import MOST_EXAMPLES, SourceText
 from core.view.markup import visible_token
 
@@ -27,9 +26,9 @@ def strongest_examples(store: Store, index: OpenIndex, latent: int) -> list[tupl
         row, position = divmod(int(place), token_set.context)
         ids = token_set.tokens[row, : int(token_set.lengths[row])]
         around = ids[max(0, position - _BEFORE) : position + 1 + _AFTER]
-        texts = index.vocabulary.texts[np.asarray(around, dtype=np.int64)]
+        words = texts_of_row(index.vocabulary, around.tolist()).text
         row_text = SourceText(tuple(int(it) for it in ids), token_set.leading(row))
-        found.append(("".join(map(str, texts)), row_text))
+        found.append((words, row_text))
     return [(_short(words), text) for words, text in found]
 
 

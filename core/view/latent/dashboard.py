@@ -10,9 +10,9 @@ from core.activations import LatentExamples, bin_edges, latent_examples, open_pa
 from core.activations.text_index import OpenIndex
 from core.engine import Engine
 from core.logit_statistics import latent_logits, logit_histogram
-from core.models.token_text import token_text
 from core.saes.writes import logit_notes, residual_directions
 from core.store import Store
+from core.tokens import token_text
 from core.view.latent_view import TokenEffect
 from core.view.selection import Selection
 

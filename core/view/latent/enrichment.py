@@ -1,6 +1,5 @@
 """The token enrichment tab: sets of tokens, all latents against all of them, and one latent's."""
 
-import copy
 import json
 from dataclasses import dataclass
 
@@ -14,11 +13,9 @@ from core.engine import Engine
 from core.enrichment import (
     Enrichment,
     TokenSets,
-    TokenVocabulary,
     WordList,
     builtin_sets,
     match_words,
-    read_vocabulary,
 )
 from core.enrichment.run import N_CONTROLS, enrich_rows
 from core.jobs.progress import Progress
@@ -27,6 +24,7 @@ from core.models.stream import StreamPath
 from core.saes.writes import WRITES_VERSION, residual_directions, stream_path
 from core.store import ARRAYS, JSON, Key, Store
 from core.store.fingerprint import fingerprint
+from core.tokens import TokenTexts, vocabulary_texts
 from core.view.selection import Selection
 
 _VERSION = 1
@@ -63,7 +61,7 @@ LINK = Link(
 class SetsFound:
     """The sets that are looked for in a model's vocabulary."""
 
-    vocabulary: TokenVocabulary
+    vocabulary: TokenTexts
     """The tokens."""
     sets: TokenSets
     """Built-in ones, then the user's."""
@@ -107,9 +105,7 @@ def find_sets(engine: Engine, store: Store, selection: Selection, mine: str) -> 
     """
     lists = kept_lists(store, mine) if mine else []
     with engine.use(selection.model) as (model, _):
-        tokenizer = copy.deepcopy(model.tokenizer)  # tokenizers are not for several threads
-        d_vocab = int(model.W_U.shape[1])
-    vocabulary = read_vocabulary(tokenizer, d_vocab)
+        vocabulary = vocabulary_texts(model)
     sets, missing = builtin_sets(vocabulary), {}
     if lists:
         matched = match_words(vocabulary, lists)

@@ -7,11 +7,14 @@ that turn the direction of writing around, halves of characters.
 
 import html
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
+
+from core.tokens import join_parts
+from core.view.markup import visible_character
 
 _COLOR = "255, 140, 0"
 _FAINTEST, _STRONGEST = 0.12, 0.88
-_SHOWN = {"\n": "↵", "\r": "␍", "\t": "⇥"}
 
 STYLE = """<style>
 .lx-row{display:flex;gap:.75rem;align-items:baseline;padding:.28rem 0;
@@ -53,6 +56,23 @@ class ExampleRow:
     """Whether text in front was cut off."""
     ends_inside: bool = False
     """Whether text behind was cut off."""
+
+    @classmethod
+    def from_parts(
+        cls,
+        parts: Sequence[str],
+        activations: Sequence[float],
+        *,
+        peak: int | None = None,
+        **more: Any,
+    ) -> "ExampleRow":
+        """A row of tokens (`RowTexts.parts`) with those that make up characters as one piece.
+
+        `peak` is the number of a token; `more` are other fields.
+        """
+        pieces = join_parts(parts, activations, peak=peak)
+        row = cls(pieces.texts, pieces.activations, pieces.n_tokens, pieces.peak)
+        return replace(row, **more)
 
 
 def rows_html(rows: Sequence[ExampleRow], *, strongest: float, break_lines: bool = False) -> str:
@@ -99,12 +119,4 @@ def _token(
 
 def _escaped(text: str) -> str:
     """`text` as HTML that shows it and does nothing."""
-    return html.escape("".join(_visible(character) for character in text), quote=True)
-
-
-def _visible(character: str) -> str:
-    if character in _SHOWN:
-        return _SHOWN[character]
-    if character.isprintable():
-        return character
-    return character.encode("unicode_escape").decode("ascii")
+    return html.escape("".join(map(visible_character, text)), quote=True)

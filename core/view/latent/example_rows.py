@@ -9,9 +9,9 @@ from core.activations import Examples, row_activations
 from core.activations.text_index import OpenIndex
 from core.engine import Engine
 from core.jobs.progress import Progress
+from core.tokens import texts_of_row
 from core.view.latent.dashboard import Dashboard
 from core.view.latent.example_html import ExampleRow
-from core.view.latent.pieces import join_pieces
 from core.view.selection import Selection
 
 RowActivations = Mapping[int, Float[np.ndarray, " context"]]
@@ -41,19 +41,11 @@ def example_rows(
             inside = (columns >= 0) & (columns < token_set.context)
             values[columns[inside]] = examples.activations[number][inside]
         document = int(examples.documents[number])
-        pieces = join_pieces(
-            ids[low:high].tolist(),
-            index.vocabulary.texts[ids[low:high]].tolist(),
-            values[low:high].tolist(),
-            index.partial,
-            peak=position - low,
-        )
         found.append(
-            ExampleRow(
-                tokens=pieces.texts,
-                activations=pieces.activations,
-                n_tokens=pieces.n_tokens,
-                peak=pieces.peak,
+            ExampleRow.from_parts(
+                texts_of_row(index.vocabulary, ids[low:high].tolist()).parts,
+                values[low:high].tolist(),
+                peak=position - low,
                 value=f"{examples.values[number]:.3g}",
                 source=token_set.names[document] if 0 <= document < len(token_set.names) else "",
                 starts_inside=low > begin,

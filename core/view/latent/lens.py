@@ -9,11 +9,11 @@ from core.engine import Engine
 from core.jobs.progress import Progress
 from core.link import Link, LinkField, one_of
 from core.logit_statistics import LogitMoments, latent_logits, logit_histogram, logit_moments
-from core.models.token_text import token_text
 from core.saes.writes import logit_notes, residual_directions
-from core.splitting.tokens import VocabularyTexts, all_directions, top_token_ids
+from core.splitting.tokens import all_directions, top_token_ids
 from core.store import ARRAYS, Key, Store
 from core.store.fingerprint import fingerprint
+from core.tokens import token_text, vocabulary_texts
 from core.view.markup import visible_token
 from core.view.selection import Selection
 
@@ -92,7 +92,7 @@ def all_lenses(engine: Engine, store: Store, selection: Selection, progress: Pro
     """
     with engine.use(selection.model, [selection.sae]) as (model, (sae,)):
         directions, W_U = all_directions(model, sae), model.W_U.detach().clone()
-        vocabulary = VocabularyTexts(model)
+        vocabulary = vocabulary_texts(model)
     weights = fingerprint({"directions": directions, "W_U": W_U})
     arrays = store.get_or_compute(
         Key("logit-moments", _VERSION, {"weights": weights}),

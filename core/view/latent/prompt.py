@@ -23,6 +23,7 @@ from core.prompt_latents import (
     active_latents,
 )
 from core.store import ARRAYS, Key, Store
+from core.tokens import row_texts
 from core.view.selection import Selection
 
 ORDERS = {
@@ -75,7 +76,9 @@ class PromptRead:
     token_ids: tuple[int, ...]
     """Tokens that were run."""
     tokens: tuple[str, ...]
-    """Their texts."""
+    """Their texts, each in a cell of its own."""
+    parts: tuple[str, ...]
+    """What each adds to the text, as `RowTexts.parts`."""
     n_leading: int
     """Positions in front of the text: 1 for a beginning-of-text token, or 0."""
     omitted: int
@@ -107,11 +110,11 @@ def read_prompt(engine: Engine, selection: Selection, text: str) -> PromptRead:
     with engine.use(selection.model, [selection.sae]) as (model, (sae,)):
         prompt = prompt_for(model, [sae], text)
         active = active_latents(model, sae, prompt.tokens, n_leading=prompt.n_leading)
-        ids = prompt.ids
-        decode = model.tokenizer.decode if model.tokenizer is not None else str
+        texts = row_texts(model.tokenizer, prompt.ids)
         return PromptRead(
-            token_ids=ids,
-            tokens=tuple(str(decode([token_id])) for token_id in ids),
+            token_ids=prompt.ids,
+            tokens=texts.cells,
+            parts=texts.parts,
             n_leading=prompt.n_leading,
             omitted=prompt.omitted,
             active=active,

@@ -47,10 +47,10 @@ def draw(
         left, right = st.columns(2)
         with left:
             st.caption("From")
-            end(result.tokens, matrix.sources, place[1], request.source, selection, descriptions)
+            end(result.parts, matrix.sources, place[1], request.source, selection, descriptions)
         with right:
             st.caption("To")
-            end(result.tokens, matrix.targets, place[0], request.target, selection, descriptions)
+            end(result.parts, matrix.targets, place[0], request.target, selection, descriptions)
 
 
 def end(

@@ -205,7 +205,7 @@ def _node(result: "CircuitResult", selection: Selection, row: int, texts: dict[i
                 for place, value in zip(same["position"], same["value"], strict=True)
             }
             cell.latent(
-                result.tokens,
+                result.parts,
                 strength,
                 Selection(selection.model, *entry.key, latent=int(node["index"])),
                 entry,

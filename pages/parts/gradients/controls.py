@@ -54,10 +54,15 @@ def prompt(view: GradientView, example: str) -> str:
     return text
 
 
+# Or else numbers behind text that is written from right to left would stand before it.
+_LEFT_TO_RIGHT = "\u200e"
+
+
 def tokens(texts: Sequence[str]) -> None:
     """The prompt as the model reads it, each token with its position."""
     parts = [
-        f":gray-background[{exact_markdown(visible_token(text))}]:small[:gray[{position}]]"
+        f":gray-background[{exact_markdown(visible_token(text))}]"
+        f":small[:gray[{_LEFT_TO_RIGHT}{position}]]"
         for position, text in enumerate(texts)
     ]
     st.markdown(" ".join(parts), help="The pieces that the model reads, each with its position.")

@@ -114,9 +114,9 @@ def _drawn(selection: Selection, sources: "Sources", state: "PageState[Attributi
         st.caption(
             "The latent is not active in this text; what would feed it is shown all the same."
         )
-    row = ExampleRow(
-        tokens=sources.tokens[sources.n_leading :],
-        activations=sources.activations[sources.n_leading :].tolist(),
+    row = ExampleRow.from_parts(
+        sources.parts[sources.n_leading :],
+        sources.activations[sources.n_leading :].tolist(),
         peak=sources.number - 1,
     )
     with st.container(border=True):

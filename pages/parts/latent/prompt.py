@@ -242,7 +242,7 @@ def _chosen(selection: Selection, read: "PromptRead", effects: "AblationEffects 
     else:
         st.caption("Shaded by its activation; point at a token for the value.")
     if values is not None:
-        row = ExampleRow(tokens=read.text_tokens, activations=values[read.n_leading :].tolist())
+        row = ExampleRow.from_parts(read.parts[read.n_leading :], values[read.n_leading :].tolist())
         with st.container(border=True):
             st.html(rows_html([row], strongest=float(values.max()), break_lines=True))
     if effects is not None and latent in effects.latents:
@@ -253,7 +253,7 @@ def _chosen(selection: Selection, read: "PromptRead", effects: "AblationEffects 
         )
         # Where nothing stands in front of the text, its first token is not predicted.
         unknown = [float("nan")] * (1 - read.n_leading)
-        harm = ExampleRow(tokens=read.text_tokens, activations=[*unknown, *line.tolist()])
+        harm = ExampleRow.from_parts(read.parts[read.n_leading :], [*unknown, *line.tolist()])
         with st.container(border=True):
             st.html(
                 rows_html([harm], strongest=float(max(line.max(initial=0), 1e-9)), break_lines=True)

@@ -53,7 +53,7 @@ def selection(data: "MapData", rows: Sequence[int], texts: Sequence[str]) -> Non
         tokens = found.tokens.head(20)
         st.dataframe(
             {
-                "token": [visible_token(str(it)) for it in data.vocabulary.texts[tokens["term"]]],
+                "token": [visible_token(str(it)) for it in data.vocabulary.array[tokens["term"]]],
                 "of these": tokens["n_selected"],
                 "of all": tokens["n_all"],
                 "log₂ odds": tokens["log2_odds"].round(1),

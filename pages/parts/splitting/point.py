@@ -61,7 +61,7 @@ def draw(
 
 def _tokens(title: str, data: "MapData", ids: np.ndarray) -> None:
     st.caption(title)
-    tokens = [visible_token(text) for text in data.vocabulary.texts[ids[:_N_TOKENS]]]
+    tokens = [visible_token(text) for text in data.vocabulary.array[ids[:_N_TOKENS]]]
     # Side by side and wrapped: in a column of their own long ones would be cut off.
     st.markdown(" ".join(f":gray-background[{exact_markdown(token)}]" for token in tokens))
 

@@ -61,9 +61,7 @@ def hits(data: "MapData", descriptions: Sequence[str], view: "MapView") -> list[
 
         regex = view.search_by == "regex"
         found = search_texts(descriptions, view.search, regex=regex)
-        found |= search_tokens(
-            data.vocabulary.texts.tolist(), data.tokens.boosted, view.search, regex=regex
-        )
+        found |= search_tokens(data.vocabulary.texts, data.tokens.boosted, view.search, regex=regex)
         return np.flatnonzero(found).tolist()
     return []
 
