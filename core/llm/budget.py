@@ -39,6 +39,9 @@ class Spending:
     """Questions sent, retries included."""
     stored: int = 0
     """Answers that were read from the store."""
+    estimated: int = 0
+    """Answers whose tokens the service did not report, or that got lost: counted by their text, or
+    at the most they may have cost."""
     prompt_tokens: int = 0
     """Tokens sent, as billed; estimated for questions whose answer got lost."""
     completion_tokens: int = 0
@@ -94,8 +97,11 @@ class Spending:
         self.reserved_prompt += prompt
         self.reserved_completion += completion
 
-    def settle(self, prompt: int, completion: int, *, billed: tuple[int, int]) -> None:
-        """Replace what was set aside for a question by what it cost."""
+    def settle(
+        self, prompt: int, completion: int, *, billed: tuple[int, int], estimated: bool = False
+    ) -> None:
+        """Replace what was set aside for a question by what it cost, as reported or estimated."""
+        self.estimated += estimated
         self.reserved_prompt -= prompt
         self.reserved_completion -= completion
         self.prompt_tokens += billed[0]
