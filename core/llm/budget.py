@@ -70,6 +70,11 @@ class Spending:
             return None
         return self.price.dollars(self.prompt_tokens, self.completion_tokens)
 
+    def figures(self) -> dict[str, float | None]:
+        """What was spent, as JSON."""
+        names = ("calls", "stored", "prompt_tokens", "completion_tokens", "dollars", "estimated")
+        return {name: getattr(self, name) for name in names}
+
     def exceeded_by(self, prompt: int, completion: int) -> str:
         """The limit that one more question may exceed, with all that are on their way; else ""."""
         budget = self.budget
