@@ -151,9 +151,12 @@ class ChatSession:
 
     async def _in_turn(self, request: ChatRequest) -> tuple[Kept | None, Failure, Form]:
         """One attempt when its turn has come, in the form that is known by then."""
-        while self._trying:
-            await self._sleep(_POLL_SECONDS)
         entered = await self._enter()
+        while self._trying:
+            # Whoever waits for another's finding gives its place back.
+            self._limit.leave()
+            await self._sleep(_POLL_SECONDS)
+            entered = await self._enter()
         form = self._form
         try:
             kept, failure = await self._attempt(request, form)
