@@ -10,6 +10,7 @@ _FENCE = re.compile(r"```(?:[A-Za-z][\w+-]*[ \t]*\n|json\b)?(.*?)```", re.DOTALL
 _TRAILING_COMMA = re.compile(r",(\s*[}\]])")
 _MOST_LITERAL = 20_000
 _DEEPEST = 4
+_MOST_MISSES = 50
 NOTHING = object()
 """No JSON; None is a value."""
 
@@ -57,12 +58,13 @@ def values_of(found: Any, key: str, depth: int = 0) -> Iterator[Any]:
 
 
 def _embedded(text: str) -> Iterator[dict[str, Any]]:
-    decoder, at = json.JSONDecoder(strict=False), 0
-    while (at := text.find("{", at)) >= 0:
+    decoder, at, missed = json.JSONDecoder(strict=False), 0, 0
+    # Braces that open nothing cost time: prose has few, and what has many is no answer.
+    while missed < _MOST_MISSES and (at := text.find("{", at)) >= 0:
         try:
             found, at = decoder.raw_decode(text, at)
         except (ValueError, RecursionError):
-            at += 1
+            at, missed = at + 1, missed + 1
             continue
         if isinstance(found, dict):
             yield found

@@ -199,6 +199,8 @@ def _candidates(text: str, answer: str) -> set[str]:
 def _one(text: str, answer: str) -> str:
     """The explanation that a text is, with or without "This neuron activates on" before it."""
     text = _paragraph(text)
+    while label := _LABEL.match(text):
+        text = text[label.end() :]
     found = _MARKER.match(text) or _MARKER.match(text, 1)
     if found:
         return _after(text, found)
