@@ -25,6 +25,9 @@ _HIGHEST = 10
 _ALTERNATIVES = 20
 _LINE = re.compile(r"^[ \t]*([0-9]{1,6})[ \t:.)]+([0-9]{1,6})[ \t]*$", re.MULTILINE)
 _TOKENS_A_LINE = 6
+_NO_LOGPROBS = (
+    "The service reports no log-probabilities, which simulation needs; use another model."
+)
 
 
 class Simulation:
@@ -80,19 +83,20 @@ class Simulation:
         unreadable = 0
         rows = []
         for example in examples:
-            n = len(example.toks)
+            n, request = len(example.toks), self.request(explained.text, example)
             try:
                 asked = await ask_and_read(
                     self._session,
-                    self.request(explained.text, example),
-                    partial(simulated_activations, n=n),
+                    request,
+                    partial(_read, n=n),
                     partial(reminder_for_lines, n=n),
                 )
             except FailedAnswer as error:
                 raw += error.raw
                 unreadable += error.unreadable
+                messages = error.messages or request.messages
                 raise FailedAnswer(
-                    str(error), messages=error.messages, raw=raw, unreadable=unreadable
+                    str(error), messages=messages, raw=raw, unreadable=unreadable
                 ) from None
             raw += asked.raw
             unreadable += asked.unreadable
@@ -112,6 +116,13 @@ class Simulation:
         return Scored(score, 0.0, numbers, rows, messages, tuple(raw), unreadable, why)
 
 
+def _read(answer: ChatAnswer, n: int) -> list[float]:
+    if not answer.logprobs:
+        # Another answer of the same service would have none either: it is not paid for.
+        raise FailedAnswer(_NO_LOGPROBS, messages=[], raw=[answer.raw])
+    return simulated_activations(answer, n)
+
+
 def simulated_activations(answer: ChatAnswer, n: int) -> list[float]:
     """The expected number from 0 to 10 for each of `n` tokens.
 
@@ -120,9 +131,7 @@ def simulated_activations(answer: ChatAnswer, n: int) -> list[float]:
             value beyond 10.
     """
     if not answer.logprobs or len(answer.tokens) != len(answer.logprobs):
-        raise UnreadableAnswer(
-            "The service reports no log-probabilities, which simulation needs; use another model."
-        )
+        raise UnreadableAnswer(_NO_LOGPROBS)
     text = "".join(answer.tokens)
     starts = np.cumsum([0, *(len(token) for token in answer.tokens)])
     values: dict[int, float] = {}

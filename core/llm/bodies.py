@@ -127,7 +127,7 @@ def _add(message: dict[str, Any], delta: Any) -> None:
     if not isinstance(delta, dict):
         return
     for name, value in delta.items():
-        known = message.get(name)
+        known: Any = message.get(name)
         if name != "role" and type(value) is type(known) and isinstance(value, str | list):
             message[name] = known + value
         elif value is not None:

@@ -124,7 +124,7 @@ def _choice(found: Mapping[str, Any]) -> dict[str, Any] | None:
         usable = [it for it in choices if isinstance(it, dict) and it]
         usable.sort(key=lambda it: it["index"] if isinstance(it.get("index"), int) else 0)
         spoken = [it for it in usable if _has_text(it)]
-        return (spoken or usable or [None])[0]
+        return next(iter(spoken or usable), None)
     if isinstance(found.get("message"), dict):  # Ollama
         return {**found, "finish_reason": found.get("done_reason")}
     if found.get("type") == "message" and "content" in found:  # Anthropic

@@ -66,12 +66,12 @@ def _listed(reported: Any) -> tuple[list[str], list[dict[str, float]]]:
         entries = [it for it in content if isinstance(it, Mapping)]
         tokens = [cleaned(it.get("token") or "") for it in entries]
         return tokens, [_alternatives(it) for it in entries]
-    tokens, tops = reported.get("tokens"), reported.get("top_logprobs")
-    if not isinstance(tokens, list) or not isinstance(tops, list) or len(tops) != len(tokens):
+    listed, tops = reported.get("tokens"), reported.get("top_logprobs")
+    if not isinstance(listed, list) or not isinstance(tops, list) or len(tops) != len(listed):
         return [], []
     found = [it if isinstance(it, Mapping) else {} for it in tops]
     numbers = [{cleaned(t): p for t, p in it.items() if _is_number(p)} for it in found]
-    return [cleaned(token) for token in tokens], numbers
+    return [cleaned(token) for token in listed], numbers
 
 
 def _alternatives(entry: Mapping[str, Any]) -> dict[str, float]:
@@ -90,7 +90,7 @@ def _is_number(value: Any) -> bool:
 
 def _count(usage: Mapping[str, Any], *names: str) -> int | None:
     for name in names:
-        value = usage.get(name)
+        value: Any = usage.get(name)
         if _is_number(value) and math.isfinite(value) and 0 <= value < 1e12:
             return int(value)
         if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 12:

@@ -53,7 +53,7 @@ def results_table(record: Record) -> pd.DataFrame:
             "f1_high": numbers.get("f1_high"),
             "precision": numbers.get("precision"),
             "recall": numbers.get("recall"),
-            "n": numbers.get("n"),
+            "n": numbers.get("n", len(result.get("scoring") or ())),
             "unreadable": unreadable(result),
         }
         for name in scored:

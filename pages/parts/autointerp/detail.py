@@ -192,11 +192,10 @@ def _revision(result: Mapping[str, Any], revision: Mapping[str, Any]) -> None:
             ("Balanced accuracy", before, after),
             ("New texts", old, new),
         ):
-            known = one is not None and two is not None
             st.metric(
                 label,
                 "–" if two is None else f"{two:.2f}",
-                f"{two - one:+.2f}" if known else None,
+                None if one is None or two is None else f"{two - one:+.2f}",
                 width="content",
             )
 

@@ -260,7 +260,9 @@ def _columns(found: "pd.DataFrame") -> dict[str, Any]:
         "explanation": st.column_config.TextColumn("Explanation: activates on …", width=290),
         "status": "Status",
         "interval": st.column_config.TextColumn(
-            "F1, 95%", help="What drawing the scoring examples again would give in 95% of cases."
+            "F1, 95%",
+            width=110,
+            help="What drawing the scoring examples again would give in 95% of cases.",
         ),
         "predicted": st.column_config.TextColumn(
             "Predicted", help="Numbers of the examples that were predicted to be active."
@@ -274,7 +276,7 @@ def _columns(found: "pd.DataFrame") -> dict[str, Any]:
             format="%d",
             help="Answers that could not be read; each was asked for once more.",
         ),
-        "error": "What went wrong",
+        "error": st.column_config.TextColumn("What went wrong", width=420),
     }
     columns |= {name: _number(name) for name in _PERCENT}
     for name in found:
