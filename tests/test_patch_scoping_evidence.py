@@ -228,10 +228,13 @@ def test_detection_by_the_words_of_a_text(tiny_model: Model, tiny_sae: SAE) -> N
     tokens = torch.randint(4, 290, (40, 32), generator=torch.Generator().manual_seed(5))
     tokens[:, 0] = 0
     rows = TokenSet.from_rows(tokens, bos_id=0)
-    texts = {3: "the tower", 9: "zzz"}
+    texts = {2: "the tower", 8: "zzz", 3: "fires everywhere"}
     found = detection_check(tiny_model, tiny_sae, rows, texts, total_tokens=1280)
-    assert set(found) == {3, 9}
-    assert found[9]["predictions"] == []
+    assert set(found) == {2, 8, 3}
+    assert found[8]["predictions"] == []
+    everywhere = found.pop(3)
+    assert (everywhere["status"], everywhere["score"]) == ("unscored", None)
+    assert "no negatives" in everywhere["error"]
     for latent, result in found.items():
         assert result["explanation"] == texts[latent]
         n = result["numbers"]["n"]
