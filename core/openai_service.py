@@ -41,7 +41,9 @@ class OpenAIService:
     @property
     def raw_url(self) -> str:
         """The address as it was given, for the client alone."""
-        return self.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL
+        given = self.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL
+        # Manuals show the address of the question; the client adds that part itself.
+        return given.strip().rstrip("/").removesuffix("/chat/completions")
 
     @property
     def sent_key(self) -> str | None:

@@ -33,7 +33,9 @@ class Fault:
     cut: bool = False
     """The connection is closed without an answer."""
     body: bytes | None = None
-    """This body with status 200."""
+    """This body with status 200, or with `status`."""
+    content_type: str = "application/json"
+    """What that body is said to be."""
     delay_seconds: float = 0.0
     """Further time before the answer, to outlast a time-out."""
 
@@ -63,6 +65,8 @@ class LoopbackOpenAI:
         }
         self.reply: Callable[[dict[str, Any]], str | dict[str, Any]] = lambda body: "None"
         """The answer to a chat request: its text, or fields of the `message` and `choice`."""
+        self.refuse: Callable[[dict[str, Any]], Fault | None] = lambda body: None
+        """The fault that a chat request meets for what it asks for; None for none."""
         self.running = 0
         """Requests that are being answered."""
         self.most_at_once = 0
@@ -154,6 +158,8 @@ class _Handler(BaseHTTPRequestHandler):
         if service.delay_seconds:
             service.closing.wait(service.delay_seconds)
         fault = service.next_fault()
+        if path == "/chat/completions" and fault == Fault():
+            fault = service.refuse(body) or fault
         if fault.delay_seconds:
             service.closing.wait(fault.delay_seconds)
         with service.lock:
@@ -171,7 +177,7 @@ class _Handler(BaseHTTPRequestHandler):
         if fault.cut:
             self.close_connection = True
         elif fault.body is not None:
-            self._send(200, fault.body)
+            self._send(fault.status or 200, fault.body, content_type=fault.content_type)
         elif fault.status:
             self._error(fault.status, "Something is wrong.", fault.retry_after, fault.error)
         elif service.needs_key and key != GOOD_KEY:
@@ -196,11 +202,18 @@ class _Handler(BaseHTTPRequestHandler):
         error = {"message": message, "type": "error", "param": None, "code": None}
         self._send(status, json.dumps({"error": {**error, **(fields or {})}}).encode(), headers)
 
-    def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+    def _send(
+        self,
+        status: int,
+        body: bytes,
+        headers: dict[str, str] | None = None,
+        *,
+        content_type: str = "application/json",
+    ) -> None:
         self.send_response(status)
         for name, value in (headers or {}).items():
             self.send_header(name, value)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

@@ -53,7 +53,7 @@ def test_latents_are_explained_better_than_controls(model: Model) -> None:
         roles = Roles(LexicalExplainer(generation), LexicalJudge())
         materials = {it: Material(Evidence(it, generation[it]), scoring[it]) for it in alive}
         results = explain_and_score(materials, roles)
-        assert {result["status"] for result in results.values()} <= {"scored", "failed"}
+        assert {result["status"] for result in results.values()} <= {"scored", "unscored", "failed"}
         scores = [result["numbers"]["balanced_accuracy"] for result in results.values()]
         told = np.array([score for score in scores if score is not None])
         assert len(told) > N_LATENTS // 2

@@ -21,12 +21,18 @@ def test_detection_by_the_words_of_a_text(
     generator = np.random.default_rng(5)
     corpus = pasted_text(" ".join(generator.choice(WORDS, size=900)))
     lease, store = PlainLease(tiny_model, [tiny_sae]), Store(tmp_path)
-    texts = {3: "the tower", 9: "zzz"}
+    texts = {latent: "zzz" if latent % 2 else "the tower" for latent in range(30)}
     found = detection_by_words(lease, store, corpus, texts)
-    assert set(found) == {3, 9}
-    assert found[9]["predictions"] == []
-    for latent, result in found.items():
+    assert found.keys() == texts.keys()
+    scored = {latent: one for latent, one in found.items() if one["status"] == "scored"}
+    assert {one["status"] for one in found.values()} <= {"scored", "unscored"}
+    assert len({latent % 2 for latent in scored}) == 2
+    for one in found.values():
+        # Most latents of this model fire in every text.
+        assert (one["score"] is None) == (one["status"] == "unscored")
+    for latent, result in scored.items():
         assert result["explanation"] == texts[latent]
+        assert latent % 2 == 0 or result["predictions"] == []
         n = result["numbers"]["n"]
         right = set(result["predictions"]) ^ set(result["correct seqs"])
         assert result["score"] == pytest.approx(1 - len(right) / n)

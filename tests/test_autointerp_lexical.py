@@ -84,7 +84,9 @@ def test_a_whole_run_needs_no_service(
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
     rows = torch.randint(4, 290, (48, 33), generator=torch.Generator().manual_seed(3))
-    cfg = AutoInterpConfig(list(range(12)), buffer=4, total_tokens=rows.numel(), scoring=True)
+    cfg = AutoInterpConfig(
+        list(range(12)), buffer=4, total_tokens=rows.numel(), scoring=True, act_threshold_frac=0.65
+    )
     token_set = TokenSet.from_rows(rows)
     data = AutoInterp(cfg, tiny_model, tiny_sae, token_set).gather_data()
     offline = AutoInterp(

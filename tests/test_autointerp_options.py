@@ -130,4 +130,4 @@ def test_a_run_passes_them_on(
     (body,) = service.questions()
     assert "does not respond" in body["messages"][1]["content"]
     assert "'water'" in body["messages"][1]["content"]
-    assert body["max_tokens"] == 425
+    assert body["max_tokens"] == 425 + cfg.thinking_tokens

@@ -81,7 +81,10 @@ def make(
     latents: list[int],
     **options: Any,
 ) -> AutoInterp:
-    cfg = AutoInterpConfig(latents, buffer=4, total_tokens=48 * 33, scoring=True)
+    # Below that share, random examples of this model are hardly ever silent.
+    cfg = AutoInterpConfig(
+        latents, buffer=4, total_tokens=48 * 33, scoring=True, act_threshold_frac=0.6
+    )
     fields = {"backoff_seconds": 0.02, "timeout_seconds": 10.0, **options.pop("fields", {})}
     endpoint = ChatEndpoint("gpt-4o-mini", service.url, GOOD_KEY, **fields)
     options.setdefault("prices", {"gpt-4o-mini": Price(1.0, 2.0)})
@@ -95,16 +98,27 @@ def test_numbers_are_those_of_scikit_learn(pairs: list[tuple[bool, bool]]) -> No
     assert found.accuracy == pytest.approx(accuracy_score(active, predicted))
     assert found.all_none == pytest.approx(accuracy_score(active, [False] * len(active)))
     nan = {"zero_division": np.nan}
-    expected = precision_score(active, predicted, **nan)
-    assert found.precision == pytest.approx(expected, nan_ok=True)
-    assert found.recall == pytest.approx(recall_score(active, predicted, **nan), nan_ok=True)
-    assert found.f1 == pytest.approx(f1_score(active, predicted, **nan), nan_ok=True)
-    assert found.accuracy_low <= found.accuracy <= found.accuracy_high
-    if len(set(active)) == 2:
-        assert found.balanced_accuracy == pytest.approx(balanced_accuracy_score(active, predicted))
-        assert found.balanced_low <= found.balanced_accuracy <= found.balanced_high
+    if len(active) > 1:
+        assert found.accuracy_low <= found.accuracy <= found.accuracy_high
     else:
-        assert np.isnan(found.balanced_accuracy)
+        assert np.isnan([found.accuracy_low, found.accuracy_high]).all()
+    if len(set(active)) == 2:
+        expected = precision_score(active, predicted, **nan)
+        assert found.precision == pytest.approx(expected, nan_ok=True)
+        assert found.recall == pytest.approx(recall_score(active, predicted, **nan), nan_ok=True)
+        assert found.f1 == pytest.approx(f1_score(active, predicted, **nan), nan_ok=True)
+        assert found.balanced_accuracy == pytest.approx(balanced_accuracy_score(active, predicted))
+    else:
+        # Nothing can be told apart, whatever a formula gives.
+        scores = [found.balanced_accuracy, found.f1, found.precision, found.recall]
+        assert np.isnan(scores).all()
+    intervals = [found.balanced_low, found.balanced_high, found.f1_low, found.f1_high]
+    if min(sum(active), len(active) - sum(active)) > 1:
+        assert found.balanced_low <= found.balanced_accuracy <= found.balanced_high
+        assert found.f1_low <= found.f1 <= found.f1_high
+    else:
+        # Drawing one and the same example again tells nothing of others.
+        assert np.isnan(intervals).all()
 
 
 def test_the_interval_is_that_of_drawing_examples_again() -> None:
@@ -135,7 +149,6 @@ def test_the_interval_is_that_of_drawing_examples_again() -> None:
         ("```2,3```", [2, 3]),
         ("Answer: 2", [2]),
         ("2\n5\n", [2, 5]),
-        ("4, 4", [4]),
         ("１，４", [1, 4]),
         ("12", [12]),
     ],
@@ -149,7 +162,31 @@ def test_predictions_that_can_be_read(
 
 @pytest.mark.parametrize(
     "answer",
-    ["", "The texts 1 and 4 fit, out of 12.", "0, 3", "-1", "1.5", "one", "1, x", "[1", "N/A"],
+    [
+        "",
+        "The texts 1 and 4 fit, out of 12.",
+        "I looked at 10 examples.",
+        "0, 3",
+        "-1",
+        "1.5",
+        "one",
+        "one, three",
+        "1, x",
+        "[1",
+        "N/A",
+        "4, 4",
+        "1-4",
+        "1–4",
+        "1 to 4",
+        "null",
+        "[true]",
+        "[1.0]",
+        '{"numbers": null}',
+        '{"numbers": [1, 1]}',
+        '{"1": true}',
+        '{"numbers": [1]} {"numbers": [2]}',
+        "9" * 5000,
+    ],
 )
 def test_predictions_that_cannot(
     answer: str, tiny_model: Model, tiny_sae: SAE, token_set: TokenSet
@@ -216,7 +253,9 @@ def test_a_perfect_judge_scores_one(
         table = detection_table(data[1][latent], result["predictions"])
         assert table["correct"].all()
         assert table.loc[table["predicted"], "number"].tolist() == result["correct seqs"]
-    assert all(body["max_tokens"] in (25, 29) for body in service.questions())
+    room = AutoInterpConfig([1]).thinking_tokens
+    assert room >= 1000
+    assert all(body["max_tokens"] - room in (25, 29) for body in service.questions())
 
 
 def test_always_none_scores_the_baseline(

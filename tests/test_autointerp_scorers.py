@@ -332,7 +332,9 @@ def test_a_run_carries_every_score(
 
     service.reply = reply
     chat = session(service)
-    cfg = AutoInterpConfig([9, 12], buffer=3, total_tokens=60 * 33, scoring=True)
+    cfg = AutoInterpConfig(
+        [9, 12], buffer=3, total_tokens=60 * 33, scoring=True, act_threshold_frac=0.6
+    )
     prober = ModelProber(tiny_model, tiny_sae, {9: 0.0, 12: 0.0})
     autointerp = AutoInterp(
         cfg,

@@ -162,6 +162,8 @@ def test_a_wrong_key_ends_the_asking_and_is_nowhere(
             assert path.is_dir() or held.encode() not in path.read_bytes()
     hidden = ChatEndpoint(base_url=f"http://user:{secret}@host/v1?api_key={secret}")
     assert hidden.url == "http://host/v1"
+    whole = ChatEndpoint(base_url=" http://host/v1/chat/completions/ ")
+    assert whole.url == whole.raw_url == "http://host/v1"
 
 
 def test_no_key_for_openai_is_said_before_anything_is_sent() -> None:

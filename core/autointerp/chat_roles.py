@@ -1,16 +1,12 @@
 """Explaining and judging by a chat model, with one stricter reminder each."""
 
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
+from functools import partial
 
+from core.autointerp.asking import THINKING_TOKENS, ask_and_read, text_of
 from core.autointerp.config import AutoInterpConfig
 from core.autointerp.example import Example
-from core.autointerp.parsing import (
-    UnreadableAnswer,
-    parse_explanation,
-    parse_predictions,
-    parse_thoughtful,
-)
+from core.autointerp.parsing import parse_explanation, parse_predictions, parse_thoughtful
 from core.autointerp.prompts import (
     ExplainerOptions,
     generation_prompts,
@@ -18,42 +14,31 @@ from core.autointerp.prompts import (
     reminder_for_sentence,
     scoring_prompts,
 )
-from core.autointerp.roles import Evidence, Explained, FailedAnswer, Judged
-from core.llm import ChatRequest, ChatSession, Messages
+from core.autointerp.roles import Evidence, Explained, Judged
+from core.llm import ChatRequest, ChatSession, Messages, json_form
 
-T = TypeVar("T")
-
-
-async def ask_and_read(
-    session: ChatSession,
-    messages: Messages,
-    max_tokens: int,
-    read: Callable[[str], T],
-    remind: Callable[[Messages, str], Messages],
-) -> tuple[T, Messages, tuple[str, ...]]:
-    """What `read` makes of the answer, the conversation, and all answers as they came.
-
-    An answer that `read` cannot use (UnreadableAnswer), an empty one or a refusal is asked for once
-    more, after `remind`.
-
-    Raises:
-        FailedAnswer: the second answer is no better.
-        ChatError: there is none.
-    """
-    raw: list[str] = []
-    problem = ""
-    for asked in (messages, None):
-        if asked is None:
-            messages = remind(messages, raw[-1])
-        answer = await session.ask(ChatRequest(messages, max_tokens))
-        raw.append(answer.text or answer.refusal)
-        try:
-            if answer.refusal:
-                raise UnreadableAnswer(f"The model declined: {answer.refusal!r}.")
-            return read(answer.text), messages, tuple(raw)
-        except UnreadableAnswer as error:
-            problem = str(error)
-    raise FailedAnswer(problem, messages=messages, raw=raw)
+EXPLANATION_FORM = json_form(
+    "explanation",
+    {
+        "explanation": {
+            "type": ["string", "null"],
+            "description": 'One sentence that begins with "This neuron activates on"; null instead '
+            "of NONE.",
+        }
+    },
+)
+"""The form of an explanation, where the service can enforce one."""
+NUMBERS_FORM = json_form(
+    "numbers",
+    {
+        "numbers": {
+            "type": "array",
+            "items": {"type": "integer"},
+            "description": "Numbers of texts, each at most once; an empty list instead of None.",
+        }
+    },
+)
+"""The form of a judge's answer, likewise."""
 
 
 class ChatExplainer:
@@ -78,41 +63,48 @@ class ChatExplainer:
             negatives=evidence.negatives,
             boosted=evidence.boosted,
         )
-        thoughts = self._options.thought_tokens if self._options.chain_of_thought else 0
-        return ChatRequest(messages, self._cfg.max_tokens_in_explanation + thoughts)
+        aloud = self._options.chain_of_thought
+        room = self._cfg.thinking_tokens + self._options.thought_tokens * aloud
+        return ChatRequest(
+            messages,
+            self._cfg.max_tokens_in_explanation + room,
+            response_format=None if aloud else EXPLANATION_FORM,
+        )
 
     async def explain(self, evidence: Evidence) -> Explained:
-        """Raises FailedAnswer, or ChatError."""
-        request = self.request(evidence)
-        text, messages, raw = await ask_and_read(
-            self._session,
-            request.messages,
-            request.max_tokens,
-            parse_thoughtful if self._options.chain_of_thought else parse_explanation,
-            reminder_for_sentence,
+        """Raises FailedAnswer (NoPatternFound for NONE), or ChatError."""
+        read = parse_thoughtful if self._options.chain_of_thought else parse_explanation
+        asked = await ask_and_read(
+            self._session, self.request(evidence), text_of(read), reminder_for_sentence
         )
-        return Explained(text, messages, raw)
+        return Explained(asked.value, asked.messages, asked.raw, unreadable=asked.unreadable)
 
 
 class ChatJudge:
     """Detection: shows all examples at once and asks which should be active."""
 
-    def __init__(self, session: ChatSession) -> None:
-        self._session = session
+    def __init__(self, session: ChatSession, *, thinking_tokens: int = THINKING_TOKENS) -> None:
+        """`thinking_tokens`: room for thoughts before the answer."""
+        self._session, self._room = session, thinking_tokens
 
     def request(self, explanation: str, examples: Sequence[Example]) -> ChatRequest:
         """The first question."""
-        # Room for a number and a comma each.
-        return ChatRequest(scoring_prompts(explanation, examples), 2 * len(examples) + 5)
+        return list_request(scoring_prompts(explanation, examples), len(examples), self._room)
 
     async def judge(self, explained: Explained, examples: Sequence[Example]) -> Judged:
         """Raises FailedAnswer, or ChatError."""
-        request, n = self.request(explained.text, examples), len(examples)
-        predictions, messages, raw = await ask_and_read(
-            self._session,
-            request.messages,
-            request.max_tokens,
-            lambda answer: parse_predictions(answer, n_examples=n),
-            lambda asked, answer: reminder_for_list(asked, answer, n),
-        )
-        return Judged(predictions, messages, raw)
+        request = self.request(explained.text, examples)
+        return await ask_for_list(self._session, request, len(examples))
+
+
+def list_request(messages: Messages, n: int, room: int) -> ChatRequest:
+    """A question whose answer is a list of numbers up to `n`, after `room` tokens of thoughts."""
+    # A number and a comma each, and what JSON adds.
+    return ChatRequest(messages, 2 * n + 5 + room, response_format=NUMBERS_FORM)
+
+
+async def ask_for_list(session: ChatSession, request: ChatRequest, n: int) -> Judged:
+    """The numbers, from 1 to `n`, that the model names. Raises FailedAnswer, or ChatError."""
+    read = partial(parse_predictions, n_examples=n)
+    asked = await ask_and_read(session, request, text_of(read), partial(reminder_for_list, n=n))
+    return Judged(asked.value, asked.messages, asked.raw, asked.unreadable)

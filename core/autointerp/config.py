@@ -21,7 +21,7 @@ class AutoInterpConfig:
     scoring: bool = False
     """Whether explanations are scored."""
     max_tokens_in_explanation: int = 25
-    """Most tokens of an explanation."""
+    """Tokens of an explanation, without `thinking_tokens`."""
     use_examples_in_explanation_prompt: bool = True
     """Whether the prompt quotes three explanations as examples."""
     n_top_ex_for_generation: int = 10
@@ -35,6 +35,8 @@ class AutoInterpConfig:
     weak, instead of the strongest alone."""
     seed: int = 0
     """Of the random examples, the split, and the order of the scoring examples."""
+    thinking_tokens: int = 4000
+    """Room that chat models have for thoughts, beside every answer; 0 for models that have none."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "latents", [int(latent) for latent in self.latents])
@@ -46,11 +48,9 @@ class AutoInterpConfig:
             raise ValueError(
                 f"act_threshold_frac is {self.act_threshold_frac}; use a share from 0 to below 1."
             )
-        if self.buffer < 0 or self.n_random_ex_for_scoring < 0:
-            raise ValueError(
-                f"buffer={self.buffer}, n_random_ex_for_scoring={self.n_random_ex_for_scoring}; "
-                "use 0 or more."
-            )
+        for name in ("buffer", "n_random_ex_for_scoring", "thinking_tokens"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; use 0 or more.")
         for name in (
             "n_top_ex_for_generation",
             "n_top_ex_for_scoring",
@@ -67,7 +67,7 @@ class AutoInterpConfig:
 
     @property
     def max_tokens_in_prediction(self) -> int:
-        """Most tokens of a list of numbers: each may be followed by a comma."""
+        """Tokens of a list of numbers, each with a comma, without `thinking_tokens`."""
         return 2 * self.n_ex_for_scoring + 5
 
     @property

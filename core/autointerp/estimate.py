@@ -6,6 +6,7 @@ from core.autointerp.chat_roles import ChatExplainer, ChatJudge
 from core.autointerp.fuzzing import ChatMarksJudge, Fuzzing, fuzzing_items
 from core.autointerp.generation import Generation
 from core.autointerp.neighbours import NeighbourPrecision
+from core.autointerp.numbers import one_sided
 from core.autointerp.roles import Material
 from core.autointerp.run import Roles
 from core.autointerp.simulation import Simulation
@@ -28,7 +29,8 @@ def first_requests(
             requests.append(roles.explainer.request(material.evidence))
         if roles.judge is None or not material.scoring:
             continue
-        if isinstance(roles.judge, ChatJudge):
+        active = [example.is_active for example in material.scoring]
+        if isinstance(roles.judge, ChatJudge) and not one_sided(active):
             requests.append(roles.judge.request(longest, material.scoring))
         for scorer in roles.scorers:
             requests += _of_scorer(scorer, material, roles, longest)
@@ -43,8 +45,12 @@ def _of_scorer(scorer: object, material: Material, roles: Roles, longest: str) -
     if isinstance(scorer, NeighbourPrecision) and isinstance(roles.judge, ChatJudge):
         own = [example for example in material.scoring if example.source == "top"]
         mixed = [*own, *material.neighbours]
-        return [roles.judge.request(longest, mixed)] if own and material.neighbours else []
+        told_apart = not one_sided([example.is_active for example in mixed])
+        asks = own and material.neighbours and told_apart
+        return [roles.judge.request(longest, mixed)] if asks else []
     if isinstance(scorer, Simulation):
+        if not scorer.varies(material.scoring):
+            return []
         return [scorer.request(longest, ex) for ex in scorer.chosen(material.scoring)]
     if isinstance(scorer, Generation):
         first = [scorer.request(longest)]

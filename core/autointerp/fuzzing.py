@@ -12,12 +12,12 @@ from typing import Protocol
 
 import numpy as np
 
-from core.autointerp.chat_roles import ask_and_read
+from core.autointerp.asking import THINKING_TOKENS
+from core.autointerp.chat_roles import ask_for_list, list_request
 from core.autointerp.example import Example
 from core.autointerp.numbers import detection_numbers, without_nan
-from core.autointerp.parsing import parse_predictions
-from core.autointerp.prompts import fuzzing_prompts, reminder_for_list
-from core.autointerp.roles import Explained, FailedAnswer, Judged, Material, Scored
+from core.autointerp.prompts import fuzzing_prompts
+from core.autointerp.roles import Explained, Judged, Material, NoScore, Scored
 from core.llm import ChatRequest, ChatSession
 
 Marks = list[bool]
@@ -36,29 +36,23 @@ class MarksJudge(Protocol):
 class ChatMarksJudge:
     """Shows all marked examples at once."""
 
-    def __init__(self, session: ChatSession) -> None:
-        self._session = session
+    def __init__(self, session: ChatSession, *, thinking_tokens: int = THINKING_TOKENS) -> None:
+        """`thinking_tokens`: room for thoughts before the answer."""
+        self._session, self._room = session, thinking_tokens
 
     def request(
         self, explanation: str, examples: Sequence[Example], marks: Sequence[Marks]
     ) -> ChatRequest:
         """The first question."""
         texts = [example.marked(some) for example, some in zip(examples, marks, strict=True)]
-        return ChatRequest(fuzzing_prompts(explanation, texts), 2 * len(texts) + 5)
+        return list_request(fuzzing_prompts(explanation, texts), len(texts), self._room)
 
     async def judge_marks(
         self, explained: Explained, examples: Sequence[Example], marks: Sequence[Marks]
     ) -> Judged:
         """Raises FailedAnswer, or ChatError."""
-        request, n = self.request(explained.text, examples, marks), len(examples)
-        predictions, messages, raw = await ask_and_read(
-            self._session,
-            request.messages,
-            request.max_tokens,
-            lambda answer: parse_predictions(answer, n_examples=n),
-            lambda asked, answer: reminder_for_list(asked, answer, n),
-        )
-        return Judged(predictions, messages, raw)
+        request = self.request(explained.text, examples, marks)
+        return await ask_for_list(self._session, request, len(examples))
 
 
 class Fuzzing:
@@ -71,10 +65,12 @@ class Fuzzing:
         self.judge, self._seed = judge, seed
 
     async def score(self, explained: Explained, material: Material) -> Scored:
-        """Balanced accuracy; 0.5 is chance."""
+        """Balanced accuracy; 0.5 is chance. Raises NoScore where there is nothing to mark."""
         items = fuzzing_items(material, seed=self._seed)
+        if not any(example.is_active for example in material.scoring):
+            raise NoScore("No score: the test set had no positives (no scoring example is active).")
         if not items:
-            raise FailedAnswer("No scoring example is active.", messages=[], raw=[])
+            raise NoScore("No score: in every active example too few tokens are silent to mark.")
         examples, marks, right = map(list, zip(*items, strict=True))
         judged = await self.judge.judge_marks(explained, examples, marks)
         predicted = [number in judged.predictions for number in range(1, len(items) + 1)]
@@ -83,7 +79,9 @@ class Fuzzing:
             {"text": ex.marked(some), "source": ex.source, "truth": truth, "predicted": guess}
             for ex, some, truth, guess in zip(examples, marks, right, predicted, strict=True)
         ]
-        return Scored(numbers["balanced_accuracy"], 0.5, numbers, rows, judged.messages, judged.raw)
+        score = numbers["balanced_accuracy"]
+        raw = judged.messages, judged.raw, judged.unreadable
+        return Scored(score, 0.5, numbers, rows, *raw)
 
 
 def fuzzing_items(material: Material, *, seed: int = 0) -> list[tuple[Example, Marks, bool]]:

@@ -8,13 +8,14 @@ its explanation.
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from threading import Lock
 from typing import Any
 
 import numpy as np
 from sae_lens import SAE
 
-from core.autointerp.chat_roles import ask_and_read
+from core.autointerp.asking import THINKING_TOKENS, ask_and_read, text_of
 from core.autointerp.example import Example
 from core.autointerp.gather import latent_activations
 from core.autointerp.numbers import detection_numbers, without_nan
@@ -77,26 +78,37 @@ class Generation:
 
     name = "generation"
 
-    def __init__(self, session: ChatSession, prober: Prober, *, n_texts: int = 5) -> None:
-        """`n_texts` that should fire and as many that should not. Raises ValueError below 1."""
+    def __init__(
+        self,
+        session: ChatSession,
+        prober: Prober,
+        *,
+        n_texts: int = 5,
+        thinking_tokens: int = THINKING_TOKENS,
+    ) -> None:
+        """`n_texts` that should fire and as many that should not, after room for thoughts.
+
+        Raises ValueError below 1.
+        """
         if n_texts < 1:
             raise ValueError(f"n_texts is {n_texts}; write at least one.")
         self._session, self._prober, self._n = session, prober, n_texts
+        self._room = thinking_tokens
 
     def request(self, explanation: str) -> ChatRequest:
         """The first question."""
-        return ChatRequest(writing_prompts(explanation, self._n), 2 * _TOKENS_A_TEXT * self._n)
+        messages = writing_prompts(explanation, self._n)
+        return ChatRequest(messages, 2 * _TOKENS_A_TEXT * self._n + self._room)
 
     async def score(self, explained: Explained, material: Material) -> Scored:
         """Balanced accuracy; 0.5 is chance."""
-        request = self.request(explained.text)
-        (yes, no), messages, raw = await ask_and_read(
+        asked = await ask_and_read(
             self._session,
-            request.messages,
-            request.max_tokens,
-            parse_texts,
-            lambda asked, answer: reminder_for_texts(asked, answer, self._n),
+            self.request(explained.text),
+            text_of(parse_texts),
+            partial(reminder_for_texts, n=self._n),
         )
+        yes, no = asked.value
         yes, no = yes[: self._n], no[: self._n]
         loop, latent = asyncio.get_running_loop(), material.evidence.latent
         # The model is used by others as well: waiting for it must not hold up the questions.
@@ -121,14 +133,18 @@ class Generation:
             "fired_of_wanted": float(right[: len(yes)].mean()),
             "silent_of_unwanted": float(right[len(yes) :].mean()),
         }
-        return Scored(float(score), 0.5, numbers, rows, messages, raw)
+        raw = asked.messages, asked.raw, asked.unreadable
+        return Scored(float(score), 0.5, numbers, rows, *raw)
 
 
 class Reviser:
     """Asks the explainer for a better explanation, given texts on which the first one was wrong."""
 
-    def __init__(self, session: ChatSession, *, max_tokens: int) -> None:
-        self._session, self._max_tokens = session, max_tokens
+    def __init__(
+        self, session: ChatSession, *, max_tokens: int, thinking_tokens: int = THINKING_TOKENS
+    ) -> None:
+        """`max_tokens` of the explanation, after `thinking_tokens` of thoughts."""
+        self._session, self._max_tokens = session, max_tokens + thinking_tokens
 
     async def revise(self, explained: Explained, generated: Scored) -> Explained | None:
         """A revised explanation; None where no text was told wrong. Raises as explainers do."""
@@ -138,10 +154,13 @@ class Reviser:
         if not wrong:
             return None
         messages = revision_prompts(explained.messages, explained.text, silent, responding)
-        text, messages, raw = await ask_and_read(
-            self._session, messages, self._max_tokens, parse_explanation, reminder_for_sentence
+        asked = await ask_and_read(
+            self._session,
+            ChatRequest(messages, self._max_tokens),
+            text_of(parse_explanation),
+            reminder_for_sentence,
         )
-        return Explained(text, messages, raw)
+        return Explained(asked.value, asked.messages, asked.raw, unreadable=asked.unreadable)
 
 
 def _text(row: Mapping[str, Any]) -> str:

@@ -15,8 +15,8 @@ from sae_lens import SAE
 from core.autointerp.config import AutoInterpConfig
 from core.autointerp.example import Example
 from core.autointerp.gather import latent_activations, not_counted
-from core.autointerp.numbers import detection_numbers, without_nan
-from core.autointerp.roles import Explained, FailedAnswer, Judge, Material, Scored
+from core.autointerp.numbers import detection_numbers, one_sided, without_nan
+from core.autointerp.roles import Explained, Judge, Material, NoScore, Scored
 from core.autointerp.split import near, to_examples
 from core.autointerp.windows import LatentWindows, Windows, joined
 from core.corpus.token_set import TokenSet
@@ -141,11 +141,15 @@ class NeighbourPrecision:
         self._judge, self._seed = judge, seed
 
     async def score(self, explained: Explained, material: Material) -> Scored:
-        """Balanced accuracy; 0.5 is chance."""
+        """Balanced accuracy; 0.5 is chance. Raises NoScore where there is nothing to tell apart."""
         own = [example for example in material.scoring if example.source == "top"]
         mixed = [*own, *material.neighbours]
         if not own or not material.neighbours:
-            raise FailedAnswer("There are no examples of neighbours.", messages=[], raw=[])
+            missing = "examples of neighbours" if own else "examples of its own"
+            raise NoScore(f"No score: there are no {missing}.")
+        why = one_sided([example.is_active for example in mixed])
+        if why:
+            raise NoScore(why)
         rng = np.random.default_rng([self._seed, material.evidence.latent])
         examples = [mixed[i] for i in rng.permutation(len(mixed))]
         judged = await self._judge.judge(explained, examples)
@@ -162,4 +166,5 @@ class NeighbourPrecision:
             ],
             judged.messages,
             judged.raw,
+            judged.unreadable,
         )

@@ -6,7 +6,7 @@ answer scores 0.5, is the figure to compare latents by.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,12 @@ N_RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class DetectionNumbers:
-    """Figures of one set of predictions; NaN where there is nothing to divide by."""
+    """Figures of one set of predictions; NaN where there is nothing to divide by.
+
+    Without an active example, or without an inactive one, nothing can be told apart: then all but
+    the counts and the two accuracies are NaN. Intervals are NaN where they would rest on drawing
+    one and the same example again.
+    """
 
     n: int
     """Examples."""
@@ -53,6 +58,22 @@ class DetectionNumbers:
     """Upper end."""
 
 
+def one_sided(active: Sequence[bool] | Bool[np.ndarray, " n"]) -> str:
+    """Why a test set allows no score, in a sentence; "" where it has examples of both kinds."""
+    n_active = int(np.sum(np.asarray(active, dtype=bool)))
+    if n_active == 0:
+        return "No score: the test set had no positives (examples in which the latent is active)."
+    if n_active == len(active):
+        return "No score: the test set had no negatives (examples in which the latent is silent)."
+    return ""
+
+
+def counts_alone(active: Sequence[bool] | Bool[np.ndarray, " n"]) -> dict[str, float | None]:
+    """The figures of a test set that allows no score: how many examples there are, and None."""
+    counts = {"n": len(active), "n_active": int(np.sum(np.asarray(active, dtype=bool)))}
+    return {field.name: counts.get(field.name) for field in fields(DetectionNumbers)}
+
+
 def without_nan(numbers: Mapping[str, float]) -> dict[str, float | None]:
     """The same with None for NaN, which JSON does not have."""
     return {name: None if value != value else value for name, value in numbers.items()}
@@ -78,12 +99,17 @@ def detection_numbers(
     right = truth == guess
     hits = int((truth & guess).sum())
     n_active, n_predicted = int(truth.sum()), int(guess.sum())
+    n_inactive = len(truth) - n_active
+    both = n_active > 0 and n_inactive > 0
     rng = np.random.default_rng(seed)
     accuracies = _resampled_means(right, rng)
     balanced = (_resampled_means(right[truth], rng) + _resampled_means(right[~truth], rng)) / 2
     f1_low, f1_high = _f1_interval(truth, guess, rng)
-    low, high = np.quantile(accuracies, [0.025, 0.975])
+    nothing = float("nan"), float("nan")
+    low, high = np.quantile(accuracies, [0.025, 0.975]) if len(truth) > 1 else nothing
     balanced_low, balanced_high = np.quantile(balanced, [0.025, 0.975])
+    if min(n_active, n_inactive) < 2:
+        balanced_low, balanced_high = f1_low, f1_high = nothing
     return DetectionNumbers(
         n=len(truth),
         n_active=n_active,
@@ -91,9 +117,9 @@ def detection_numbers(
         accuracy=float(right.mean()),
         all_none=float((~truth).mean()),
         balanced_accuracy=(_mean(right[truth]) + _mean(right[~truth])) / 2,
-        precision=hits / n_predicted if n_predicted else float("nan"),
-        recall=hits / n_active if n_active else float("nan"),
-        f1=2 * hits / (n_active + n_predicted) if n_active + n_predicted else float("nan"),
+        precision=hits / n_predicted if n_predicted and both else float("nan"),
+        recall=hits / n_active if both else float("nan"),
+        f1=2 * hits / (n_active + n_predicted) if both else float("nan"),
         accuracy_low=float(low),
         accuracy_high=float(high),
         balanced_low=float(balanced_low),

@@ -90,7 +90,7 @@ class AutoInterp:
         self.session = ChatSession(self.endpoint, store=store, budget=budget, prices=prices)
         """Asks the service; `session.spending` says what it took so far."""
         self.explainer: Explainer = explainer or ChatExplainer(self.session, cfg, options=options)
-        self.judge: Judge = judge or ChatJudge(self.session)
+        self.judge: Judge = judge or ChatJudge(self.session, thinking_tokens=cfg.thinking_tokens)
         self.scorers, self.reviser = tuple(scorers), reviser
         self.results: dict[int, Result] = {}
         """What is done, also of a run that was cancelled."""
@@ -130,7 +130,10 @@ class AutoInterp:
         on_result: Callable[[int, Result], None] | None = None,
         progress: Progress | None = None,
     ) -> dict[int, Result]:
-        """Explain and score every latent; each ends `scored`, `explained`, `failed` or `stopped`.
+        """Explain and score every latent.
+
+        Each ends `scored`, `explained` (without `cfg.scoring`), `unscored` (the test set holds
+        examples of one kind alone), `no pattern` (the explainer found none), `failed` or `stopped`.
 
         Args:
             debug: log the first latent's conversations.
@@ -143,12 +146,12 @@ class AutoInterp:
             progress: tokens, then latents; cancelling keeps `results` and stored answers.
 
         Returns:
-            For each latent `explanation`, `status`, `error` ("" unless failed or stopped) and
-            `explanation messages`, `explanation raw`; with `cfg.scoring` also `predictions`
-            (numbers from 1), `correct seqs`, `score` (accuracy), `numbers` (those of
-            `DetectionNumbers`, None for NaN), `prediction messages` and `prediction raw`; with
-            scorers `scores` (by name: `status`, `error`, `score`, `chance`, `numbers`, `rows`),
-            with a reviser `revision`. What there is not is None.
+            For each latent `explanation`, `status`, `error` ("" where all is well), `unreadable`
+            (how many answers could not be read), `explanation messages` and `explanation raw`; with
+            `cfg.scoring` also `predictions` (numbers from 1), `correct seqs`, `score` (accuracy),
+            `numbers` (those of `DetectionNumbers`, None for NaN), `prediction messages` and
+            `prediction raw`; with scorers `scores` (by name: `status`, `error`, `score`, `chance`,
+            `numbers`, `rows`), with a reviser `revision`. What there is not is None.
 
         Raises:
             ValueError: as `gather_data`.
@@ -214,7 +217,7 @@ class AutoInterp:
         return scoring_prompts(explanation, scoring_examples)
 
     def parse_explanation(self, explanation: str) -> str:
-        """What follows "activates on". Raises UnreadableAnswer when nothing does."""
+        """What follows "activates on". Raises UnreadableAnswer when nothing does, or for NONE."""
         return parse_explanation(explanation)
 
     def parse_predictions(self, predictions: str) -> list[int]:

@@ -24,7 +24,10 @@ _EXPLAIN_EXAMPLES = (
     'instructions", "This neuron activates on names of rivers and other bodies of water", and '
     "\"This neuron activates on the substring 'under' at the start of words such as 'undergo'\"."
 )
-_EXPLAIN_FORM = ' Begin your answer with "This neuron activates on".'
+_EXPLAIN_FORM = (
+    ' Begin your answer with "This neuron activates on". If you cannot say what the texts have in '
+    "common, answer with the one word NONE instead."
+)
 _DETECT = (
     "A unit inside a neural network responds to some word, part of a word, or concept in a text. "
     "You will get a short explanation of what it responds to, and {n} numbered texts. Decide in "
@@ -34,11 +37,11 @@ _DETECT = (
 )
 _REMIND_LIST = (
     "That could not be read. Answer again with nothing but numbers from 1 to {n} separated by "
-    'commas, such as "2, 3, 9", or the one word "None".'
+    'commas, each at most once, such as "2, 3, 9", or the one word "None".'
 )
 _REMIND_SENTENCE = (
     "That could not be read. Answer again with one sentence of at most 20 words that begins with "
-    '"This neuron activates on".'
+    '"This neuron activates on", or with the one word NONE if you cannot say.'
 )
 _FUZZ = (
     "A unit inside a neural network responds to some word, part of a word, or concept in a text. "
@@ -67,6 +70,14 @@ _REMIND_TEXTS = (
     'That could not be read. Answer again with lines that begin with "YES:" or "NO:" and nothing '
     "else, {n} of each."
 )
+_REMIND_LINES = (
+    "That could not be read. Answer again with {n} lines and nothing else: on each the number of "
+    'the token, a space, and a whole number from 0 to 10, such as "1 0".'
+)
+_CUT = (
+    "Your answer was too long and was cut. Think as briefly as you can, or not at all, and then "
+    "answer. "
+)
 _REVISE = (
     "This explanation was tried out with new texts. In these, which fit it, the unit did not "
     "respond:\n\n{silent}\n\n{others}Write a better explanation, in one sentence of at most 20 "
@@ -83,7 +94,8 @@ _KINDS = (
 _THINK = (
     " First work it out: (1) list up to five marked or neighbouring tokens that seem telling, (2) "
     "say what the texts share, (3) say which next tokens the unit seems to make likelier. Then "
-    'write a last line that begins with "EXPLANATION: This neuron activates on".'
+    'write a last line that begins with "EXPLANATION: This neuron activates on", or is '
+    '"EXPLANATION: NONE".'
 )
 _LEVELS = 10
 
@@ -122,8 +134,8 @@ def generation_prompts(
     options = options or ExplainerOptions()
     if not examples:
         raise ValueError("There are no examples to explain; the latent never fired on this text.")
-    system = _EXPLAIN + (_EXPLAIN_EXAMPLES if with_examples else _EXPLAIN_FORM)
-    system += _KINDS * options.demonstrations + _THINK * options.chain_of_thought
+    system = _EXPLAIN + _EXPLAIN_EXAMPLES * with_examples + _KINDS * options.demonstrations
+    system += _THINK if options.chain_of_thought else _EXPLAIN_FORM
     strongest = max(max(example.acts) for example in examples)
     lines = [
         example.to_str(mark_toks=True) + _levels(example, strongest) * options.activations
@@ -208,22 +220,27 @@ def revision_prompts(
     return [*asked, said, {"role": "user", "content": demand}]
 
 
-def reminder_for_texts(messages: Messages, answer: str, n: int) -> Messages:
+def reminder_for_texts(messages: Messages, answer: str, n: int, *, cut: bool = False) -> Messages:
     """The same conversation, with a stricter demand for lines of texts."""
-    return _reminded(messages, answer, _REMIND_TEXTS.format(n=n))
+    return _reminded(messages, answer, _REMIND_TEXTS.format(n=n), cut)
 
 
-def reminder_for_list(messages: Messages, answer: str, n: int) -> Messages:
+def reminder_for_list(messages: Messages, answer: str, n: int, *, cut: bool = False) -> Messages:
     """The same conversation, with what was wrong and a stricter demand for numbers up to `n`."""
-    return _reminded(messages, answer, _REMIND_LIST.format(n=n))
+    return _reminded(messages, answer, _REMIND_LIST.format(n=n), cut)
 
 
-def reminder_for_sentence(messages: Messages, answer: str) -> Messages:
+def reminder_for_lines(messages: Messages, answer: str, n: int, *, cut: bool = False) -> Messages:
+    """The same conversation, with a stricter demand for a line for each of `n` tokens."""
+    return _reminded(messages, answer, _REMIND_LINES.format(n=n), cut)
+
+
+def reminder_for_sentence(messages: Messages, answer: str, *, cut: bool = False) -> Messages:
     """The same conversation, with a stricter demand for one sentence."""
-    return _reminded(messages, answer, _REMIND_SENTENCE)
+    return _reminded(messages, answer, _REMIND_SENTENCE, cut)
 
 
-def _reminded(messages: Messages, answer: str, demand: str) -> Messages:
-    # Some services refuse a turn without text.
-    said = [{"role": "assistant", "content": answer}] if answer.strip() else []
-    return [*messages, *said, {"role": "user", "content": demand}]
+def _reminded(messages: Messages, answer: str, demand: str, cut: bool) -> Messages:
+    # Some services refuse a turn without text; half an answer would only be gone on with.
+    said = [{"role": "assistant", "content": answer}] if answer.strip() and not cut else []
+    return [*messages, *said, {"role": "user", "content": _CUT * cut + demand}]

@@ -47,6 +47,8 @@ class Explained:
     """Every answer as it came; the last one was read."""
     rule: Any = None
     """What an offline judge matches texts with."""
+    unreadable: int = 0
+    """Answers that could not be read, of those that were asked for."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class Judged:
     """The conversation that led to them, without the last answer."""
     raw: tuple[str, ...] = ()
     """Every answer as it came; the last one was read."""
+    unreadable: int = 0
+    """Answers that could not be read."""
 
 
 @dataclass(frozen=True)
@@ -77,17 +81,39 @@ class Scored:
     """The conversation, without the last answer."""
     raw: tuple[str, ...] = ()
     """Every answer as it came."""
+    unreadable: int = 0
+    """Answers that could not be read."""
+    why: str = ""
+    """Why there is no score, in a sentence; "" where there is one."""
 
 
 class FailedAnswer(ValueError):
     """No answer could be read, also after a reminder."""
 
-    def __init__(self, message: str, *, messages: Messages, raw: Sequence[str]) -> None:
+    def __init__(
+        self, message: str, *, messages: Messages, raw: Sequence[str], unreadable: int = 0
+    ) -> None:
         super().__init__(message)
         self.messages = messages
         """The conversation, without the last answer."""
         self.raw = tuple(raw)
         """Every answer as it came."""
+        self.unreadable = unreadable
+        """Answers that could not be read."""
+
+
+class NoPatternFound(FailedAnswer):
+    """The explainer says that the examples have nothing in common: no explanation."""
+
+    def __init__(self, message: str, *, messages: Messages, raw: Sequence[str]) -> None:
+        super().__init__(message, messages=messages, raw=raw, unreadable=len(raw) - 1)
+
+
+class NoScore(FailedAnswer):
+    """The examples allow no score, whatever is answered; nothing was asked."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, messages=[], raw=[])
 
 
 class Explainer(Protocol):

@@ -6,13 +6,20 @@ from typing import Any, TypeVar
 
 from core.autointerp.example import Example
 from core.autointerp.generation import Reviser
-from core.autointerp.numbers import detection_numbers, without_nan
+from core.autointerp.numbers import (
+    counts_alone,
+    detection_numbers,
+    one_sided,
+    without_nan,
+)
 from core.autointerp.roles import (
     Explained,
     Explainer,
     FailedAnswer,
     Judge,
     Material,
+    NoPatternFound,
+    NoScore,
     Scored,
     Scorer,
 )
@@ -87,6 +94,7 @@ class _Latent:
             "error": "",
             "explanation messages": None,
             "explanation raw": None,
+            "unreadable": 0,
         }
         if roles.judge is not None:
             self._result |= dict.fromkeys(
@@ -105,7 +113,7 @@ class _Latent:
         found = await self._kept("prediction", lambda: self._detect(explained))
         if found is None:
             return self._result
-        self._result |= found | {"status": "scored"}
+        self._result |= found
         await self._further(explained)
         return self._result
 
@@ -116,9 +124,11 @@ class _Latent:
         except BudgetSpent as error:
             self._result |= {"status": "stopped", "error": str(error)}
         except FailedAnswer as error:
-            self._result |= {"status": "failed", "error": str(error)}
+            status = "no pattern" if isinstance(error, NoPatternFound) else "failed"
+            self._result |= {"status": status, "error": str(error)}
             self._result[f"{stage} messages"] = error.messages
             self._result[f"{stage} raw"] = list(error.raw)
+            self._result["unreadable"] += error.unreadable
         except ChatError as error:
             self._result |= {"status": "failed", "error": str(error)}
         return None
@@ -134,16 +144,24 @@ class _Latent:
             "explanation messages": explained.messages,
             "explanation raw": list(explained.raw),
         }
+        self._result["unreadable"] += explained.unreadable
         return explained
 
     async def _detect(self, explained: Explained) -> Result:
         scoring = self._material.scoring
         if not scoring or self._roles.judge is None:
             raise FailedAnswer("There is nothing to score with.", messages=[], raw=[])
-        judged = await self._roles.judge.judge(explained, scoring)
         active = [example.is_active for example in scoring]
+        why = one_sided(active)
+        if why:
+            # Whatever a judge says, it would tell nothing: it is not asked, and not paid.
+            return {"status": "unscored", "error": why, "numbers": counts_alone(active)}
+        judged = await self._roles.judge.judge(explained, scoring)
         predicted = [number in judged.predictions for number in range(1, len(scoring) + 1)]
+        self._result["unreadable"] += judged.unreadable
         return {
+            "status": "scored",
+            "error": "",
             "predictions": judged.predictions,
             "score": score_predictions(judged.predictions, scoring),
             "numbers": without_nan(
@@ -168,8 +186,10 @@ class _Latent:
             scores[scorer.name] = {"status": "stopped", "error": str(error)}
             return None
         except FailedAnswer as error:
+            status = "unscored" if isinstance(error, NoScore) else "failed"
             failed = {"messages": error.messages, "raw": list(error.raw)}
-            scores[scorer.name] = {"status": "failed", "error": str(error), **failed}
+            failed |= {"unreadable": error.unreadable}
+            scores[scorer.name] = {"status": status, "error": str(error), **failed}
             return None
         except ChatError as error:
             scores[scorer.name] = {"status": "failed", "error": str(error)}
@@ -190,7 +210,7 @@ class _Latent:
             revision |= {"explanation": revised.text, "raw": list(revised.raw)}
             revision["messages"] = revised.messages
             found = await self._detect(revised)
-            revision |= {"numbers": found["numbers"], "predictions": found["predictions"]}
+            revision |= {"numbers": found["numbers"], "predictions": found.get("predictions")}
             revision["generation"] = as_json(await scorer.score(revised, self._material))
             revision["status"] = "revised"
         except ChatError as error:
@@ -203,12 +223,13 @@ class _Latent:
 def as_json(found: Scored) -> Result:
     """A score as it is stored."""
     return {
-        "status": "scored",
-        "error": "",
+        "status": "scored" if found.score is not None else "unscored",
+        "error": found.why,
         "score": found.score,
         "chance": found.chance,
         "numbers": dict(found.numbers),
         "rows": [dict(row) for row in found.rows],
         "messages": found.messages,
         "raw": list(found.raw),
+        "unreadable": found.unreadable,
     }

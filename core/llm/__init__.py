@@ -8,10 +8,11 @@ Any OpenAI-compatible service will do. The key is given to the client and to not
 stored entry, log line or error message contains it.
 """
 
+from core.llm.answer import ChatAnswer
 from core.llm.budget import Budget, BudgetSpent, Spending
 from core.llm.endpoint import ChatEndpoint, ChatError
 from core.llm.prices import PRICES, Estimate, Price, count_tokens, estimate_requests, price_of
-from core.llm.request import ChatAnswer, ChatRequest, Messages
+from core.llm.request import ChatRequest, Messages, json_form
 from core.llm.run import run_each
 from core.llm.session import ChatSession
 
@@ -30,6 +31,7 @@ __all__ = [
     "Spending",
     "count_tokens",
     "estimate_requests",
+    "json_form",
     "price_of",
     "run_each",
 ]

@@ -39,6 +39,9 @@ class Spending:
     """Questions sent, retries included."""
     stored: int = 0
     """Answers that were read from the store."""
+    estimated: int = 0
+    """Answers whose tokens the service did not report, or that got lost: counted by their text, or
+    at the most they may have cost."""
     prompt_tokens: int = 0
     """Tokens sent, as billed; estimated for questions whose answer got lost."""
     completion_tokens: int = 0
@@ -67,6 +70,11 @@ class Spending:
             return None
         return self.price.dollars(self.prompt_tokens, self.completion_tokens)
 
+    def figures(self) -> dict[str, float | None]:
+        """What was spent, as JSON."""
+        names = ("calls", "stored", "prompt_tokens", "completion_tokens", "dollars", "estimated")
+        return {name: getattr(self, name) for name in names}
+
     def exceeded_by(self, prompt: int, completion: int) -> str:
         """The limit that one more question may exceed, with all that are on their way; else ""."""
         budget = self.budget
@@ -94,8 +102,11 @@ class Spending:
         self.reserved_prompt += prompt
         self.reserved_completion += completion
 
-    def settle(self, prompt: int, completion: int, *, billed: tuple[int, int]) -> None:
-        """Replace what was set aside for a question by what it cost."""
+    def settle(
+        self, prompt: int, completion: int, *, billed: tuple[int, int], estimated: bool = False
+    ) -> None:
+        """Replace what was set aside for a question by what it cost, as reported or estimated."""
+        self.estimated += estimated
         self.reserved_prompt -= prompt
         self.reserved_completion -= completion
         self.prompt_tokens += billed[0]

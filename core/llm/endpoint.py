@@ -1,4 +1,4 @@
-"""Which service answers, and what its errors mean."""
+"""Which service answers, and how patiently it is asked."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import openai
 
 DEFAULT_MODEL = "gpt-4o-mini"
+_CONNECT_SECONDS = 15.0
 
 
 class ChatError(ValueError):
@@ -26,8 +27,8 @@ class ChatEndpoint(OpenAIService):
 
     model: str = DEFAULT_MODEL
     """The service's name of the model."""
-    timeout_seconds: float = 60.0
-    """For one answer."""
+    timeout_seconds: float = 300.0
+    """For one answer, thoughts included."""
     max_retries: int = 6
     """After the first attempt, for busy or failing services."""
     concurrency: int = 32
@@ -61,47 +62,10 @@ class ChatEndpoint(OpenAIService):
                 " service of your own.",
                 final=True,
             )
-        return openai.AsyncOpenAI(
-            api_key=key, base_url=self.raw_url, timeout=self.timeout_seconds, max_retries=0
+        # A service that is not there is known sooner than one that thinks.
+        timeout = openai.Timeout(
+            self.timeout_seconds, connect=min(_CONNECT_SECONDS, self.timeout_seconds)
         )
-
-
-def explain(error: Exception, endpoint: ChatEndpoint) -> ChatError:
-    """What a client's error means, in one sentence; nothing of its own text is repeated."""
-    import openai
-
-    url, model = endpoint.url, endpoint.model
-    if isinstance(error, openai.APITimeoutError):
-        return ChatError(f"{url} does not answer in time; try again, or raise the timeout.")
-    if isinstance(error, openai.APIConnectionError):
-        return ChatError(f"{url} cannot be reached; check OPENAI_BASE_URL and the network.")
-    if isinstance(error, openai.APIStatusError):
-        if error.code == "insufficient_quota":
-            return ChatError(f"{url} says that the credit is used up (status 429).", final=True)
-        reasons: dict[int, str] = {
-            400: "refused the request; check the model's name and the length of the prompt",
-            401: "refused the key; check OPENAI_API_KEY",
-            403: f"refused the key; check that it may use {model!r}",
-            404: f"does not know {model!r} or has no /chat/completions; check the model's name",
-            429: "limits how much you may ask; try again later, or lower the concurrency",
-        }
-        status = error.status_code
-        reason = reasons.get(status, "failed; try again later")
-        return ChatError(f"{url} {reason} (status {status}).", final=status in (401, 403, 404))
-    if isinstance(error, openai.OpenAIError):
-        return ChatError(f"{url} cannot be used ({type(error).__name__}); check OPENAI_BASE_URL.")
-    return ChatError(f"{url} answered something that is not a chat completion; try again.")
-
-
-def can_retry(error: Exception) -> bool:
-    """Whether the same question may be answered a little later."""
-    import openai
-
-    if isinstance(error, openai.APIStatusError):
-        if error.code == "insufficient_quota":
-            return False
-        return error.status_code in (408, 409, 429) or error.status_code >= 500
-    # Broken connections, time-outs, and bodies that were cut or are no JSON.
-    return isinstance(error, openai.APIConnectionError | openai.APIResponseValidationError) or (
-        not isinstance(error, openai.OpenAIError)
-    )
+        return openai.AsyncOpenAI(
+            api_key=key, base_url=self.raw_url, timeout=timeout, max_retries=0
+        )

@@ -38,9 +38,12 @@ def price_of(model: str, prices: Mapping[str, Price] = PRICES) -> Price | None:
 
 def count_tokens(request: ChatRequest) -> int:
     """About how many tokens a question has, rather too many: a token for 3.5 bytes of text."""
-    return math.ceil(len(request.text.encode()) / _BYTES_A_TOKEN) + _TOKENS_A_MESSAGE * len(
-        request.messages
-    )
+    return count_text(request.text) + _TOKENS_A_MESSAGE * len(request.messages)
+
+
+def count_text(text: str) -> int:
+    """About how many tokens a text has, rather too many."""
+    return math.ceil(len(text.encode()) / _BYTES_A_TOKEN)
 
 
 @dataclass(frozen=True)

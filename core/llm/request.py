@@ -1,15 +1,18 @@
-"""One question to a chat model, its answer, and the name both are stored under."""
+"""One question to a chat model, and the name its answer is stored under."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from core.llm.answer import cleaned
 from core.llm.endpoint import ChatEndpoint
 from core.store import Key
 
 Messages: TypeAlias = list[dict[str, str]]
 """Entries of `role` (system, user or assistant) and `content`."""
 
+# What is stored is the body as it came, and how it is read may change at any time: this number
+# stays, or answers that were paid for would be paid for again.
 _VERSION = 1
 _ROLES = ("system", "user", "assistant")
 
@@ -21,13 +24,19 @@ class ChatRequest:
     messages: Messages = field(hash=False)
     """The conversation so far."""
     max_tokens: int
-    """Most tokens of the answer."""
+    """Most tokens of the answer, thoughts included."""
     temperature: float | None = None
     """None for the service's own."""
     top_logprobs: int = 0
     """Alternatives to report with their log-probabilities for each token of the answer."""
     sample: int = 0
     """Another number asks the same question once more, instead of reading the stored answer."""
+    response_format: Mapping[str, Any] | None = field(default=None, hash=False)
+    """The form of the answer as the service is to enforce it, where it can; see `json_form`."""
+    seed: int | None = None
+    """Of the service's sampling, where it has one; None for none."""
+    frequency_penalty: float | None = None
+    """Against repetition; None for the service's own."""
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1:
@@ -49,7 +58,7 @@ class ChatRequest:
         return "\n".join(message["content"] for message in self.messages)
 
     def key(self, endpoint: ChatEndpoint) -> Key:
-        """What the answer is stored under."""
+        """What the answer is stored under: the question as it was meant, whatever is refused."""
         parameters = {
             "url": endpoint.url,
             "model": endpoint.model,
@@ -59,74 +68,35 @@ class ChatRequest:
             "top_logprobs": self.top_logprobs,
             "sample": self.sample,
         }
+        # Left out where they are not asked for: so the names of older answers stay what they were.
+        later = {
+            "response_format": self.response_format,
+            "seed": self.seed,
+            "frequency_penalty": self.frequency_penalty,
+        }
+        parameters |= {name: value for name, value in later.items() if value is not None}
         return Key("chat-answer", _VERSION, parameters)
 
-    def arguments(self, endpoint: ChatEndpoint, *, limit_name: str) -> dict[str, Any]:
-        """Keyword arguments of the client's `chat.completions.create`."""
-        found: dict[str, Any] = {
-            "model": endpoint.model,
-            "messages": self.messages,
-            limit_name: self.max_tokens,
+    def optional(self) -> dict[str, Any]:
+        """Arguments of the client that a service may refuse without making the question moot."""
+        found = {
+            "response_format": None if self.response_format is None else dict(self.response_format),
+            "temperature": self.temperature,
+            "seed": self.seed,
+            "frequency_penalty": self.frequency_penalty,
         }
-        if self.temperature is not None:
-            found["temperature"] = self.temperature
-        if self.top_logprobs:
-            found |= {"logprobs": True, "top_logprobs": self.top_logprobs}
-        return found
+        return {name: value for name, value in found.items() if value is not None}
 
 
-@dataclass(frozen=True)
-class ChatAnswer:
-    """What came back."""
-
-    text: str
-    """The answer; "" when there was none."""
-    refusal: str = ""
-    """Why the service would not answer, in its words."""
-    finish_reason: str = ""
-    """`stop`, `length` (cut at `max_tokens`), `content_filter`, …"""
-    prompt_tokens: int | None = None
-    """As billed."""
-    completion_tokens: int | None = None
-    """As billed."""
-    logprobs: tuple[Mapping[str, float], ...] = ()
-    """For each token of the answer, the reported alternatives and their log-probabilities."""
-    tokens: tuple[str, ...] = ()
-    """The answer's tokens, where log-probabilities were asked for and reported."""
-
-    @classmethod
-    def from_completion(cls, completion: Any) -> "ChatAnswer":
-        """Read what the client gives. Raises ValueError or the like when it is no completion."""
-        if not completion.choices:
-            raise ValueError("no choices")
-        choice = completion.choices[0]
-        usage = completion.usage
-        tokens = getattr(choice.logprobs, "content", None) or []
-        return cls(
-            text=cleaned(choice.message.content or "").strip(),
-            refusal=cleaned(getattr(choice.message, "refusal", None) or ""),
-            finish_reason=str(choice.finish_reason or ""),
-            prompt_tokens=None if usage is None else int(usage.prompt_tokens),
-            completion_tokens=None if usage is None else int(usage.completion_tokens),
-            logprobs=tuple(
-                {cleaned(top.token): float(top.logprob) for top in token.top_logprobs}
-                for token in tokens
-            ),
-            tokens=tuple(cleaned(token.token) for token in tokens),
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """For the store; `ChatAnswer.from_json` reads it."""
-        logprobs = [dict(token) for token in self.logprobs]
-        return {**self.__dict__, "logprobs": logprobs, "tokens": list(self.tokens)}
-
-    @classmethod
-    def from_json(cls, stored: Mapping[str, Any]) -> "ChatAnswer":
-        """The answer that `to_json` gave."""
-        lists = {name: tuple(stored.get(name, ())) for name in ("logprobs", "tokens")}
-        return cls(**{**stored, **lists})
-
-
-def cleaned(text: str) -> str:
-    """The same without halves of surrogate pairs, which cannot be sent or stored."""
-    return str(text).encode("utf-8", "replace").decode()
+def json_form(name: str, properties: Mapping[str, Any]) -> dict[str, Any]:
+    """A `response_format` that asks for a JSON object with these properties and no others."""
+    schema = {
+        "type": "object",
+        "properties": dict(properties),
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+    return {
+        "type": "json_schema",
+        "json_schema": {"name": name, "strict": True, "schema": schema},
+    }

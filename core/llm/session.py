@@ -7,15 +7,22 @@ import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from core.jobs.progress import JobCancelled
+from core.llm.adapting import Form, named_change, refuses
+from core.llm.answer import ChatAnswer
+from core.llm.bodies import NotACompletion, body_text
 from core.llm.budget import Budget, Spending
-from core.llm.endpoint import ChatEndpoint, ChatError, can_retry, explain
-from core.llm.limiter import AdaptiveLimit, retry_after
-from core.llm.prices import PRICES, Price, count_tokens, price_of
-from core.llm.request import ChatAnswer, ChatRequest
+from core.llm.endpoint import ChatEndpoint, ChatError
+from core.llm.failures import Failure, failure_of
+from core.llm.kept import Kept, read_stored
+from core.llm.limiter import AdaptiveLimit
+from core.llm.prices import PRICES, Price, count_text, count_tokens, price_of
+from core.llm.reported import billed
+from core.llm.request import ChatRequest
 from core.store import JSON, Store
 
 if TYPE_CHECKING:
@@ -24,6 +31,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.05
+_MOST_CHANGES = 12
+_NONE = Failure("none")
 
 
 class ChatSession:
@@ -46,13 +55,21 @@ class ChatSession:
         self.spending = Spending(budget or Budget(), price_of(endpoint.model, prices))
         self._store = store
         self._limit = AdaptiveLimit(endpoint.concurrency)
-        self._limit_name = "max_tokens"
+        self._form = Form()
+        self._trying = False
+        self._in_vain: set[frozenset[str]] = set()
+        self._told: dict[str, None] = {}
         self._final: ChatError | None = None
         self._stopped = threading.Event()
 
     def stop(self) -> None:
         """Send nothing more; what is on its way is waited for and kept."""
         self._stopped.set()
+
+    @property
+    def adapted(self) -> tuple[str, ...]:
+        """What the service refused, and how it was asked instead: sentences, for the record."""
+        return tuple(self._told)
 
     async def ask(self, request: ChatRequest) -> ChatAnswer:
         """The stored answer, else the service's.
@@ -64,7 +81,7 @@ class ChatSession:
         """
         self._check()
         if self._store is None:
-            return await self._answer(request)
+            return self._noted((await self._answer(request)).answer)
         store, key, loop = self._store, request.key(self.endpoint), asyncio.get_running_loop()
         asked = False
 
@@ -79,7 +96,11 @@ class ChatSession:
 
         stored = await loop.run_in_executor(self._pool, look)
         self.spending.stored += not asked
-        return ChatAnswer.from_json(stored)
+        return self._noted(read_stored(stored))
+
+    def _noted(self, answer: ChatAnswer) -> ChatAnswer:
+        self._told |= dict.fromkeys(answer.adapted)
+        return answer
 
     async def close(self) -> None:
         """Close the connections."""
@@ -103,31 +124,81 @@ class ChatSession:
         if self._stopped.is_set():
             raise JobCancelled
 
-    async def _answer(self, request: ChatRequest) -> ChatAnswer:
-        for attempt in range(self.endpoint.max_retries + 1):
-            entered = await self._enter()
-            try:
-                answer, error = await self._attempt(request)
-            finally:
-                self._limit.leave()
-            if answer is not None:
-                self._limit.succeeded()
-                return answer
-            assert error is not None  # one of the two, by `_attempt`
-            failure = explain(error, self.endpoint)
-            asked_for = retry_after(error)
-            wait = self._wait(attempt, asked_for)
-            last = attempt == self.endpoint.max_retries
-            if not can_retry(error) or last or (asked_for or 0) > self.endpoint.max_wait_seconds:
+    async def _answer(self, request: ChatRequest) -> Kept:
+        attempt = 0
+        for _ in range(self.endpoint.max_retries + 1 + _MOST_CHANGES):
+            kept, failure, form = await self._in_turn(request)
+            if kept is not None:
+                return kept
+            if refuses(failure):
+                found = await self._other_form(request, form, failure)
+                if isinstance(found, Kept):
+                    return found
+                if found:
+                    continue
+            wait = self._wait(attempt, failure.wait)
+            too_long = (failure.wait or 0) > self.endpoint.max_wait_seconds
+            if not failure.can_retry or too_long or attempt == self.endpoint.max_retries:
                 break
-            log.info("Asking again in %.1f s: %s", wait, failure)
-            if getattr(error, "status_code", None) == 429:
-                self._limit.busy(entered, wait)
+            attempt += 1
+            log.info("Asking again in %.1f s: %s", wait, failure.explained(self.endpoint))
             await self._sleep(wait)
-        if failure.final:
-            self._final = failure
+        error = failure.explained(self.endpoint)
+        if error.final:
+            self._final = error
         # Raised out here, so that the client's error, which may quote the request, is not attached.
-        raise failure
+        raise error
+
+    async def _in_turn(self, request: ChatRequest) -> tuple[Kept | None, Failure, Form]:
+        """One attempt when its turn has come, in the form that is known by then."""
+        entered = await self._enter()
+        while self._trying:
+            # Whoever waits for another's finding gives its place back.
+            self._limit.leave()
+            await self._sleep(_POLL_SECONDS)
+            entered = await self._enter()
+        form = self._form
+        try:
+            kept, failure = await self._attempt(request, form)
+        finally:
+            self._limit.leave()
+        if kept is not None:
+            self._limit.succeeded()
+        elif failure.status == 429 and failure.can_retry:
+            self._limit.busy(entered, self._wait(0, failure.wait))
+        return kept, failure, form
+
+    async def _other_form(self, request: ChatRequest, form: Form, failure: Failure) -> Kept | bool:
+        """Whether to ask in another form, which is noted for all; or the answer to one.
+
+        What the service names is left out. Where it names nothing, one question after the other
+        would be refused: so one leaves out one thing after the other, and all others wait for it.
+        """
+        while self._trying:
+            await self._sleep(_POLL_SECONDS)
+        if self._form != form:
+            return True
+        better = named_change(failure, form, request)
+        if better is not None:
+            self._form = better
+            return True
+        shape = frozenset(form.changes(request))
+        if failure.too_long or not shape or shape in self._in_vain:
+            return False
+        self._trying = True
+        try:
+            singly = [form.less(name) for name in form.changes(request)]
+            for tried in (*singly, form.less(*shape)):
+                kept, failure = await self._attempt(request, tried)
+                if kept is not None:
+                    self._form = tried
+                    return replace(kept, adapted=tried.sentences())
+                if not refuses(failure):
+                    return False
+            self._in_vain.add(shape)
+            return False
+        finally:
+            self._trying = False
 
     async def _enter(self) -> float:
         self._check()
@@ -141,50 +212,38 @@ class ChatSession:
             raise
         return entered
 
-    async def _attempt(self, request: ChatRequest) -> tuple[ChatAnswer | None, Exception | None]:
+    async def _attempt(self, request: ChatRequest, form: Form) -> tuple[Kept | None, Failure]:
         """The answer, or what went wrong; the budget is charged for either."""
         import openai
 
         client = self._client
-        prompt, most = count_tokens(request), request.max_tokens
+        prompt, most = count_tokens(request), form.limit(request)
         spending = self.spending
         # Answers on their way may turn out cheaper than what is set aside for them.
         while spending.exceeded_by(prompt, most) and spending.reserved_prompt:
             await self._sleep(_POLL_SECONDS)
         spending.reserve(prompt, most)
-        billed = (0, 0)
+        cost, estimated = (0, 0), False
         try:
-            arguments = request.arguments(self.endpoint, limit_name=self._limit_name)
-            completion = await client.chat.completions.create(**arguments)
+            arguments = form.arguments(request, self.endpoint)
+            reply = await client.chat.completions.with_raw_response.create(**arguments)
             # Until the figures are read, count the worst: a body that makes no sense was paid for.
-            billed = (prompt, most)
-            answer = ChatAnswer.from_completion(completion)
-            tokens = (answer.prompt_tokens, answer.completion_tokens)
-            billed = (
-                prompt if tokens[0] is None else tokens[0],
-                most if tokens[1] is None else tokens[1],
-            )
-            return answer, None
-        except openai.APIStatusError as error:
-            if self._takes_other_limit(error):
-                return None, openai.APIConnectionError(request=error.request)
-            return None, error
-        except openai.APITimeoutError as error:
-            billed = (prompt, most)
-            return None, error
-        except (openai.OpenAIError, ValueError, TypeError, AttributeError) as error:
-            billed = (0, 0) if isinstance(error, openai.APIConnectionError) else (prompt, most)
-            return None, error
+            cost, estimated = (prompt, most), True
+            kept = Kept(body_text(reply.content), most, form.sentences())
+            cost, estimated = _cost(kept.answer, prompt, most)
+            return kept, _NONE
+        except (openai.OpenAIError, NotACompletion, ValueError, TypeError) as error:
+            failure = failure_of(error)
+            if failure.kind == "time-out":
+                cost, estimated = (prompt, most), True
+            elif failure.kind == "status":
+                cost, estimated = (0, 0), False
+            elif failure.usage is not None:
+                sent, received = billed(failure.usage)
+                cost, estimated = (sent or prompt, received or 0), sent is None
+            return None, failure
         finally:
-            self.spending.settle(prompt, most, billed=billed)
-
-    def _takes_other_limit(self, error: "openai.APIStatusError") -> bool:
-        """Newer models of OpenAI refuse `max_tokens` and name `max_completion_tokens` instead."""
-        if error.status_code != 400 or error.param != "max_tokens":
-            return False
-        changed = self._limit_name == "max_tokens"
-        self._limit_name = "max_completion_tokens"
-        return changed
+            spending.settle(prompt, most, billed=cost, estimated=estimated)
 
     def _wait(self, attempt: int, asked_for: float | None) -> float:
         """Seconds before the next attempt, with jitter so that not all come back at once."""
@@ -198,3 +257,11 @@ class ChatSession:
         while (left := until - time.monotonic()) > 0:
             self._check()
             await asyncio.sleep(min(left, _POLL_SECONDS))
+
+
+def _cost(answer: ChatAnswer, prompt: int, most: int) -> tuple[tuple[int, int], bool]:
+    """(tokens sent and received, whether they are estimated), of an answer."""
+    sent, received = answer.prompt_tokens, answer.completion_tokens
+    said = most if answer.cut else min(most, count_text(f"{answer.raw}{answer.refusal}"))
+    figures = (prompt if sent is None else sent, said if received is None else received)
+    return figures, sent is None or received is None

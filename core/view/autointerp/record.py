@@ -17,7 +17,8 @@ from core.store import JSON, Key, Store
 
 Record = dict[str, Any]
 """`id`, `title`, `model`, `release`, `sae`, `settings`, `service`, `status` (running, done or
-stopped), `results` by latent (as text), `controls` by kind, `spending`, `notes`, …"""
+stopped), `results` by latent (as text), `controls` by kind, `spending`, `notes`, `adapted` (what
+the service refused, in sentences), `readers` (versions of what read its answers), …"""
 
 _VERSION = 2
 _MOST_LISTED = 60

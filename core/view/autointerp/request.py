@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from core.autointerp.config import AutoInterpConfig
+from core.autointerp.parsing import PARSER_VERSION
 from core.corpus.documents import Corpus
+from core.llm.reading import READER_VERSION
 from core.view.autointerp.view import AutointerpView
 
 _VERSION = 2
@@ -41,6 +43,8 @@ class RunRequest:
         """Name of the run: 16 hexadecimal digits that depend on everything that matters."""
         parts = [_VERSION, self.model, self.sae, self.version, self.corpus.digest]
         parts += [self.service, self.explaining_model]
+        # Read better, the same answers, which are kept, are another run.
+        parts += [READER_VERSION, PARSER_VERSION] if self.asks else []
         chosen = self.latent if self.view.choose == "this" else None
         text = json.dumps([*parts, chosen, asdict(self.view)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -115,7 +119,7 @@ def relevant(view: AutointerpView) -> AutointerpView:
         changes |= {"n_random": off.n_random, "draw": off.draw}
     chat_explains, chat_judges = view.explainer == "chat", view.judge == "chat"
     if not (chat_explains or chat_judges):
-        changes["chat_model"] = off.chat_model
+        changes |= {"chat_model": off.chat_model, "thinking_tokens": off.thinking_tokens}
     if not chat_explains:
         changes |= {
             "max_tokens_in_explanation": off.max_tokens_in_explanation,

@@ -12,6 +12,7 @@ from core.autointerp.fuzzing import ChatMarksJudge, Fuzzing
 from core.autointerp.generation import Generation, ModelProber, Prober, Reviser
 from core.autointerp.lexical import LexicalExplainer, LexicalJudge, PreparedExplainer
 from core.autointerp.neighbours import NeighbourPrecision
+from core.autointerp.parsing import PARSER_VERSION
 from core.autointerp.prompts import ExplainerOptions
 from core.autointerp.roles import Explainer, Material, Scorer
 from core.autointerp.run import Result, Roles, explain_and_score
@@ -19,6 +20,7 @@ from core.autointerp.simulation import Simulation
 from core.engine import Engine
 from core.jobs.progress import JobCancelled, Progress
 from core.llm import Budget, ChatEndpoint, ChatSession, Estimate, Price, estimate_requests
+from core.llm.reading import READER_VERSION
 from core.store import Store
 from core.view.autointerp.gathering import Gathered, gather
 from core.view.autointerp.materials import control_materials, materials_of
@@ -127,6 +129,7 @@ def run(
         record["edits"] = {str(latent): text for latent, text in edits.items()}
         record["title"] = f"{record['title']}, edited"
         materials = {latent: materials[latent] for latent in edits}
+    # One session for all that the run asks: one budget, and one form that the service takes.
     session = service.session(store) if service is not None else None
     saved = time.monotonic()
 
@@ -146,7 +149,7 @@ def run(
         )
         if not edits:
             for kind in prepared.controls:
-                record["controls"][kind] = _control(prepared, kind, service, store, progress)
+                record["controls"][kind] = _control(prepared, kind, session, progress)
         record["status"] = "done"
     except JobCancelled:
         record["status"] = "stopped"
@@ -196,20 +199,23 @@ def _roles(
     else:
         examples = {latent: it.evidence.examples for latent, it in materials.items()}
         explainer = LexicalExplainer(examples)
-    judge = ChatJudge(chat) if view.judge == "chat" else LexicalJudge()
+    room = cfg.thinking_tokens
+    judge = ChatJudge(chat, thinking_tokens=room) if view.judge == "chat" else LexicalJudge()
     scorers: list[Scorer] = []
     if not control:
         if "fuzzing" in view.scores:
-            marks = ChatMarksJudge(chat) if view.judge == "chat" else LexicalJudge()
+            asks = view.judge == "chat"
+            marks = ChatMarksJudge(chat, thinking_tokens=room) if asks else LexicalJudge()
             scorers.append(Fuzzing(marks, seed=cfg.seed))
         if "neighbours" in view.scores:
             scorers.append(NeighbourPrecision(judge, seed=cfg.seed))
         if "generation" in view.scores:
-            scorers.append(Generation(chat, prober or _no_prober))
+            scorers.append(Generation(chat, prober or _no_prober, thinking_tokens=room))
         if "simulation" in view.scores:
-            scorers.append(Simulation(chat))
+            scorers.append(Simulation(chat, thinking_tokens=room))
     revises = "revision" in view.scores and not control
-    reviser = Reviser(chat, max_tokens=cfg.max_tokens_in_explanation) if revises else None
+    most = cfg.max_tokens_in_explanation
+    reviser = Reviser(chat, max_tokens=most, thinking_tokens=room) if revises else None
     return Roles(explainer, judge, scorers, reviser, cfg.seed)
 
 
@@ -225,16 +231,14 @@ def options_of(switches: tuple[str, ...]) -> ExplainerOptions:
 def _control(
     prepared: Prepared,
     kind: str,
-    service: Service | None,
-    store: Store,
+    session: ChatSession | None,
     progress: Progress,
 ) -> list[Record]:
     """Explanation and numbers of each unit of a kind of control."""
-    session = service.session(store) if service is not None else None
     units = prepared.controls[kind]
     roles = _roles(prepared, units, session, prober=None, control=kind)
     found = explain_and_score(units, roles, session=session, progress=progress)
-    names = ("explanation", "status", "numbers", "error")
+    names = ("explanation", "status", "numbers", "error", "unreadable")
     return [{"unit": unit} | {name: it[name] for name in names} for unit, it in found.items()]
 
 
@@ -277,19 +281,15 @@ def _new_record(prepared: Prepared, service: Service | None) -> Record:
         "results": {},
         "controls": {},
         "spending": {},
+        "adapted": [],
+        "readers": {"bodies": READER_VERSION, "texts": PARSER_VERSION},
     }
 
 
 def _save(store: Store, record: Record, session: ChatSession | None) -> None:
     if session is not None:
-        spent = session.spending
-        record["spending"] = {
-            "calls": spent.calls,
-            "stored": spent.stored,
-            "prompt_tokens": spent.prompt_tokens,
-            "completion_tokens": spent.completion_tokens,
-            "dollars": spent.dollars,
-        }
+        record["spending"] = session.spending.figures()
+        record["adapted"] = list(session.adapted)
     save_record(store, record)
 
 

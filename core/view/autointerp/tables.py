@@ -13,6 +13,8 @@ from core.view.autointerp.record import Record
 STATUS = {
     "scored": "scored",
     "explained": "explained",
+    "unscored": "no score",
+    "no pattern": "found no pattern",
     "failed": "failed",
     "stopped": "stopped by the budget",
 }
@@ -29,8 +31,8 @@ def results_table(record: Record) -> pd.DataFrame:
 
     Columns: `latent`, `explanation`, `status`, `accuracy`, `all_none` (the accuracy of answering
     "None" to everything), `balanced_accuracy` (0.5 is chance), `f1`, `f1_low`, `f1_high` (95%
-    bootstrap), `precision`, `recall`, further scores by name, `predicted`, `active` (numbers of
-    examples) and `error`.
+    bootstrap), `precision`, `recall`, `n` (scoring examples), `unreadable` (answers that could not
+    be read), further scores by name, `predicted`, `active` (numbers of examples) and `error`.
     """
     rows = []
     scored = [name for name in _SCORE_NAMES if name in record["settings"]["scores"]]
@@ -51,6 +53,8 @@ def results_table(record: Record) -> pd.DataFrame:
             "f1_high": numbers.get("f1_high"),
             "precision": numbers.get("precision"),
             "recall": numbers.get("recall"),
+            "n": numbers.get("n", len(result.get("scoring") or ())),
+            "unreadable": unreadable(result),
         }
         for name in scored:
             row[_SCORE_NAMES[name]] = (result.get("scores") or {}).get(name, {}).get("score")
@@ -61,6 +65,12 @@ def results_table(record: Record) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=list(rows[0]) if rows else ["latent", "explanation"])
     numeric = [name for name in table if name not in _TEXTS]
     return table.astype(dict.fromkeys(numeric, "float64"))
+
+
+def unreadable(result: Mapping[str, Any]) -> int:
+    """Answers of one latent that could not be read, those of further scores included."""
+    further = (result.get("scores") or {}).values()
+    return sum(int(it.get("unreadable") or 0) for it in (result, *further))
 
 
 _TEXTS = ("latent", "explanation", "status", "predicted", "active", "error")
@@ -88,21 +98,31 @@ def examples_table(result: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def distributions(record: Record, figure: str = "balanced_accuracy") -> dict[str, list[float]]:
-    """One figure of every scored unit: of the latents, and of each control."""
+    """One figure of every scored unit: of the latents, and of each control.
+
+    Units without a score are left out of all figures alike, also where one could be worked out.
+    """
     found = {"latents": [it.get("numbers") or {} for it in record["results"].values()]}
     for kind, units in record["controls"].items():
         found[kind] = [unit["numbers"] or {} for unit in units]
     return {
-        name: [float(it[figure]) for it in numbers if it.get(figure) is not None]
+        name: [
+            float(it[figure])
+            for it in numbers
+            if it.get(figure) is not None and it.get("balanced_accuracy") is not None
+        ]
         for name, numbers in found.items()
     }
 
 
 def distribution_table(record: Record) -> pd.DataFrame:
-    """`units`, `runs` (how many), `scored`, and means of accuracy, all-"None" and balanced accuracy
-    with a 95% interval (normal approximation) of the last."""
+    """`units`, `number` (how many), `scored`, means of accuracy, all-"None" and balanced accuracy
+    over these, with a 95% interval (normal approximation; NaN for one) of the last, and
+    `unreadable`: answers that could not be read."""
     rows = []
     totals = {"latents": len(record["results"])}
+    bad = {"latents": sum(map(unreadable, record["results"].values()))}
+    bad |= {kind: sum(map(unreadable, units)) for kind, units in record["controls"].items()}
     totals |= {kind: len(units) for kind, units in record["controls"].items()}
     by_figure = {
         name: distributions(record, name) for name in ("accuracy", "all_none", "balanced_accuracy")
@@ -122,6 +142,7 @@ def distribution_table(record: Record) -> pd.DataFrame:
                 "balanced_accuracy": mean,
                 "low": mean - half,
                 "high": mean + half,
+                "unreadable": bad[kind],
             }
         )
     return pd.DataFrame(rows)
@@ -165,10 +186,13 @@ def comparison_table(first: Record, second: Record) -> pd.DataFrame:
 
 
 def paired_difference(both: pd.DataFrame, *, seed: int = 0) -> tuple[float, float, float, int]:
-    """(mean difference, low, high, latents): the 95% interval is that of drawing latents again."""
+    """(mean difference, low, high, latents): the 95% interval is that of drawing latents again;
+    NaN for one latent, which tells nothing of others."""
     values = both["difference"].dropna().to_numpy()
     if len(values) == 0:
         return math.nan, math.nan, math.nan, 0
+    if len(values) == 1:
+        return float(values[0]), math.nan, math.nan, 1
     rng = np.random.default_rng(seed)
     means = values[rng.integers(0, len(values), (2000, len(values)))].mean(axis=1)
     low, high = np.quantile(means, [0.025, 0.975])

@@ -87,7 +87,9 @@ class AutointerpView:
     n_random_ex_for_scoring: int = 8
     """Random examples, for scoring."""
     max_tokens_in_explanation: int = 25
-    """Most tokens of an explanation."""
+    """Tokens of an explanation."""
+    thinking_tokens: int = 4000
+    """Room for a chat model's thoughts, beside every answer."""
     use_examples_in_explanation_prompt: bool = True
     """Whether the prompt quotes three explanations."""
     seed: int = 0
@@ -151,6 +153,7 @@ _NUMBERS = {
     "n_top_ex_for_scoring": ("top", 1, 100),
     "n_random_ex_for_scoring": ("random", 1, 100),
     "max_tokens_in_explanation": ("words", 5, 500),
+    "thinking_tokens": ("think", 0, 100_000),
     "seed": ("seed", 0, 2**31 - 1),
     "n_random": ("n", 1, MOST_LATENTS),
     "draw": ("draw", 0, 2**31 - 1),

@@ -49,7 +49,12 @@ _NUMBERS = {
     "n_random_ex_for_scoring": ("Random examples to score with", "Labelled by real activations."),
     "buffer": ("Tokens on either side", "Of the middle of each example."),
     "total_tokens": ("Tokens of text", "How much text is searched for examples."),
-    "max_tokens_in_explanation": ("Tokens of an explanation", "At most; for chat models."),
+    "max_tokens_in_explanation": ("Tokens of an explanation", "For chat models."),
+    "thinking_tokens": (
+        "Room to think",
+        "Tokens that a chat model may think before each answer; the answer comes on top. Costs "
+        "what is used.",
+    ),
     "seed": ("Seed", "Of random examples, the split into two sets, and controls."),
 }
 
@@ -180,7 +185,7 @@ def _settings(view: AutointerpView) -> None:
         left, right = st.columns(2)
         for number, (name, (label, note)) in enumerate(_NUMBERS.items()):
             low, high = LIMITS[name]
-            step = 10_000 if name == "total_tokens" else 1
+            step = {"total_tokens": 10_000, "thinking_tokens": 500}.get(name, 1)
             column = right if number % 2 else left
             column.number_input(label, low, high, step=step, key=f"ai_{name}", help=note)
         right.number_input(

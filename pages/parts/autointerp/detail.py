@@ -34,6 +34,8 @@ _PARTS = {
 
 def draw(record: "Record", selection: Selection, service: "Service | None") -> None:
     """The latent of the selection, where the run has it."""
+    from core.view.autointerp.tables import unreadable
+
     done = [latent for latent in record["latents"] if str(latent) in record["results"]]
     if not done:
         return
@@ -49,6 +51,12 @@ def draw(record: "Record", selection: Selection, service: "Service | None") -> N
             st.markdown(f"#### {escape_markdown(start)} {escape_markdown(explanation)}")
         if result["error"]:
             st.warning(escape_markdown(result["error"]), icon=":material/warning:")
+        again = unreadable(result)
+        if again:
+            st.caption(
+                f"Answers that could not be read: {again}. They are below, under “Prompts and "
+                "answers”."
+            )
         part = st.segmented_control(
             "Part",
             list(_PARTS),
@@ -140,12 +148,12 @@ def _scores(result: Mapping[str, Any]) -> None:
         st.caption("This run scored by detection alone; more scores can be chosen above.")
     for name, found in scores.items():
         st.markdown(f"**{_SCORES[name]}**")
-        if found["status"] != "scored":
+        if found.get("score") is None:
             st.caption(escape_markdown(found["error"]))
-            continue
-        value = "cannot be told" if found["score"] is None else f"{found['score']:.2f}"
-        st.markdown(f"Score {value}; knowing nothing scores {found['chance']:g}.")
-        _rows(found["rows"])
+        else:
+            st.markdown(f"Score {found['score']:.2f}; knowing nothing scores {found['chance']:g}.")
+        if found.get("rows"):
+            _rows(found["rows"])
     revision = result.get("revision")
     if revision:
         _revision(result, revision)
@@ -176,19 +184,18 @@ def _revision(result: Mapping[str, Any], revision: Mapping[str, Any]) -> None:
     if revision["status"] != "revised":
         return
     st.markdown(f"Now: activates on {escape_markdown(revision['explanation'])}")
-    before = result["numbers"]["balanced_accuracy"]
-    after = revision["numbers"]["balanced_accuracy"]
+    before = (result["numbers"] or {}).get("balanced_accuracy")
+    after = (revision["numbers"] or {}).get("balanced_accuracy")
     old, new = result["scores"]["generation"]["score"], revision["generation"]["score"]
     with st.container(horizontal=True, gap="large"):
         for label, one, two in (
             ("Balanced accuracy", before, after),
             ("New texts", old, new),
         ):
-            known = one is not None and two is not None
             st.metric(
                 label,
                 "–" if two is None else f"{two:.2f}",
-                f"{two - one:+.2f}" if known else None,
+                None if one is None or two is None else f"{two - one:+.2f}",
                 width="content",
             )
 

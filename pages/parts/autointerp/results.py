@@ -1,5 +1,6 @@
 """What a run found: the table, the distribution beside its controls, and a comparison."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -16,7 +17,14 @@ if TYPE_CHECKING:
     from core.view.autointerp.record import Record
 
 _TABLE = "ai_table"
-_USUAL = {"status": "scored", "error": ""}
+_USUAL = {"status": "scored", "error": "", "unreadable": 0}
+_ENDS = {
+    "failed": ("Failed", True),
+    "no pattern": ("Found no pattern", False),
+    "unscored": ("No score", False),
+    "stopped": ("Stopped by the budget", False),
+}
+"""Ends of latents without a score: their title, and whether it is shown where there are none."""
 _PERCENT = {
     "accuracy": ("Accuracy", "Share of the scoring examples that were told right."),
     "all_none": (
@@ -41,25 +49,40 @@ def heading(record: "Record") -> None:
     st.subheader(escape_markdown(record["title"]), divider="gray")
     done = len(record["results"])
     statuses = [it["status"] for it in record["results"].values()]
-    failed, stopped = statuses.count("failed"), statuses.count("stopped")
     table = distribution_table(record)
     with st.container(horizontal=True, gap="large"):
         st.metric("Latents done", f"{done} of {len(record['latents'])}", width="content")
-        st.metric("Failed", failed, width="content", help="Why is said in the table.")
-        if stopped:
-            st.metric("Stopped by the budget", stopped, width="content")
+        for status, (label, always) in _ENDS.items():
+            if always or status in statuses:
+                n, why = statuses.count(status), "Why is said in the table."
+                st.metric(label, n, width="content", help=why)
+        if table["unreadable"].any():
+            st.metric(
+                "Unreadable answers",
+                int(table["unreadable"].sum()),
+                width="content",
+                help="Answers that were not in the form that was asked for, cut, or none at all. "
+                "Each was asked for once more; where that was no better, the latent has failed.",
+            )
         for row in table.to_dict("records")[:1]:
             _figure("Mean accuracy", row["accuracy"], "Share of the examples told right.")
             _figure("“None” would score", row["all_none"], "The same without reading anything.")
             _figure(
                 "Mean balanced accuracy",
                 row["balanced_accuracy"],
-                f"95% interval {row['low']:.2f} to {row['high']:.2f}; knowing nothing scores 0.5.",
+                f"Of {row['scored']} scored latents. {_interval(row)} Knowing nothing scores 0.5.",
             )
         spent = record["spending"]
         if spent:
             cost = "price unknown" if spent["dollars"] is None else f"${spent['dollars']:.4f}"
             st.metric("Questions paid", f"{spent['calls']:,}", cost, "off", width="content")
+    if spent and spent["estimated"]:
+        st.caption(
+            f"For {spent['estimated']:,} answers the service reported no tokens: the cost is "
+            "estimated by the length of the texts."
+        )
+    for sentence in record["adapted"]:
+        st.caption(escape_markdown(sentence))
     st.caption(escape_markdown(_origin(record)))
     for note in record["notes"]:
         st.caption(escape_markdown(note))
@@ -75,12 +98,12 @@ def table(record: "Record", selection: Selection) -> None:
         return
     shown = found.copy()
     shown["interval"] = [
-        "" if low != low else f"{low:.2f} to {high:.2f}"
-        for low, high in zip(shown["f1_low"], shown["f1_high"], strict=True)
+        ("" if f1 != f1 else "too few examples") if low != low else f"{low:.2f} to {high:.2f}"
+        for f1, low, high in zip(shown["f1"], shown["f1_low"], shown["f1_high"], strict=True)
     ]
     first = ["latent", "explanation", "balanced_accuracy", "accuracy", "all_none", "f1"]
-    first += ["interval", "predicted", "active"]
-    last = ("precision", "recall", "status", "error")
+    first += ["interval", "n", "predicted", "active"]
+    last = ("precision", "recall", "unreadable", "status", "error")
     names = first + [it for it in found if it not in (*first, *last, "f1_low", "f1_high")]
     names += ["precision", "recall"]
     names += [name for name in last[2:] if (shown[name] != _USUAL[name]).any()]
@@ -115,11 +138,13 @@ def distribution(record: "Record", *, dark: bool) -> None:
             **{name: _number(name) for name in ("accuracy", "all_none", "balanced_accuracy")},
             "low": st.column_config.NumberColumn("95% from", format="%.2f"),
             "high": st.column_config.NumberColumn("to", format="%.2f"),
+            "unreadable": st.column_config.NumberColumn("Unreadable answers", format="%d"),
         },
     )
     st.caption(
-        "Units that never fired on the text, or whose examples have nothing in common, cannot be "
-        "scored and are left out of the means; their number tells as well."
+        "Units that never fired on the text, whose examples have nothing in common, or whose test "
+        "set holds examples of one kind alone, cannot be scored and are left out of the means; "
+        "their number tells as well."
     )
     if record["controls"]:
         _controls(record)
@@ -184,8 +209,8 @@ def comparison(record: "Record") -> None:
     else:
         st.markdown(
             f"On the {n} latents that both scored, this run's balanced accuracy is "
-            f"**{abs(mean):.3f} {'higher' if mean >= 0 else 'lower'}** on average (95% interval "
-            f"{low:+.3f} to {high:+.3f})."
+            f"**{abs(mean):.3f} {'higher' if mean >= 0 else 'lower'}** on average ("
+            + (f"95% interval {low:+.3f} to {high:+.3f})." if n > 1 else "one has no interval).")
         )
     st.dataframe(
         both,
@@ -214,6 +239,12 @@ def _origin(record: "Record") -> str:
     return " ".join(part for part in parts if part)
 
 
+def _interval(row: Mapping[str, Any]) -> str:
+    if row["low"] != row["low"]:
+        return "One latent has no interval." if row["scored"] else "There is no score."
+    return f"95% interval {row['low']:.2f} to {row['high']:.2f}."
+
+
 def _figure(label: str, value: float, note: str) -> None:
     st.metric(label, "–" if value != value else f"{value:.2f}", width="content", help=note)
 
@@ -229,7 +260,9 @@ def _columns(found: "pd.DataFrame") -> dict[str, Any]:
         "explanation": st.column_config.TextColumn("Explanation: activates on …", width=290),
         "status": "Status",
         "interval": st.column_config.TextColumn(
-            "F1, 95%", help="What drawing the scoring examples again would give in 95% of cases."
+            "F1, 95%",
+            width=110,
+            help="What drawing the scoring examples again would give in 95% of cases.",
         ),
         "predicted": st.column_config.TextColumn(
             "Predicted", help="Numbers of the examples that were predicted to be active."
@@ -237,7 +270,13 @@ def _columns(found: "pd.DataFrame") -> dict[str, Any]:
         "active": st.column_config.TextColumn(
             "Truly active", help="Numbers of the examples in which the latent is active."
         ),
-        "error": "What went wrong",
+        "n": st.column_config.NumberColumn("n", format="%d", help="Scoring examples."),
+        "unreadable": st.column_config.NumberColumn(
+            "Unreadable",
+            format="%d",
+            help="Answers that could not be read; each was asked for once more.",
+        ),
+        "error": st.column_config.TextColumn("What went wrong", width=420),
     }
     columns |= {name: _number(name) for name in _PERCENT}
     for name in found:

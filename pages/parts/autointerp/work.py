@@ -106,7 +106,9 @@ def _offer(request: "RunRequest", prepared: "Prepared", service: "Service") -> N
             )
         st.caption(
             "Answers that this server has already paid for are read again at no cost. Reminders "
-            "after answers that cannot be read come on top, within the budget."
+            "after answers that cannot be read come on top, within the budget. Tokens received "
+            f"count {request.view.thinking_tokens:,} of room for thoughts with each answer "
+            "(Settings); models that do not think use little of it."
         )
         _run_button(request, service, f"Ask {found.calls:,} questions")
 

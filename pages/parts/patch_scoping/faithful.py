@@ -104,11 +104,12 @@ def _detection(request: "ScopeRequest", best: "BestText", *, link: str) -> None:
     if found is None:
         return
     numbers = found.get("numbers")
-    if not numbers:
+    if not numbers or numbers["balanced_accuracy"] is None:
         st.info(escape_markdown(str(found.get("error") or "There is nothing to check.")))
         return
+    low, high = numbers["balanced_low"], numbers["balanced_high"]
+    interval = "too few examples for an interval" if low is None else f"{low:.2f} to {high:.2f}"
     st.markdown(
-        f"Balanced accuracy {numbers['balanced_accuracy']:.2f} "
-        f"({numbers['balanced_low']:.2f} to {numbers['balanced_high']:.2f}); guessing has 0.5. "
+        f"Balanced accuracy {numbers['balanced_accuracy']:.2f} ({interval}); guessing has 0.5. "
         f"Accuracy {numbers['accuracy']:.2f}; always answering no has {numbers['all_none']:.2f}."
     )
