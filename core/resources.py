@@ -39,7 +39,7 @@ def catalog() -> Catalog:
 @st.cache_resource(show_spinner=False)
 def engine() -> Engine:
     """Owner of every loaded model and SAE."""
-    return Engine(catalog(), device=settings().device)
+    return Engine(catalog(), device=settings().device, store=store())
 
 
 @st.cache_resource(show_spinner=False)

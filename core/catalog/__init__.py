@@ -13,6 +13,7 @@ from pathlib import Path
 
 from core.catalog import families, local_saes, model_names, pretrained
 from core.catalog.entries import Family, ModelEntry, ReleaseEntry, SaeEntry
+from core.catalog.model_folders import model_folder
 from core.settings import Settings
 
 __all__ = ["Catalog", "Family", "ModelEntry", "ReleaseEntry", "SaeEntry"]
@@ -239,7 +240,7 @@ class Catalog:
         name = entry.model
         if not name or entry.path is None:
             return name, None
-        folder = _model_folder(name, entry.path)
+        folder = model_folder(name, entry.path)
         if folder is not None:
             return str(folder), None
         if any(model.name == name for model in self._demo_models()):
@@ -256,19 +257,6 @@ class Catalog:
         if (Path(name) / "config.json").is_file():
             return _folder_model(Path(name))
         return pretrained.hub_model(name)
-
-
-def _model_folder(name: str, sae_path: Path) -> Path | None:
-    """Hugging Face folder that `name` means in the config of the SAE at `sae_path`, or None."""
-    given = Path(name).expanduser()
-    parents = [] if given.is_absolute() else list(sae_path.resolve().parents)
-    bases = parents[: local_saes.MAX_DEPTH + 1]
-    candidates = [given] if given.is_absolute() else [base / given for base in bases]
-    for candidate in candidates:
-        is_model = (candidate / "config.json").is_file() and not (candidate / "cfg.json").is_file()
-        if is_model:
-            return candidate.resolve()
-    return None
 
 
 def _folder_model(folder: Path) -> ModelEntry:

@@ -13,6 +13,8 @@ from typing import Any
 
 from core.catalog.entries import ReleaseEntry, SaeEntry, Source
 from core.catalog.families import layer_of, width_from_names
+from core.catalog.input_scale import SCALER_FILE, WHITENING_FILE, input_scale_problem
+from core.catalog.trained_sites import reading_of
 from core.hub.file_checks import safetensors_problem
 
 CONFIG, WEIGHTS, METRICS = "cfg.json", "sae_weights.safetensors", "metrics.json"
@@ -101,9 +103,11 @@ def read_sae_folder(
     hook_name = flat.get("hook_name") or flat.get("hook_point")
     if problem is None:
         problem = _config_problem(path, flat, hook_name) or _weights_problem(path)
+    problem = problem or input_scale_problem(flat, path)
+    reading = reading_of({**flat, "hook_name": hook_name}, folder=path)
+    hook_name = reading.hook_name
     metrics, _ = _read_json(path / METRICS) if (path / METRICS).is_file() else ({}, None)
     architecture = flat.get("architecture", "standard")
-    processing = flat.get("model_from_pretrained_kwargs") or {}
     return SaeEntry(
         release=release,
         sae_id=sae_id,
@@ -121,8 +125,8 @@ def read_sae_folder(
         dead_fraction=_number(metrics.get("dead_fraction")),
         neuronpedia_id=flat.get("neuronpedia_id"),
         path=path,
-        version=_version(path),
-        processing=tuple(sorted(processing.items())) if isinstance(processing, dict) else (),
+        version=_version(path) + reading.version,
+        processing=reading.processing,
         problem=problem,
     )
 
@@ -147,7 +151,7 @@ def _weights_problem(path: Path) -> str | None:
 
 
 def _version(path: Path) -> str:
-    files = [path / CONFIG, path / WEIGHTS]
+    files = [path / CONFIG, path / WEIGHTS, path / SCALER_FILE, path / WHITENING_FILE]
     stats = [file.stat() for file in files if file.is_file()]
     return " ".join(f"{stat.st_mtime_ns}:{stat.st_size}" for stat in stats)
 

@@ -22,6 +22,8 @@ from core.device import choose_device
 from core.models.hooks import layer_of_hook
 from core.saes.checks import check_fits, check_release, check_sae_folder, folder_errors
 from core.saes.firing_rates import FILE_NAME, read_firing_rates
+from core.saes.normalisation import fold_norm_factor, fold_saved, refuse_unscaled
+from core.saes.trained import at_trained_site
 
 __all__ = [
     "SaeCard",
@@ -66,26 +68,56 @@ class SaeCard:
     """Such as "gpt2-small/8-res-jb"."""
     l0: float | None
     """Mean number of active latents a token, as published or from the stored firing rates."""
+    dead_fraction: float | None = None
+    """Share of latents that never fired, by the stored firing rates."""
+    norm_factor: float | None = None
+    """What its input is multiplied by, folded into the weights; None where nothing was."""
+    norm_factor_source: str | None = None
+    """Where that factor is from, in words."""
 
 
-def load_sae(release: str, sae_id: str, *, device: str | torch.device | None = None) -> SAE:
+def load_sae(
+    release: str,
+    sae_id: str,
+    *,
+    device: str | torch.device | None = None,
+    norm_factor: float | None = None,
+    scaled_later: bool = False,
+) -> SAE:
     """One published SAE (downloaded or cached), float32, in eval mode, with frozen parameters.
 
-    Raises ValueError, naming close ones, for an unknown release or id. Errors of huggingface_hub
-    pass through; `core.hub` puts them into words.
+    Its metadata name the site at which transformer_lens has what it was trained on, which is not
+    always the one that sae_lens names (`core.catalog.trained_sites`).
+
+    Args:
+        norm_factor: what its input is to be multiplied by, for an SAE of scaled activations whose
+            factor is not published (`core.saes.normalisation`).
+        scaled_later: load such an SAE without, for who will measure and fold it.
+
+    Raises ValueError, naming close ones, for an unknown release or id, and for a norm_factor that
+    is missing or not needed. Errors of huggingface_hub pass through; `core.hub` puts them into
+    words.
     """
     check_release(release, sae_id)
     with _quiet():
         sae = SAE.from_pretrained(release, sae_id, device=_device(device), dtype="float32")
-    return _frozen(sae)
+    at_trained_site(sae, release=release)
+    return _frozen(_scaled(sae, norm_factor, f"{release} / {sae_id}", later=scaled_later))
 
 
-def load_sae_from_disk(path: str | Path, *, device: str | torch.device | None = None) -> SAE:
+def load_sae_from_disk(
+    path: str | Path,
+    *,
+    device: str | torch.device | None = None,
+    norm_factor: float | None = None,
+    scaled_later: bool = False,
+) -> SAE:
     """The SAE in a folder of cfg.json and sae_weights.safetensors, as `sae.save_model` writes it.
 
-    In eval mode, with frozen parameters; computes in float32 whatever it is stored in. Raises
-    ValueError, saying what to do, when the folder lacks something, is corrupted, or holds a
-    pickle (which is not opened).
+    In eval mode, with frozen parameters; computes in float32 whatever it is stored in.
+    `norm_factor` and `scaled_later` are as for `load_sae`; a factor that the trainer kept in the
+    folder is folded in. Raises ValueError, saying what to do, when the folder lacks something, is
+    corrupted, or holds a pickle (which is not opened).
     """
     folder = Path(path).expanduser()
     check_sae_folder(folder)
@@ -94,7 +126,10 @@ def load_sae_from_disk(path: str | Path, *, device: str | torch.device | None = 
     for name, parameter in sae.named_parameters():
         if not torch.isfinite(parameter).all():
             raise ValueError(f"{name} in {folder} holds NaN or infinity; save the SAE again.")
-    return _frozen(sae)
+    at_trained_site(sae, folder=folder)
+    if norm_factor is None:
+        fold_saved(sae, folder)
+    return _frozen(_scaled(sae, norm_factor, str(folder), later=scaled_later))
 
 
 def encode(sae: SAE, activations: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_sae"]:
@@ -194,9 +229,11 @@ def sae_card(
     metadata = sae.cfg.metadata
     listed = get_pretrained_saes_directory().get(release or "")
     l0 = listed.expected_l0.get(sae_id) if listed and sae_id else None
-    if not l0 and folder:
-        rates = read_firing_rates(Path(folder) / FILE_NAME, sae.cfg.d_sae)
-        l0 = None if rates is None else float(rates.sum())
+    rates = read_firing_rates(Path(folder) / FILE_NAME, sae.cfg.d_sae) if folder else None
+    if not l0 and rates is not None:
+        l0 = float(rates.sum())
+    # sae_lens' trainer notes what it saw last.
+    l0 = l0 or metadata.l0
     neuronpedia_id = metadata.neuronpedia_id
     if neuronpedia_id is None and listed and sae_id:
         neuronpedia_id = listed.neuronpedia_id.get(sae_id)
@@ -212,7 +249,18 @@ def sae_card(
         context_size=metadata.context_size,
         neuronpedia_id=neuronpedia_id,
         l0=float(l0) if l0 else None,
+        dead_fraction=None if rates is None else float((rates == 0).mean()),
+        norm_factor=metadata.norm_factor,
+        norm_factor_source=metadata.norm_factor_source,
     )
+
+
+def _scaled(sae: SAE, norm_factor: float | None, what: str, *, later: bool) -> SAE:
+    if norm_factor is not None:
+        return fold_norm_factor(sae, norm_factor, source="given")
+    if not later:
+        refuse_unscaled(sae, what)
+    return sae
 
 
 def _frozen(sae: SAE) -> SAE:
@@ -259,7 +307,9 @@ def _device(device: str | torch.device | None) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    # The advice on loading the model is followed by `core.models.processing_for_sae`.
+    # The advice on loading the model is followed by `core.models.processing_for_sae`, and an
+    # unknown scale is refused.
     with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"norm_scaling_factor not found")
         warnings.filterwarnings("ignore", message=r"\s*This SAE has non-empty model_from")
         yield

@@ -1,0 +1,58 @@
+"""Which model does an SAE's config mean, and of what type is it? Read without importing torch."""
+
+import json
+import re
+from functools import lru_cache
+from pathlib import Path
+
+_LEVELS_UP = 4
+"""How far above an SAE's folder a model that it names by a relative path may lie."""
+
+_TYPES_BY_NAME = (
+    (re.compile(r"gemma-?3(?![0-9n])"), "gemma3"),
+    (re.compile(r"pythia|gpt-?neox"), "gpt_neox"),
+    (re.compile(r"(?:^|/)gpt-?2"), "gpt2"),
+)
+"""Types of models that are named rather than lying here, as far as anything depends on them."""
+
+
+def model_folder(name: str, sae_path: Path | None) -> Path | None:
+    """Hugging Face folder that `name` means in the config of the SAE at `sae_path`, or None."""
+    given = Path(name).expanduser()
+    near = not given.is_absolute() and sae_path is not None
+    bases = list(sae_path.resolve().parents)[:_LEVELS_UP] if near and sae_path else []
+    candidates = [given] if given.is_absolute() else [base / given for base in bases]
+    for candidate in candidates:
+        is_model = (candidate / "config.json").is_file() and not (candidate / "cfg.json").is_file()
+        if is_model:
+            return candidate.resolve()
+    return None
+
+
+def model_type(name: str | None, sae_path: Path | None = None) -> str | None:
+    """`model_type` of a model ("gemma3", "gemma3_text", "llama"), by its folder or else its name.
+
+    None where neither tells. `sae_path` is the folder of the SAE whose config says `name`.
+    """
+    if not name:
+        return None
+    folder = model_folder(name, sae_path)
+    if folder is not None:
+        path = folder / "config.json"
+        try:
+            found = _model_type_in(path, path.stat().st_mtime_ns)
+        except OSError:
+            found = None
+        if found:
+            return found
+    lowered = name.lower()
+    return next((kind for pattern, kind in _TYPES_BY_NAME if pattern.search(lowered)), None)
+
+
+@lru_cache(maxsize=256)
+def _model_type_in(path: Path, mtime_ns: int) -> str | None:
+    try:
+        kind = json.loads(path.read_text(encoding="utf-8")).get("model_type")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return kind if isinstance(kind, str) else None
