@@ -41,7 +41,9 @@ def saved_factor(folder: Path | None) -> float | None:
     if factor is None:
         return None
     if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < math.inf:
-        raise ValueError(f"{path} gives scaling_factor as {factor!r}; it must be a positive number.")
+        raise ValueError(
+            f"{path} gives scaling_factor as {factor!r}; it must be a positive number."
+        )
     return float(factor)
 
 

@@ -152,9 +152,7 @@ def fold_saved(sae: SAE, folder: Path) -> SAE:
             raise ValueError(
                 f"{folder / WHITENING_FILE} holds {found}, not {shapes}; copy it again."
             )
-        sae.fold_activation_whitening(
-            tensors["mean"], tensors["matrix"], tensors["inverse_matrix"]
-        )
+        sae.fold_activation_whitening(tensors["mean"], tensors["matrix"], tensors["inverse_matrix"])
     factor = saved_factor(folder) if needs_norm_factor(sae) else None
     return sae if factor is None else fold_norm_factor(sae, factor, source="its trainer's file")
 
