@@ -32,6 +32,7 @@ __all__ = [
     "encode",
     "load_sae",
     "load_sae_from_disk",
+    "reads_heads",
     "reconstruct",
     "sae_card",
     "sae_hook_name",
@@ -172,7 +173,7 @@ def decode(
         # Its closures note mean and scale on the SAE, and decode below takes them off again.
         sae.run_time_activation_norm_fn_in(_flatten(sae, like))
     flat = view.decode(latents.to(device=sae.W_dec.device, dtype=sae.W_dec.dtype))
-    if not _reads_heads(sae):
+    if not reads_heads(sae):
         return flat
     if d_head is None and like is not None:
         d_head = like.shape[-1]
@@ -270,7 +271,8 @@ def _frozen(sae: SAE) -> SAE:
     return sae
 
 
-def _reads_heads(sae: SAE) -> bool:
+def reads_heads(sae: SAE) -> bool:
+    """Whether its activations are `[..., n_heads, d_head]`."""
     return sae.cfg.reshape_activations == "hook_z"
 
 
@@ -278,7 +280,7 @@ def _flatten(sae: SAE, activations: Tensor) -> Tensor:
     """`[..., d_in]`, on the SAE's device and in its dtype."""
     d_in = sae.cfg.d_in
     flat = activations
-    if activations.shape[-1] != d_in and _reads_heads(sae) and activations.dim() >= 2:
+    if activations.shape[-1] != d_in and reads_heads(sae) and activations.dim() >= 2:
         flat = activations.flatten(-2)
     if flat.shape[-1] != d_in:
         raise ValueError(
@@ -294,7 +296,7 @@ def _flat_view(sae: SAE) -> SAE:
     sae_lens learns d_head from the first input and keeps it; a shallow copy leaves that, and what
     other threads see, alone.
     """
-    if not _reads_heads(sae):
+    if not reads_heads(sae):
         return sae
     view = copy(sae)
     view.turn_off_forward_pass_hook_z_reshaping()
