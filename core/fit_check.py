@@ -1,4 +1,4 @@
-"""Is this SAE read where it was trained? What it does to a text, and whether a neighbour fits better.
+"""Is this SAE read where it was trained? What it does to a text, and what would fit better.
 
     check = check_fit(model, sae, tokens)
     check.fvu, check.l0, check.warnings
@@ -11,21 +11,21 @@ the other way round. An SAE that fits another input clearly better is read at th
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from sae_lens import SAE, TemporalSAE
 from torch import Tensor
 
 from core.corpus.token_set import TokenSet
+from core.fit_loss import loss_recovered, loss_sums
+from core.fit_result import Fit, FitCheck
 from core.fit_sites import Alternative, neighbour_names, other_scales, other_sites, read_sites
-from core.fit_sums import Figure, RowSums, draws, figure, row_sums
+from core.fit_sums import RowSums, draws, figure, row_sums
 from core.fit_words import warnings_of
-from core.models.hooks import Model, run_with_replacements
-from core.saes import reconstruct, sae_hook_name
+from core.models.hooks import Model
+from core.saes import sae_hook_name
 
 FIT_TOKENS = 2000
 """Positions on which an SAE is checked unless told otherwise."""
@@ -35,69 +35,10 @@ _SCREENED, _COMPARED = 96, 512
 """Positions on which all alternatives are tried, and on which the best few are."""
 _FINALISTS = 3
 
+__all__ = ["FIT_TOKENS", "Checking", "Fit", "FitCheck", "Step", "check_fit"]
+
 Step = Callable[[Model, SAE], None]
 """A part of the check, for who must give the model back in between."""
-
-
-@dataclass(frozen=True)
-class Fit:
-    """How well one input fits, on the positions that all alternatives are compared on."""
-
-    words: str
-    """What is read, for "it fits ... better"."""
-    hook_name: str
-    """Site that is read."""
-    fvu: Figure
-    """Fraction of variance unexplained."""
-    l0: float
-    """Active latents a position."""
-    surely_better: bool = False
-    """Whether it beats the SAE's own site in nearly all resamples of the rows."""
-
-
-@dataclass(frozen=True)
-class FitCheck:
-    """What was measured, and what it means."""
-
-    hook_name: str
-    """Site that was read."""
-    hook_name_out: str
-    """Site that was to be written; the same but for transcoders."""
-    n_tokens: int
-    """Positions that counted."""
-    l0: Figure
-    """Active latents a position."""
-    fvu: Figure | None
-    """Fraction of variance unexplained; None for an SAE that writes elsewhere, or no variance."""
-    dead_fraction: float
-    """Share of latents that were never active on these positions."""
-    loss_recovered: Figure | None
-    """(zero-ablated − with the SAE) / (zero-ablated − clean); None where it was not measured."""
-    loss_tokens: int
-    """Tokens whose prediction that rests on."""
-    own: Fit | None
-    """The SAE's own site on the positions of the comparison."""
-    alternatives: tuple[Fit, ...] = ()
-    """Those that fit best, best first."""
-    declared_l0: float | None = None
-    """What was published or saved with it."""
-    warnings: tuple[str, ...] = field(default=())
-    """Sentences: why it looks as if it were read at the wrong place."""
-    notes: tuple[str, ...] = field(default=())
-    """Sentences: what could not be judged, and why."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, NaN as None; `from_json` reads them."""
-        return _plain(asdict(self))
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "FitCheck":
-        """What `to_json` wrote. Raises TypeError or KeyError for anything else."""
-        figures = {name: _figure(values[name]) for name in ("l0", "fvu", "loss_recovered")}
-        fits = [_fit(it) for it in values["alternatives"]]
-        others = {"own": _fit(values["own"]), "alternatives": tuple(fits)}
-        texts = {name: tuple(values[name]) for name in ("warnings", "notes")}
-        return cls(**{**values, **figures, **others, **texts})
 
 
 def check_fit(
@@ -178,7 +119,7 @@ class Checking:
         weights = draws(rows)
         fvu = figure(float(sums.fvu()[0]), sums.fvu(weights), rows=rows)
         own, fits = self._fits(weights)
-        recovered, n_loss = self._recovered()
+        recovered, n_loss = loss_recovered(self._losses)
         check = FitCheck(
             hook_name=self._sites[0],
             hook_name_out=self._sites[1],
@@ -195,7 +136,7 @@ class Checking:
         words = warnings_of(
             check, n_distinct=len(np.unique(self.tokens.tokens[self.tokens.mask])), rows=rows
         )
-        return FitCheck(**{**vars(check), "warnings": words.warnings, "notes": words.notes})
+        return replace(check, warnings=words.warnings, notes=words.notes)
 
     def _read(self, model: Model, sae: SAE, rows: slice) -> None:
         hook = sae_hook_name(sae)
@@ -205,7 +146,7 @@ class Checking:
         ids, mask = self._rows(model, rows)
         names = {}
         if self.reconstructs and not isinstance(sae, TemporalSAE):
-            some = torch.from_numpy(self._compared[rows])
+            some = torch.from_numpy(self._compared[rows, : mask.shape[1]])
             names = dict.fromkeys(neighbour_names(model, hook), some)
         found = read_sites(model, ids, {**names, hook: mask, out: mask})
         missing = [name for name in (hook, out) if name not in found]
@@ -214,18 +155,13 @@ class Checking:
                 f"The model ran without reaching {', '.join(missing)}; use another site."
             )
         row = mask.nonzero(as_tuple=True)[0]
-        wanted = found[out] if self.reconstructs else found[hook]
+        wanted = found[out]
         if self._fired is None:
             self._fired = torch.zeros(sae.cfg.d_sae, dtype=torch.bool)
-        if self.reconstructs:
-            sums = row_sums(sae, found[hook], wanted, row, len(ids), fired=self._fired)
-        else:
-            sums = row_sums(
-                sae, found[hook], found[hook][:, :0], row, len(ids), fired=self._fired
-            )
+        sums = row_sums(sae, found[hook], wanted, row, len(ids), fired=self._fired)
         self._sums = sums if self._sums is None else self._sums.joined(sums)
         if names:
-            among = torch.from_numpy(self._compared[rows])[mask]
+            among = torch.from_numpy(self._compared[rows, : mask.shape[1]])[mask]
             for name in {hook, out}:
                 found[name] = found[name][among.to(found[name].device)]
             for name, activations in found.items():
@@ -245,84 +181,50 @@ class Checking:
         self._own = row_sums(sae, found[hook], found[out], row, rows)
         few = {name: it[screened.to(it.device)] for name, it in found.items()}
 
+        def measured(it: Alternative, at: Tensor) -> RowSums:
+            return row_sums(it.sae, it.read, it.wanted, at, rows, undo=it.undo)
+
         def tried(found: dict[str, Tensor]) -> list[Alternative]:
             scales = other_scales(sae, found[hook], found[out], hook, out)
             return [*other_sites(sae, found, hook, out), *scales]
 
-        def measured(it: Alternative, at: Tensor) -> RowSums:
-            return row_sums(it.sae, it.read, it.wanted, at, rows, undo=it.undo)
-
-        scores = {it.words: measured(it, row[screened]).fvu()[0] for it in tried(few)}
-        best = sorted(scores, key=lambda it: np.nan_to_num(scores[it], nan=np.inf))[:_FINALISTS]
-        self._others = [
-            (it, measured(it, row)) for it in tried(found) if it.words in best
-        ]
+        # Scales are measured on what is there, so the words of few and of all may differ: places.
+        scores = [float(measured(it, row[screened]).fvu()[0]) for it in tried(few)]
+        best = np.argsort(np.nan_to_num(scores, nan=np.inf))
+        everything = tried(found)
+        own = [it for it in best if everything[it].hook_name == hook][:_FINALISTS]
+        chosen = dict.fromkeys([*best[:_FINALISTS], *own])
+        self._others = [(everything[it], measured(everything[it], row)) for it in chosen]
 
     def _other_bos(self, model: Model, sae: SAE, n_ctx: int, bos_id: int | None) -> None:
         """The SAE's own site with BOS in front where there is none, or without it."""
-        tokens, hook_out = self.tokens.tokens, self._sites
         if bos_id is None or self._own is None:
             return
-        has = tokens[:, 0] == bos_id
-        if not (has.all() or not has.any()) or self.tokens.context >= n_ctx + int(has.all()):
-            if not (has.all() or not has.any()):
-                return
-        words = "a text without BOS in front" if has.all() else "a text with BOS in front"
+        has = self.tokens.tokens[:, 0] == bos_id
+        if has.any() and not has.all():
+            return
+        words = "without BOS" if has.all() else "with BOS"
         whole: RowSums | None = None
         for rows in _batches(self.tokens):
-            ids, _ = self._rows(model, rows)
-            some = torch.from_numpy(self._compared[rows])
+            ids, mask = self._rows(model, rows)
+            some = torch.from_numpy(self._compared[rows, : mask.shape[1]])
             if has.all():
                 ids, some = ids[:, 1:], some[:, 1:]
             else:
                 front = torch.full_like(ids[:, :1], bos_id)
                 ids = torch.cat([front, ids], 1)[:, :n_ctx]
                 some = torch.cat([torch.zeros_like(some[:, :1]), some], 1)[:, :n_ctx]
-            found = read_sites(model, ids, dict.fromkeys(hook_out, some))
+            found = read_sites(model, ids, dict.fromkeys(self._sites, some))
             row = some.nonzero(as_tuple=True)[0]
-            sums = row_sums(sae, found[hook_out[0]], found[hook_out[1]], row, len(ids))
+            read, wanted = (found[name] for name in self._sites)
+            sums = row_sums(sae, read, wanted, row, len(ids))
             whole = sums if whole is None else whole.joined(sums)
         if whole is not None:
             self._bos = (words, whole)
 
     def _loss(self, model: Model, sae: SAE, rows: slice) -> None:
-        """Sums of the loss at predicted tokens that count: clean, with the SAE, ablated."""
-        hook, out = self._sites
         ids, mask = self._rows(model, rows)
-        at = mask.to(ids.device)
-        seen: list[Tensor] = []
-
-        def note(site: Tensor) -> Tensor:
-            seen.append(site.detach())
-            return site
-
-        def spliced(site: Tensor) -> Tensor:
-            written = reconstruct(sae, seen[-1] if out != hook else site).reshape(site.shape)
-            return torch.where(_wide(at, site), written.to(site), site)
-
-        def ablated(site: Tensor) -> Tensor:
-            return torch.where(_wide(at, site), torch.zeros_like(site), site)
-
-        with_sae: dict[str, Callable[[Tensor], Tensor]] = {out: spliced}
-        if out != hook:
-            with_sae = {hook: note, out: spliced}
-        found = [_losses(model, ids, at, it) for it in ({}, with_sae, {out: ablated})]
-        self._losses.append(np.stack(found, 1))
-
-    def _recovered(self) -> tuple[Figure | None, int]:
-        if not self._losses:
-            return None, 0
-        sums = np.concatenate(self._losses)
-
-        def share(totals: np.ndarray) -> np.ndarray:
-            clean, with_sae, ablated = totals[:, 0, 0], totals[:, 1, 0], totals[:, 2, 0]
-            with np.errstate(divide="ignore", invalid="ignore"):
-                return (ablated - with_sae) / np.where(ablated > clean, ablated - clean, np.nan)
-
-        value = float(share(sums.sum(0)[None])[0])
-        samples = share(np.einsum("dr,rkm->dkm", draws(len(sums)), sums))
-        n = int(sums[:, 0, 1].sum())
-        return (figure(value, samples, rows=len(sums)) if np.isfinite(value) else None), n
+        self._losses.append(loss_sums(model, sae, ids, mask, *self._sites))
 
     def _fits(self, weights: np.ndarray) -> tuple[Fit | None, tuple[Fit, ...]]:
         if self._own is None:
@@ -330,40 +232,27 @@ class Checking:
         own, rows = self._own, len(self._own.n)
         mine = own.fvu(weights)
 
-        def fit(words: str, hook: str, sums: RowSums) -> Fit:
+        def fit(words: str, hook: str, sums: RowSums, change: str = "") -> Fit:
             samples = sums.fvu(weights)
             with np.errstate(invalid="ignore"):
                 better = float(np.mean(samples < mine)) >= 0.99
             interval = figure(float(sums.fvu()[0]), samples, rows=rows)
-            return Fit(words, hook, interval, float(sums.l0()[0]), better)
+            return Fit(words, hook, interval, float(sums.l0()[0]), change, better)
 
         hook = self._sites[0]
         others = [fit(it.words, it.hook_name, sums) for it, sums in self._others]
         if self._bos is not None:
-            others.append(fit(self._bos[0], hook, self._bos[1]))
+            change, sums = self._bos
+            words = f"on text {change.replace('BOS', 'BOS in front')} (prepend_bos)"
+            others.append(fit(words, hook, sums, change))
         finite = [it for it in others if np.isfinite(it.fvu.value)]
         return fit(hook, hook, own), tuple(sorted(finite, key=lambda it: it.fvu.value))
 
     def _rows(self, model: Model, rows: slice) -> tuple[Tensor, Tensor]:
         longest = max(1, int(self.tokens.lengths[rows].max()))
         device = next(model.parameters()).device
-        ids = torch.from_numpy(self.tokens.tokens[rows].astype(np.int64)).to(device)
-        return ids, torch.from_numpy(self.tokens.mask[rows]) if longest else ids
-
-
-def _wide(mask: Tensor, site: Tensor) -> Tensor:
-    return mask.view(*mask.shape, *([1] * (site.dim() - 2)))
-
-
-@torch.no_grad()
-def _losses(
-    model: Model, ids: Tensor, mask: Tensor, replaced: dict[str, Callable[[Tensor], Tensor]]
-) -> np.ndarray:
-    """(sum of losses, number) of each row over the tokens that count and are predicted."""
-    logits = run_with_replacements(model, ids, replaced)[:, :-1].float()
-    loss = F.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
-    counts = mask[:, 1:].double()
-    return torch.stack([(loss * counts).sum(1), counts.sum(1)], 1).cpu().numpy()
+        ids = torch.from_numpy(self.tokens.tokens[rows, :longest].astype(np.int64)).to(device)
+        return ids, torch.from_numpy(self.tokens.mask[rows, :longest])
 
 
 def _batches(tokens: TokenSet) -> Sequence[slice]:
@@ -378,19 +267,3 @@ def _some_positions(tokens: TokenSet) -> np.ndarray:
     some = np.zeros(tokens.mask.size, dtype=bool)
     some[chosen] = True
     return some.reshape(tokens.mask.shape)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(it) for name, it in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(it) for it in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value
-
-
-def _figure(values: dict[str, float] | None) -> Figure | None:
-    return None if values is None else Figure(**values)
-
-
-def _fit(values: dict[str, Any] | None) -> Any:
-    return None if values is None else Fit(**{**values, "fvu": _figure(values["fvu"])})

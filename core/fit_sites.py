@@ -1,7 +1,6 @@
 """Where else, and how else, could an SAE have been trained? Neighbouring sites and other inputs."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
 from typing import Any
@@ -38,7 +37,7 @@ class Alternative:
     """Another input that the SAE could have been trained on."""
 
     words: str
-    """What it is, for "it fits ... better"."""
+    """What it is, to follow "it fits better"."""
     hook_name: str
     """Site that is read."""
     hook_name_out: str
@@ -94,24 +93,15 @@ def other_sites(
 
     `found` are the activations by site, `hook_name` and `hook_out` what the SAE's config says.
     """
-    seen = [found[hook_name]]
     is_transcoder = hook_out != hook_name
-    for name, activations in found.items():
-        if name == hook_name or _width(activations) != sae.cfg.d_in or _among(activations, seen):
-            continue
-        seen.append(activations)
-        out = hook_out if is_transcoder else name
-        words = f"{name} instead of {hook_name}"
-        yield Alternative(words, name, out, sae, activations, found[out])
-    if not is_transcoder:
-        return
-    seen = [found[hook_out]]
-    for name, activations in found.items():
-        if _width(activations) != sae.W_dec.shape[1] or _among(activations, seen):
-            continue
-        seen.append(activations)
-        words = f"{name} instead of {hook_out} as what it predicts"
-        yield Alternative(words, hook_name, name, sae, found[hook_name], activations)
+    for names in _tensors(found, sae.cfg.d_in, hook_name):
+        out = hook_out if is_transcoder else names[0]
+        words = f"at {_also(names)}"
+        yield Alternative(words, names[0], out, sae, found[names[0]], found[out])
+    if is_transcoder:
+        for names in _tensors(found, sae.W_dec.shape[1], hook_out):
+            words = f"with {_also(names)} as what it predicts"
+            yield Alternative(words, hook_name, names[0], sae, found[hook_name], found[names[0]])
 
 
 def other_scales(
@@ -128,17 +118,23 @@ def other_scales(
         return Alternative(words, hook_name, hook_out, plain, given, wanted, undo)
 
     known = sae.cfg.metadata.norm_factor
+    if said != "none":
+        yield of("without the normalisation that its config names", flat, None)
+        return
     if known:
-        yield of("its input unscaled", flat / known, lambda it, _: it * known)
-    elif said != "none":
-        yield of("its input without the normalisation of its config", flat, None)
-    else:
-        mean = float(flat.norm(dim=-1).mean())
-        if mean > 0:
-            scale = sae.cfg.d_in**0.5 / mean
-            words = f"its input scaled to a mean norm of √{sae.cfg.d_in}, that is times {scale:.3g}"
-            yield of(words, flat * scale, lambda it, _: it / scale)
-    if said == "none" and not is_transcoder:
+        yield of(
+            f"without the scale {known:.3g} of its input", flat / known, lambda it, _: it * known
+        )
+    mean = float(flat.norm(dim=-1).mean())
+    root = sae.cfg.d_in**0.5
+    scales = {2.0**power: "" for power in (*range(-6, 0), *range(1, 7))}
+    if mean > 0:
+        scales[root / mean] = f", which makes its mean norm √{sae.cfg.d_in}"
+        scales[1 / mean] = ", which makes its mean norm 1"
+    for scale, why in scales.items():
+        words = f"with its input multiplied by {scale:.3g}{why or ' or so'}"
+        yield of(words, flat * scale, lambda it, _, scale=scale: it / scale)
+    if not is_transcoder:
         mu = flat.mean(-1, keepdim=True)
         std = (flat - mu).std(-1, keepdim=True)
 
@@ -146,10 +142,10 @@ def other_scales(
             place = at.to(std.device)
             return written * std[place].to(written) + mu[place].to(written)
 
-        yield of("its input standardised (layer_norm)", (flat - mu) / (std + 1e-5), back)
+        yield of("with its input standardised (layer_norm)", (flat - mu) / (std + 1e-5), back)
         if float(mu.abs().max()) > _SAME * float(flat.abs().max()):
             centred = flat - mu
-            yield of("its input less the mean over its dimensions", centred, None)
+            yield of("with the mean over its dimensions taken off its input", centred, None)
 
 
 def _without_normalisation(sae: SAE) -> SAE:
@@ -162,17 +158,30 @@ def _without_normalisation(sae: SAE) -> SAE:
     return view
 
 
-def _width(activations: Tensor) -> int:
-    return activations.flatten(1).shape[-1]
+def _tensors(found: Mapping[str, Tensor], width: int, said: str) -> list[list[str]]:
+    """Names of the sites of that width, those that hold one tensor together.
+
+    Names like the one that was said come first. The tensor of `said` itself is left out.
+    """
+    groups: list[list[str]] = []
+    suffix = said.split(".", 2)[-1]
+    for name in sorted(found, key=lambda it: it.split(".", 2)[-1] != suffix):
+        if found[name].flatten(1).shape[1] != width:
+            continue
+        group = next((it for it in groups if _same(found[it[0]], found[name])), None)
+        if group is None:
+            groups.append([name])
+        else:
+            group.append(name)
+    return [it for it in groups if said not in it]
 
 
-def _among(activations: Tensor, seen: list[Tensor]) -> bool:
-    def same(other: Tensor) -> bool:
-        if other.flatten(1).shape != activations.flatten(1).shape:
-            return False
-        gap = (other.flatten(1) - activations.flatten(1)).abs().max()
-        return float(gap) <= _SAME * float(other.abs().max())
+def _also(names: list[str]) -> str:
+    return names[0] + (f" (the same as {', '.join(names[1:])})" if len(names) > 1 else "")
 
-    with suppress(RuntimeError):  # on different devices, of a model spread over several
-        return any(same(other) for other in seen)
-    return False
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    a, b = one.flatten(1), other.flatten(1)
+    if a.device != b.device:
+        return False
+    return float((a - b).abs().max()) <= _SAME * float(a.abs().max())

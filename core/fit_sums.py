@@ -1,4 +1,4 @@
-"""What an SAE does to the rows of a text, summed row by row, so that figures come with intervals."""
+"""What an SAE does to a text, summed row by row, so that figures come with intervals."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -96,9 +96,8 @@ def reading_of(
     kwargs = config.get("model_from_pretrained_kwargs")
     given: dict[str, Any] = dict(kwargs) if isinstance(kwargs, Mapping) else {}
     asked = dict(given)
-    if loader in RAW_LOADERS or release in RAW_RELEASES:
-        if kind in _LAYER_NORM_TYPES:
-            asked.setdefault("center_writing_weights", False)
+    if (loader in RAW_LOADERS or release in RAW_RELEASES) and kind in _LAYER_NORM_TYPES:
+        asked.setdefault("center_writing_weights", False)
     if hook is not None and not asked.get("no_processing"):
         for name, flag in site_processing(hook, asked).items():
             asked.setdefault(name, flag)

@@ -1,4 +1,4 @@
-"""The scale of an SAE's input where no file tells it: measured once on a sample of text, and kept."""
+"""The scale of an SAE's input that no file tells: measured once on a sample of text, and kept."""
 
 import copy
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Put an SAE that has been loaded where it was trained (`core.catalog.trained_sites` knows where)."""
+"""Have a loaded SAE read where it was trained (`core.catalog.trained_sites` knows where)."""
 
 from pathlib import Path
 
