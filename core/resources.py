@@ -18,6 +18,7 @@ from core.view.warm_up import WarmUp
 from core.worker import WorkerProcess
 
 if TYPE_CHECKING:
+    from core.view.fit import FitOnText
     from core.view.gradients.compute import GradientResult
     from core.view.latent.about_all import AboutAll
     from core.view.latent.index import OpenIndex
@@ -90,6 +91,12 @@ def recent_evidence() -> "Recent[dict[str, Evidence]]":
 def recent_gradients() -> "Recent[GradientResult]":
     """Matrices of gradients that were looked at last."""
     return Recent(6)
+
+
+@st.cache_resource(show_spinner=False)
+def recent_fits() -> "Recent[FitOnText]":
+    """Fit checks of the SAEs that were looked at last, by `FitRequest.key`."""
+    return Recent(64)
 
 
 @st.cache_resource(show_spinner=False)

@@ -2,8 +2,12 @@
 
 import json
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from core.catalog.entries import SaeEntry
+
+if TYPE_CHECKING:  # brings torch
+    from core.saes import SaeCard
 
 
 @dataclass(frozen=True)
@@ -16,6 +20,8 @@ class SaeFacts:
     """Dataset it was trained on."""
     context_size: int | None = None
     """Length of the training contexts, in tokens."""
+    scale: str | None = None
+    """What its input is multiplied by, and who says so; known once it is loaded."""
 
 
 def facts_of(entry: SaeEntry) -> SaeFacts:
@@ -36,3 +42,10 @@ def facts_of(entry: SaeEntry) -> SaeFacts:
         dataset=dataset if isinstance(dataset, str) else None,
         context_size=context_size if isinstance(context_size, int) else None,
     )
+
+
+def scale_of(card: "SaeCard") -> str | None:
+    """What the SAE's input is multiplied by, as a line of the card; None where by nothing."""
+    if card.norm_factor is None:
+        return None
+    return f"Input scale {card.norm_factor_source}: {card.norm_factor:.3g}"

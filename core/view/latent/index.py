@@ -39,6 +39,7 @@ from core.saes import sae_hook_name
 from core.splitting.tokens import VocabularyTexts
 from core.store import JSON, Key, Store
 from core.view.latent.pieces import partial_bytes
+from core.view.measured import remember_index
 
 CONFIG = IndexConfig()
 """What is kept of every latent."""
@@ -174,6 +175,8 @@ def make_index(
             raise ValueError("The disk has no room for the index; free some and try again.")
         opened.append(replace(found[name], summary=summary))
         store.put(_mark(request.only(number)), {"corpus": request.corpus.name}, JSON)
+        of = (request.model, *request.saes[number])
+        remember_index(store, of, summary, found[name].n_tokens, request.corpus.name)
     return opened
 
 
