@@ -15,7 +15,7 @@ from pages.parts import errors, fit, view_state
 
 def draw(selection: Selection, entry: SaeEntry, *, loaded: bool) -> None:
     """The card: what was published, what was measured here, and what neither tells."""
-    here = Measured()
+    here, pending = Measured(), False
     if loaded:
         from core.view.latent_view import read_card  # brings torch, so not before it is there
 
@@ -32,7 +32,8 @@ def draw(selection: Selection, entry: SaeEntry, *, loaded: bool) -> None:
             index = recall_index(
                 resources.store(), (selection.model, *selection.sae, entry.version)
             )
-            here = measured(index, fit.found(selection, entry))
+            checked = fit.found(selection, entry)
+            here, pending = measured(index, checked), fit.pending(selection, entry)
     else:
         facts = facts_of(entry)
     width = view_state.width_of(entry)
@@ -47,6 +48,7 @@ def draw(selection: Selection, entry: SaeEntry, *, loaded: bool) -> None:
                 here.l0,
                 "{:.1f}",
                 "How many latents are active at one token on average (L0).",
+                pending=pending,
             )
             _figure(
                 "Variance explained",
@@ -54,6 +56,7 @@ def draw(selection: Selection, entry: SaeEntry, *, loaded: bool) -> None:
                 here.explained_variance,
                 "{:.1%}",
                 "How much of the variation in the model's activations the SAE reproduces.",
+                pending=pending,
             )
             _figure(
                 "Loss recovered",
@@ -62,6 +65,7 @@ def draw(selection: Selection, entry: SaeEntry, *, loaded: bool) -> None:
                 "{:.1%}",
                 "How much of the model's ability to predict text survives when its activations are "
                 "replaced by the SAE's version of them.",
+                pending=pending,
             )
             _figure(
                 "Never active",
@@ -70,6 +74,7 @@ def draw(selection: Selection, entry: SaeEntry, *, loaded: bool) -> None:
                 "{:.1%}",
                 "Share of latents that never fired when the SAE was measured (dead latents). On "
                 "little text, rare latents are among them.",
+                pending=pending,
             )
         st.caption("  \n".join([*_lines(selection, entry, facts), *_measured(here)]))
         if loaded:
@@ -79,14 +84,21 @@ def draw(selection: Selection, entry: SaeEntry, *, loaded: bool) -> None:
 
 
 def _figure(
-    label: str, said: float | None, here: Measurement | None, form: str, explanation: str
+    label: str,
+    said: float | None,
+    here: Measurement | None,
+    form: str,
+    explanation: str,
+    *,
+    pending: bool,
 ) -> None:
-    """What was published, with what was measured here beside it; or what was measured alone."""
+    """What was published, with what was measured here below it; or what was measured alone.
+
+    While it is `pending`, its room is kept, so that what comes later moves nothing.
+    """
+    note, beside = " As published or saved with it.", "…" if pending else None
     if said is None and here is None:
         note = " The publisher does not say, and it was not measured here."
-        st.metric(label, "unknown", help=explanation + note, width="content")
-        return
-    note, beside = " As published or saved with it.", None
     if here is not None:
         interval = (
             ""
@@ -98,12 +110,11 @@ def _figure(
             f"{form.format(here.value)}{interval}."
         )
         note = note + measured_here if said is not None else measured_here
-        words = "measured here" if said is None else f"here {form.format(here.value)}"
-        beside = f"{words}, {_short(here.n_tokens)} tokens"
+        beside = "measured here" if said is None else f"here {form.format(here.value)}"
     value = here.value if said is None and here is not None else said
     st.metric(
         label,
-        form.format(value),
+        "unknown" if value is None else form.format(value),
         delta=beside,
         delta_color="off",
         delta_arrow="off",
@@ -126,10 +137,6 @@ def _measured(here: Measured) -> list[str]:
         return [f"Measured here on {escape_markdown(next(iter(texts.values())))}"]
     parts = [f"{name} on {text}" for name, text in texts.items()]
     return [f"Measured here: {escape_markdown('; '.join(parts))}"]
-
-
-def _short(n: int) -> str:
-    return f"{n / 1000:.0f}k" if n >= 10_000 else f"{n:,}"
 
 
 def _first(said: float | None, other: float | None) -> float | None:

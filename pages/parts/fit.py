@@ -29,6 +29,12 @@ def found(selection: Selection, entry: SaeEntry) -> "FitOnText | None":
     return known
 
 
+def pending(selection: Selection, entry: SaeEntry) -> bool:
+    """Whether the check is under way."""
+    job = resources.jobs().get(_request(selection, entry).key)
+    return job is not None and not job.state.finished
+
+
 def draw(selection: Selection, entry: SaeEntry) -> None:
     """Warnings of the check, or how far it is; it must have been asked for by `found`."""
     request = _request(selection, entry)
