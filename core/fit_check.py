@@ -12,6 +12,7 @@ the other way round. An SAE that fits another input clearly better is read at th
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -99,16 +100,16 @@ class Checking:
         """Everything there is to do, in order."""
         batches = _batches(self.tokens)
         for rows in batches:
-            yield lambda model, sae, rows=rows: self._read(model, sae, rows)
+            yield partial(self._read, rows=rows)
         if self.with_loss and self.reconstructs:
             left = _LOSS_TOKENS
             for rows in batches:
                 if left > 0:
-                    yield lambda model, sae, rows=rows: self._loss(model, sae, rows)
+                    yield partial(self._loss, rows=rows)
                 left -= int(self.tokens.mask[rows].sum())
         if self.reconstructs:
             yield self._compare
-            yield lambda model, sae: self._other_bos(model, sae, n_ctx, bos_id)
+            yield partial(self._other_bos, n_ctx=n_ctx, bos_id=bos_id)
 
     def result(self) -> FitCheck:
         """What all steps have found."""

@@ -45,8 +45,8 @@ def loss_sums(
     with_sae: dict[str, Callable[[Tensor], Tensor]] = {hook_out: spliced}
     if hook_out != hook_name:
         with_sae = {hook_name: note, hook_out: spliced}
-    found = [_losses(model, tokens, at, it) for it in ({}, with_sae, {hook_out: ablated})]
-    return np.stack(found, 1)
+    runs: list[dict[str, Callable[[Tensor], Tensor]]] = [{}, with_sae, {hook_out: ablated}]
+    return np.stack([_losses(model, tokens, at, it) for it in runs], 1)
 
 
 def loss_recovered(

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -133,7 +134,7 @@ def other_scales(
         scales[1 / mean] = ", which makes its mean norm 1"
     for scale, why in scales.items():
         words = f"with its input multiplied by {scale:.3g}{why or ' or so'}"
-        yield of(words, flat * scale, lambda it, _, scale=scale: it / scale)
+        yield of(words, flat * scale, partial(_divided, scale))
     if not is_transcoder:
         mu = flat.mean(-1, keepdim=True)
         std = (flat - mu).std(-1, keepdim=True)
@@ -146,6 +147,10 @@ def other_scales(
         if float(mu.abs().max()) > _SAME * float(flat.abs().max()):
             centred = flat - mu
             yield of("with the mean over its dimensions taken off its input", centred, None)
+
+
+def _divided(scale: float, written: Tensor, at: Tensor) -> Tensor:
+    return written / scale
 
 
 def _without_normalisation(sae: SAE) -> SAE:

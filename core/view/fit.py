@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import dataclass, field
+from typing import Any
 
 from core.activations import fingerprint_of_sae
 from core.corpus.documents import Corpus
@@ -69,7 +70,7 @@ def fit(engine: Engine, store: Store, request: FitRequest, progress: Progress) -
         declared = request.declared_l0 or sae_card(sae).l0
         n_ctx = int(model.cfg.n_ctx)
     tokens = load_token_set(request.corpus, tokenizer, packing, store=store, progress=progress)
-    options = {
+    options: dict[str, Any] = {
         "declared_l0": declared,
         "reconstructs": request.conversion not in WRITES_ELSEWHERE,
         "with_loss": small,
