@@ -12,6 +12,7 @@ _TYPES_BY_NAME = (
     (re.compile(r"gemma-?3(?![0-9n])"), "gemma3"),
     (re.compile(r"pythia|gpt-?neox"), "gpt_neox"),
     (re.compile(r"(?:^|/)gpt-?2"), "gpt2"),
+    (re.compile(r"gpt-?oss"), "gpt_oss"),
 )
 """Types of models that are named rather than lying here, as far as anything depends on them."""
 

@@ -107,6 +107,8 @@ def reading_of(
     if corrected or asked != given:
         added = sorted(set(asked) - set(given))
         version = " ".join(["", str(hook), *(f"{name}={asked[name]}" for name in added)])
+    if kind == "gpt_oss":
+        version += " value biases stay"  # results from before `core.models` left them alone
     return Reading(hook, hook_out, tuple(sorted(asked.items())), corrected, version)
 
 

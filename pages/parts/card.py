@@ -15,8 +15,10 @@ from pages.parts import errors, fit, view_state
 
 def draw(selection: Selection, entry: SaeEntry, *, loaded: bool) -> None:
     """The card: what was published, what was measured here, and what neither tells."""
-    here, pending = Measured(), False
+    # What lies on this machine is loaded unasked, and then checked.
+    here, pending = Measured(), entry.source != "hub"
     if loaded:
+        pending = False
         from core.view.latent_view import read_card  # brings torch, so not before it is there
 
         found = read_card(resources.engine(), selection)
@@ -76,7 +78,7 @@ def draw(selection: Selection, entry: SaeEntry, *, loaded: bool) -> None:
                 "little text, rare latents are among them.",
                 pending=pending,
             )
-        st.caption("  \n".join([*_lines(selection, entry, facts), *_measured(here)]))
+        st.caption("  \n".join([*_lines(selection, entry, facts), *_measured(here, pending)]))
         if loaded:
             with errors.shown_plainly():
                 fit.draw(selection, entry)
@@ -123,14 +125,16 @@ def _figure(
     )
 
 
-def _measured(here: Measured) -> list[str]:
-    """Which text the figures that were measured here rest on."""
+def _measured(here: Measured, pending: bool) -> list[str]:
+    """Which text the figures that were measured here rest on, or will."""
     figures = {"L0 and never active": here.l0, "the others": here.explained_variance}
     texts = {
         name: f"{it.n_tokens:,} tokens of {it.text}"
         for name, it in figures.items()
         if it is not None
     }
+    if pending:
+        return ["A sample of text will tell whether it is read where it was trained…"]
     if not texts:
         return []
     if len(set(texts.values())) == 1:

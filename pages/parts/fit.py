@@ -36,7 +36,7 @@ def pending(selection: Selection, entry: SaeEntry) -> bool:
 
 
 def draw(selection: Selection, entry: SaeEntry) -> None:
-    """Warnings of the check, or how far it is; it must have been asked for by `found`."""
+    """Warnings of the check, once there are any; it must have been asked for by `found`."""
     request = _request(selection, entry)
     known = resources.recent_fits().get(request.key)
     if known is not None:
@@ -49,8 +49,7 @@ def draw(selection: Selection, entry: SaeEntry) -> None:
     if job is None or job.state is JobState.DONE:
         return
     if not job.state.finished:
-        text = "Checking on a sample of text whether this SAE is read where it was trained…"
-        rerun_when(lambda: job.state.finished, draw=lambda: st.caption(text))
+        rerun_when(lambda: job.state.finished, draw=lambda: None)  # the card's lines say so
         return
     reason = job.view().error or "it was cancelled."
     st.caption(
