@@ -30,7 +30,7 @@ def catalog() -> Catalog:
 @st.cache_resource(show_spinner=False)
 def engine() -> Engine:
     """Owner of every loaded model and SAE."""
-    return Engine(catalog(), device=settings().device)
+    return Engine(catalog(), device=settings().device, store=store())
 
 
 @st.cache_resource(show_spinner=False)
@@ -74,4 +74,10 @@ def recent() -> Recent:
 @st.cache_resource(show_spinner=False)
 def published_descriptions() -> Recent:
     """Descriptions that were fetched from Neuronpedia, by SAE."""
+    return Recent(64)
+
+
+@st.cache_resource(show_spinner=False)
+def recent_fits() -> Recent:
+    """Fit checks of the SAEs that were looked at last, by `FitRequest.key`."""
     return Recent(64)

@@ -105,7 +105,9 @@ def test_link_shows_its_view(open_app: Open) -> None:
     }
     app = open_app(**link)
     assert not app.error
-    assert not app.warning or "left out" in app.warning[0].value
+    # The SAE's weights are random, and the check of its fit says so.
+    others = [it.value for it in app.warning if "read where it was trained" not in it.value]
+    assert all("left out" in it for it in others)
     assert shown(app) == link
     assert app.selectbox(key="choose_model").value == "docs-small-it"
     assert app.number_input(key="choose_latent").value == 100

@@ -48,7 +48,7 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
         (
             "gemma-scope-2-4b-pt-transcoders",
             "transcoder/layer_9_width_65k_l0_small_affine",
-            "blocks.9.hook_mlp_in",
+            "blocks.9.mlp.hook_in",
             65536,
             "transcoder",
         ),

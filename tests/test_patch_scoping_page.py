@@ -130,7 +130,7 @@ def test_a_text_becomes_a_description(open_page: Open, settings: Settings) -> No
     app.button(key="scope_use").click()
     settle(app)
     assert "Saved as your description" in texts(app)
-    from core.activations import fingerprint_of_sae
+    from core.store.fingerprint import fingerprint_of_sae
 
     sae = load_sae_from_disk(settings.demo_dir / "saes" / "docs-small-res" / HOOK)
     kept = load_user_descriptions(resources.store(), fingerprint_of_sae(sae), 64)

@@ -15,6 +15,7 @@ from core.autointerp.controls import control_sae
 from core.autointerp.gather import latent_activations
 from core.circuits import LogitEnd, trace_circuit
 from core.corpus.token_set import TokenSet
+from core.fit_check import check_fit
 from core.gradients import (
     latent_to_latent_gradients,
     latent_to_logit_gradients,
@@ -296,3 +297,39 @@ def test_a_transcoder_that_reads_heads_writes_none(tiny_tokens: Tensor) -> None:
     sae.cfg.metadata.hook_name = HOOK
     x = torch.randn(2, 3, 4, 8, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(reconstruct(sae, x), sae(x.flatten(2)))
+
+
+def test_the_fit_check_reads_and_replaces_that_head_alone(tiny_model: Model) -> None:
+    sae = head_sae()
+    ids = torch.randint(4, 290, (6, 24), generator=torch.Generator().manual_seed(2))
+    ids[:, 0] = 0
+    rows = TokenSet.from_rows(ids, bos_id=0)
+    found = check_fit(tiny_model, sae, rows)
+    mask = torch.from_numpy(rows.mask)
+    assert found.n_tokens == int(mask.sum())
+    read = heads_of(tiny_model, ids)[:, :, HEAD][mask]
+    latents = encode(sae, read)
+    missed = (read - decode(sae, latents)).square().sum()
+    variance = (read - read.mean(0)).square().sum()
+    assert found.fvu is not None
+    assert found.fvu.value == pytest.approx(float(missed / variance), rel=1e-4)
+    assert found.l0.value == pytest.approx(float((latents > 0).float().sum(1).mean()))
+
+    def losses(change: Any) -> float:
+        def hook(site: Tensor, hook: Any) -> Tensor:
+            new = site.clone()
+            new[:, :, HEAD] = torch.where(
+                mask[..., None], change(site[:, :, HEAD]), new[:, :, HEAD]
+            )
+            return new
+
+        logits = tiny_model.run_with_hooks(ids, fwd_hooks=[(HOOK, hook)])[:, :-1]
+        loss = F.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
+        return float(loss[mask[:, 1:]].double().sum())
+
+    clean, spliced = losses(lambda head: head), losses(lambda head: decode(sae, encode(sae, head)))
+    zeros = losses(torch.zeros_like)
+    if zeros > clean:
+        assert found.loss_recovered is not None
+        share = (zeros - spliced) / (zeros - clean)
+        assert found.loss_recovered.value == pytest.approx(share, rel=1e-2)

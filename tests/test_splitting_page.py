@@ -254,8 +254,8 @@ def test_panel_and_ways_are_in_the_link(open_page: Open) -> None:
 
 def test_descriptions_of_the_user_come_first(open_page: Open) -> None:
     app = open_page(**FAMILY)
-    from core.activations import fingerprint_of_sae
     from core.descriptions.saved import forget_user_descriptions, save_user_descriptions
+    from core.store.fingerprint import fingerprint_of_sae
 
     key = (FAMILY["release"], FAMILY["sae"])
     with resources.engine().use("docs-small", [key]) as (_, (sae,)):

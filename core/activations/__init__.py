@@ -9,22 +9,26 @@ An activation above 0 at a position that counts is a *firing*. A position is tol
 the token set: row · context + position.
 """
 
-from core.activations.bins import bin_edges
-from core.activations.build import build_index, build_states, shard_rows
-from core.activations.config import IndexConfig
-from core.activations.examples import (
-    Band,
-    Examples,
-    LatentExamples,
-    collect_latent_examples,
-    latent_examples,
-    row_activations,
-)
-from core.activations.firings import Firings, collect_firings
-from core.activations.index import LatentIndex, finish
-from core.activations.keep import index_key, open_index, open_part, open_summary, save_index
-from core.activations.state import IndexState, merge
-from core.store.fingerprint import fingerprint_of_model, fingerprint_of_sae
+from typing import TYPE_CHECKING
+
+from core.lazy import lazily
+
+if TYPE_CHECKING:  # imported when first used: pages are drawn before torch is there
+    from core.activations.bins import bin_edges
+    from core.activations.build import build_index, build_states, shard_rows
+    from core.activations.config import IndexConfig
+    from core.activations.examples import (
+        Band,
+        Examples,
+        LatentExamples,
+        collect_latent_examples,
+        latent_examples,
+        row_activations,
+    )
+    from core.activations.firings import Firings, collect_firings
+    from core.activations.index import LatentIndex, finish
+    from core.activations.keep import index_key, open_index, open_part, open_summary, save_index
+    from core.activations.state import IndexState, merge
 
 __all__ = [
     "Band",
@@ -39,8 +43,6 @@ __all__ = [
     "build_states",
     "collect_firings",
     "collect_latent_examples",
-    "fingerprint_of_model",
-    "fingerprint_of_sae",
     "finish",
     "index_key",
     "latent_examples",
@@ -52,3 +54,30 @@ __all__ = [
     "save_index",
     "shard_rows",
 ]
+__getattr__ = lazily(
+    __name__,
+    {
+        "Band": "examples",
+        "Examples": "examples",
+        "Firings": "firings",
+        "IndexConfig": "config",
+        "IndexState": "state",
+        "LatentExamples": "examples",
+        "LatentIndex": "index",
+        "bin_edges": "bins",
+        "build_index": "build",
+        "build_states": "build",
+        "collect_firings": "firings",
+        "collect_latent_examples": "examples",
+        "finish": "index",
+        "index_key": "keep",
+        "latent_examples": "examples",
+        "merge": "state",
+        "open_index": "keep",
+        "open_part": "keep",
+        "open_summary": "keep",
+        "row_activations": "examples",
+        "save_index": "keep",
+        "shard_rows": "build",
+    },
+)

@@ -16,6 +16,7 @@ from sae_lens import SAE
 from core.activations.build import BATCH_TOKENS, build_states
 from core.activations.config import CELLS, IndexConfig
 from core.activations.index import finish
+from core.activations.index_figures import remember_index
 from core.activations.keep import index_key, open_summary, save_index
 from core.corpus.documents import Corpus
 from core.corpus.load import default_packing, load_token_set
@@ -164,6 +165,13 @@ def make_index(lease: Lease, store: Store, request: IndexRequest) -> list[OpenIn
             raise ValueError("The disk has no room for the index; free some and try again.")
         opened.append(replace(found[number], summary=summary))
         store.put(_mark(request.only(number)), {"corpus": request.corpus.name}, JSON)
+        remember_index(
+            store,
+            (request.model, *request.saes[number]),
+            summary,
+            found[number].n_tokens,
+            request.corpus.name,
+        )
     return opened
 
 

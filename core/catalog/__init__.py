@@ -13,8 +13,8 @@ from pathlib import Path
 
 from core.catalog import families, local_saes, model_names, pretrained
 from core.catalog.entries import Family, ModelEntry, ReleaseEntry, SaeEntry
-from core.catalog.formats.reading import read_object
 from core.catalog.formats.sites import SIDECAR
+from core.catalog.model_folders import existing_folder, model_folder
 from core.settings import Settings
 
 __all__ = ["Catalog", "Family", "ModelEntry", "ReleaseEntry", "SaeEntry"]
@@ -52,7 +52,7 @@ class Catalog:
         for model in self._demo_models():
             if model.name == name:
                 return model
-        folder = _existing_folder(Path(name))
+        folder = existing_folder(Path(name))
         if folder is not None:
             return _folder_model(folder)
         repo_id = model_names.hub_repository(name)
@@ -241,7 +241,7 @@ class Catalog:
         name = entry.model
         if not name or entry.path is None:
             return name, None
-        folder = _model_folder(name, entry.path)
+        folder = model_folder(name, entry.path)
         if folder is not None:
             return str(folder), None
         if any(model.name == name for model in self._demo_models()):
@@ -256,34 +256,8 @@ class Catalog:
         )
 
     def _model_of_user(self, name: str) -> ModelEntry:
-        folder = _existing_folder(Path(name))
+        folder = existing_folder(Path(name))
         return pretrained.hub_model(name) if folder is None else _folder_model(folder)
-
-
-def _model_folder(name: str, sae_path: Path) -> Path | None:
-    """Hugging Face folder that `name` means in the config of the SAE at `sae_path`, or None."""
-    try:
-        given = Path(name).expanduser()
-    except RuntimeError:  # "~someone" whom this machine does not know
-        return None
-    parents = [] if given.is_absolute() else list(sae_path.resolve().parents)
-    bases = parents[: local_saes.MAX_DEPTH + 1]
-    candidates = [given] if given.is_absolute() else [base / given for base in bases]
-    for candidate in candidates:
-        folder = _existing_folder(candidate)
-        # SAEs have a config.json too, in some formats.
-        if folder is not None and "model_type" in read_object(folder / "config.json")[0]:
-            return folder.resolve()
-    return None
-
-
-def _existing_folder(path: Path) -> Path | None:
-    """`path` where a Hugging Face model lies there; None for names that can be no path, too."""
-    try:
-        folder = path.expanduser()
-        return folder if (folder / "config.json").is_file() else None
-    except (OSError, ValueError, RuntimeError):
-        return None
 
 
 def _folder_model(folder: Path) -> ModelEntry:

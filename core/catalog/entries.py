@@ -22,7 +22,8 @@ class SaeEntry:
     source: Source
     """Whether it ships with the explorer, is the user's own, or is on the hub."""
     hook_name: str | None = None
-    """Hook it reads; a guess from the name until the SAE is loaded (hub only)."""
+    """Hook it is read at (`core.catalog.trained_sites`); a guess from the name until the SAE is
+    loaded (hub only)."""
     layer: int | None = None
     """Layer of that hook."""
     head: int | None = None
@@ -56,7 +57,8 @@ class SaeEntry:
     """Folder on this machine, for the demo and the user's own SAEs; a weight file where a folder
     holds several SAEs."""
     version: str = ""
-    """Changes when its file does (local ones only): part of whatever identifies its contents."""
+    """Changes when its file does (local ones only) and when it is read otherwise than its config
+    says: part of whatever identifies its contents."""
     processing: tuple[tuple[str, object], ...] = ()
     """Weight processing that it asks of its model, as far as known before loading."""
     title: str = ""

@@ -20,6 +20,7 @@ from core.catalog.formats import (
 )
 from core.catalog.formats.own import NAME as OWN
 from core.catalog.formats.reading import finite, read_object
+from core.catalog.trained_sites import reading_of
 
 METRICS = "metrics.json"
 
@@ -103,6 +104,18 @@ def read_place(
     """
     version = version_of(place)
     found = describe(place, version)
+    reading = reading_of(
+        {
+            "model_name": found.model_name,
+            "hook_name": found.hook_name,
+            "hook_name_out": found.hook_name_out,
+            "hf_hook_name": found.hf_hook_name,
+            "hf_hook_name_out": found.hf_hook_name_out,
+            "architecture": found.architecture,
+            "model_from_pretrained_kwargs": dict(found.processing),
+        },
+        folder=place.path,
+    )
     folder = place.path if place.path.is_dir() else place.path.parent
     file = folder / METRICS
     metrics = read_object(file)[0] if file.is_file() and place.path == folder else {}
@@ -111,8 +124,8 @@ def read_place(
         sae_id=sae_id,
         model=model or found.model_name,
         source=source,
-        hook_name=found.hook_name,
-        layer=_layer(found.hook_name),
+        hook_name=reading.hook_name,
+        layer=_layer(reading.hook_name),
         head=found.head,
         width=found.d_sae or width_from_names(sae_id),
         d_in=found.d_in,
@@ -125,8 +138,8 @@ def read_place(
         neuronpedia_id=found.neuronpedia_id,
         conversion=None if found.file_format in ("", OWN) else found.file_format,
         path=place.path,
-        version=version,
-        processing=found.processing,
+        version=version + reading.version,
+        processing=reading.processing,
         problem=found.problem,
     )
 

@@ -11,6 +11,7 @@ from core.catalog import model_names
 from core.catalog.entries import ModelEntry, ReleaseEntry, SaeEntry
 from core.catalog.families import guess_hook, layer_of, width_from_names
 from core.catalog.sae_kinds import format_problem
+from core.catalog.trained_sites import reading_of
 
 TRANSCODER_LOADERS = ("gemma_2_transcoder", "mwhanna_transcoder", "mntss_clt_layer_transcoder")
 
@@ -121,9 +122,9 @@ def _release(name: str, content: dict[str, Any]) -> ReleaseEntry:
 def _entries(name: str, content: dict[str, Any], release: ReleaseEntry) -> Iterator[SaeEntry]:
     conversion = content.get("conversion_func")
     overrides = content.get("config_overrides") or {}
-    processing = overrides.get("model_from_pretrained_kwargs") or {}
+    asked = overrides.get("model_from_pretrained_kwargs") or {}
     if conversion in ("mwhanna_transcoder", "mntss_clt_layer_transcoder"):
-        processing = {"fold_ln": False, **processing}
+        asked = {"fold_ln": False, **asked}
     for sae in content["saes"]:
         sae_id, repo_path = str(sae["id"]), str(sae["path"])
         hook_name = overrides.get("hook_name") or guess_hook(
@@ -131,13 +132,20 @@ def _entries(name: str, content: dict[str, Any], release: ReleaseEntry) -> Itera
         )
         is_transcoder = conversion in TRANSCODER_LOADERS or "transcoder" in repo_path
         refusal = format_problem(conversion, repo_path)
+        config = {
+            "hook_name": hook_name,
+            "model_name": content["model"],
+            "architecture": "transcoder" if is_transcoder else "",
+            "model_from_pretrained_kwargs": asked,
+        }
+        reading = reading_of(config, loader=conversion, release=name)
         yield SaeEntry(
             release=name,
             sae_id=sae_id,
             model=content["model"],
             source="hub",
-            hook_name=hook_name,
-            layer=layer_of(hook_name),
+            hook_name=reading.hook_name,
+            layer=layer_of(reading.hook_name),
             width=_width(name, sae_id, repo_path, content["repo_id"], sae, conversion),
             kind="transcoder" if is_transcoder else "sae",
             # sae_lens fills absent figures with 0 and 1; here absent means unknown.
@@ -147,7 +155,8 @@ def _entries(name: str, content: dict[str, Any], release: ReleaseEntry) -> Itera
             repo_id=content["repo_id"],
             repo_path=repo_path,
             conversion=conversion,
-            processing=tuple(sorted(processing.items())),
+            version=reading.version,
+            processing=reading.processing,
             problem=f"{sae_id} of {name} {refusal}" if refusal else release.problem,
         )
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sae_lens import SAE
 
     from core.models.hooks import Model
+    from core.store import Store
 
 __all__ = ["Engine", "EngineMemoryError", "LoadedObject"]
 
@@ -83,6 +84,7 @@ class Engine:
         dtype: str = "float32",
         memory_budget_bytes: int | None = None,
         loaders: Loaders | None = None,
+        store: "Store | None" = None,
     ) -> None:
         """Nothing is imported or loaded before the first `use`.
 
@@ -93,8 +95,9 @@ class Engine:
             memory_budget_bytes: most that may be loaded; by default 80 % of what is free on the
                 device at the first load.
             loaders: functions that load; those of `core` by default.
+            store: where scales that had to be measured are kept; None measures them again.
         """
-        self.catalog = catalog
+        self.catalog, self._store = catalog, store
         self._requested_device, self.dtype = device, dtype
         self._budget = memory_budget_bytes
         self._loaders = loaders or Loaders()
@@ -158,6 +161,9 @@ class Engine:
             pins.enter_context(hold)
             for entry, resident in zip(entries, sae_residents, strict=True):
                 self._check_pair(model_entry, model_resident, entry, resident)
+                self._loaders.complete(
+                    resident.value, model_resident.value, store=self._store, progress=progress
+                )
             with self._lease(model_resident.value, loaded):
                 yield model_resident.value, loaded
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.catalog.entries import ModelEntry, SaeEntry
+from core.engine.input_scale import complete
 from core.hub import Progress, download, plan_download
 
 
@@ -29,8 +30,8 @@ def _load_sae(entry: SaeEntry, *, device: str) -> Any:
     from core.saes import load_sae, load_sae_from_disk
 
     if entry.path is not None:
-        return load_sae_from_disk(entry.path, device=device)
-    return load_sae(entry.release, entry.sae_id, device=device)
+        return load_sae_from_disk(entry.path, device=device, scaled_later=True)
+    return load_sae(entry.release, entry.sae_id, device=device, scaled_later=True)
 
 
 def _processing_of(sae: Any) -> Mapping[str, bool]:
@@ -67,6 +68,8 @@ class Loaders:
     """`(sae)`: weight processing it asks for, where it is not the default one."""
     check_fits: Callable[..., None] = _check_fits
     """`(sae, model, *, model_name)`: raises ValueError where an SAE does not fit."""
+    complete: Callable[..., None] = complete
+    """`(sae, model, *, store, progress)`: what an SAE needs that only its model can tell."""
     fetch: Callable[..., int | None] = _fetch
     """`(entry, *, device, dtype, progress)`: downloads, returns bytes of memory if known."""
     size_of: Callable[[Any], int] = _size_of

@@ -16,6 +16,7 @@ from sae_lens.analysis.sae_transformer_bridge import SAETransformerBridge
 from transformer_lens.supported_models import MODEL_ALIASES, OFFICIAL_MODEL_NAMES
 
 from core.catalog.model_names import official_name
+from core.catalog.trained_sites import site_processing
 from core.device import DTYPES, choose_device
 from core.models.fallback import load_hooked_transformer
 from core.models.folder import check_model_folder
@@ -63,6 +64,10 @@ DEFAULT_PROCESSING: dict[str, bool] = {
     "refactor_factored_attn_matrices": False,
 }
 """What transformer_lens does to weights by default; each can be given to `load_model`."""
+
+_VALUE_BIASES_STAY = ("GptOssForCausalLM",)
+"""Architectures whose grouped value biases transformer_lens 3.9 folds wrongly: the model would
+compute something else (`tests/test_trained_sites.py` tells)."""
 
 NO_PROCESSING: dict[str, bool] = dict.fromkeys(DEFAULT_PROCESSING, False)
 """The weights as Hugging Face has them: `load_model(name, **NO_PROCESSING)`."""
@@ -126,11 +131,15 @@ def processing_for_sae(sae: SAE) -> dict[str, bool]:
     """Weight processing under which the activations are those the SAE was trained on.
 
     That of transformer_lens by default, changed where the SAE's metadata says so
-    (`model_from_pretrained_kwargs`, for example `{"center_writing_weights": False}`). Options
+    (`model_from_pretrained_kwargs`, for example `{"center_writing_weights": False}`) or its site
+    needs it (the input of an MLP holds the norm's gain only while that is not folded). Options
     there that are not about weights are left out. To be given on: `load_model(name, **flags)`.
     """
     asked = sae.cfg.metadata.model_from_pretrained_kwargs or {}
-    flags = dict(DEFAULT_PROCESSING)
+    flags = {
+        **DEFAULT_PROCESSING,
+        **site_processing(str(sae.cfg.metadata.hook_name), asked),
+    }
     if asked.get("no_processing"):
         flags = dict(NO_PROCESSING)
     return {name: bool(asked.get(name, value)) for name, value in flags.items()}
@@ -151,6 +160,8 @@ def _load_bridge(
         ) from error
     if not getattr(model.adapter, "supports_compatibility_mode", True):
         return None
+    if getattr(model.cfg, "architecture", None) in _VALUE_BIASES_STAY:
+        flags = {**flags, "fold_value_biases": False}
     if any(flags.values()):
         model.enable_compatibility_mode(disable_warnings=True, **flags)
     else:

@@ -9,24 +9,23 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from sae_lens import SAE
 from sae_lens.loading.pretrained_sae_loaders import sae_lens_disk_loader
-from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
 from sae_lens.saes.transcoder import Transcoder
 from torch import Tensor
 
 from core.device import choose_device
-from core.models.hooks import layer_of_hook
+from core.saes.card import SaeCard, sae_card, sae_hook_name, sae_layer
 from core.saes.checks import check_fits, check_release, check_sae_folder, folder_errors
-from core.saes.firing_rates import FILE_NAME, read_firing_rates
 from core.saes.foreign import foreign_converter
 from core.saes.kinds import check_kind, check_numbers, checked_loader
+from core.saes.normalisation import fold_norm_factor, fold_saved, refuse_unscaled
 from core.saes.site import head_of, put_at_site, read_at_site, reads_heads, sae_inputs
+from core.saes.trained import at_trained_site
 
 __all__ = [
     "SaeCard",
@@ -38,6 +37,7 @@ __all__ = [
     "load_sae_from_disk",
     "put_at_site",
     "read_at_site",
+    "reads_heads",
     "reconstruct",
     "sae_card",
     "sae_hook_name",
@@ -49,43 +49,30 @@ _RUNTIME_NORMS = {"layer_norm": ("ln_mu", "ln_std"), "constant_norm_rescale": ("
 """Normalisations that measure each input, with the attributes sae_lens keeps in between."""
 
 
-@dataclass(frozen=True)
-class SaeCard:
-    """What an SAE is, in the words of its config; None where nothing is known."""
-
-    architecture: str
-    """Such as "standard", "jumprelu", "topk", "gated" or "transcoder"."""
-    model_name: str | None
-    """Model it was trained on, as its author named it."""
-    hook_name: str
-    """Site it reads."""
-    layer: int | None
-    """Layer of that site; None outside the blocks."""
-    d_in: int
-    """Numbers it reads a position."""
-    d_sae: int
-    """Number of latents."""
-    dtype: str
-    """Precision it computes in, such as "float32"."""
-    dataset: str | None
-    """Dataset it was trained on."""
-    context_size: int | None
-    """Length of the training contexts, in tokens."""
-    neuronpedia_id: str | None
-    """Such as "gpt2-small/8-res-jb"."""
-    l0: float | None
-    """Mean number of active latents a token, as published or from the stored firing rates."""
-    head: int | None = None
-    """Head of the site that it reads alone; None for all of it."""
-
-
-def load_sae(release: str, sae_id: str, *, device: str | torch.device | None = None) -> SAE:
+def load_sae(
+    release: str,
+    sae_id: str,
+    *,
+    device: str | torch.device | None = None,
+    norm_factor: float | None = None,
+    scaled_later: bool = False,
+) -> SAE:
     """One published SAE (downloaded or cached), float32, in eval mode, with frozen parameters.
 
-    Raises ValueError for an unknown release or id, naming close ones, and for an SAE of a kind
-    that is not shown. Errors of huggingface_hub pass through; `core.hub` puts them into words.
+    Its metadata name the site at which transformer_lens has what it was trained on, which is not
+    always the one that sae_lens names (`core.catalog.trained_sites`).
+
+    Args:
+        norm_factor: what its input is to be multiplied by, for an SAE of scaled activations whose
+            factor is not published (`core.saes.normalisation`).
+        scaled_later: load such an SAE without, for who will measure and fold it.
+
+    Raises ValueError for an unknown release or id, naming close ones, for an SAE of a kind that is
+    not shown, and for a norm_factor that is missing or not needed. Errors of huggingface_hub pass
+    through; `core.hub` puts them into words.
     """
     check_release(release, sae_id)
+    where = f"{sae_id} of {release}"
     with _quiet():
         sae = SAE.from_pretrained(
             release,
@@ -94,16 +81,25 @@ def load_sae(release: str, sae_id: str, *, device: str | torch.device | None = N
             dtype="float32",
             converter=checked_loader(release, sae_id),
         )
-    return _frozen(sae, f"{sae_id} of {release}")
+    check_kind(sae, where=where)
+    at_trained_site(sae, release=release)
+    return _frozen(_scaled(sae, norm_factor, where, later=scaled_later), where)
 
 
-def load_sae_from_disk(path: str | Path, *, device: str | torch.device | None = None) -> SAE:
+def load_sae_from_disk(
+    path: str | Path,
+    *,
+    device: str | torch.device | None = None,
+    norm_factor: float | None = None,
+    scaled_later: bool = False,
+) -> SAE:
     """The SAE in a folder of a format of `core.catalog.formats`, such as `sae.save_model` writes it
     (or one weight file, where a folder holds several).
 
-    In eval mode, with frozen parameters; computes in float32 whatever it is stored in. Raises
-    ValueError, saying what to do, when the folder lacks something, is corrupted, holds a pickle
-    (which is not executed), or an SAE of a kind that is not shown.
+    In eval mode, with frozen parameters; computes in float32 whatever it is stored in.
+    `norm_factor` and `scaled_later` are as for `load_sae`; a factor that the trainer kept in the
+    folder is folded in. Raises ValueError, saying what to do, when the folder lacks something, is
+    corrupted, holds a pickle (which is not executed), or an SAE of a kind that is not shown.
     """
     folder = Path(path).expanduser()
     with _quiet(), folder_errors(folder):
@@ -114,7 +110,11 @@ def load_sae_from_disk(path: str | Path, *, device: str | torch.device | None = 
         sae = SAE.load_from_disk(
             folder, device=_device(device), dtype="float32", converter=converter
         )
-    return _frozen(sae, str(folder))
+    check_kind(sae, where=str(folder))
+    at_trained_site(sae, folder=folder)
+    if norm_factor is None:
+        fold_saved(sae, folder)
+    return _frozen(_scaled(sae, norm_factor, str(folder), later=scaled_later), str(folder))
 
 
 def encode(sae: SAE, activations: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_sae"]:
@@ -189,60 +189,15 @@ def reconstruct(sae: SAE, activations: Float[Tensor, "... d_in"]) -> Float[Tenso
     return output
 
 
-def sae_hook_name(sae: SAE) -> str:
-    """Site that the SAE reads. Raises ValueError when its metadata does not say."""
-    hook_name = sae.cfg.metadata.hook_name
-    if not isinstance(hook_name, str):
-        raise ValueError(
-            "The SAE does not say which site it reads; add hook_name to metadata in its cfg.json."
-        )
-    return hook_name
-
-
-def sae_layer(sae: SAE) -> int | None:
-    """Layer of the site that the SAE reads; None outside the blocks."""
-    return layer_of_hook(sae_hook_name(sae))
-
-
-def sae_card(
-    sae: SAE,
-    *,
-    release: str | None = None,
-    sae_id: str | None = None,
-    folder: str | Path | None = None,
-) -> SaeCard:
-    """Summary of an SAE.
-
-    `release` and `sae_id` add what sae_lens' directory knows, `folder` what sparsity.safetensors
-    there says (log10 of each latent's firing rate).
-    """
-    metadata = sae.cfg.metadata
-    listed = get_pretrained_saes_directory().get(release or "")
-    l0 = listed.expected_l0.get(sae_id) if listed and sae_id else None
-    if not l0 and folder:
-        rates = read_firing_rates(Path(folder) / FILE_NAME, sae.cfg.d_sae)
-        l0 = None if rates is None else float(rates.sum())
-    neuronpedia_id = metadata.neuronpedia_id
-    if neuronpedia_id is None and listed and sae_id:
-        neuronpedia_id = listed.neuronpedia_id.get(sae_id)
-    return SaeCard(
-        architecture=sae.cfg.architecture(),
-        model_name=metadata.model_name,
-        hook_name=sae_hook_name(sae),
-        layer=sae_layer(sae),
-        d_in=sae.cfg.d_in,
-        d_sae=sae.cfg.d_sae,
-        dtype=str(sae.W_dec.dtype).removeprefix("torch."),
-        dataset=metadata.dataset_path,
-        context_size=metadata.context_size,
-        neuronpedia_id=neuronpedia_id,
-        l0=float(l0) if l0 else None,
-        head=head_of(sae),
-    )
+def _scaled(sae: SAE, norm_factor: float | None, what: str, *, later: bool) -> SAE:
+    if norm_factor is not None:
+        return fold_norm_factor(sae, norm_factor, source="given")
+    if not later:
+        refuse_unscaled(sae, what)
+    return sae
 
 
 def _frozen(sae: SAE, where: str) -> SAE:
-    check_kind(sae, where=where)
     check_numbers(sae, where=where)
     # nn.Module.eval would do, but SAEs answer len() and indexing: never test one for truth.
     sae.eval()
@@ -285,7 +240,9 @@ def _device(device: str | torch.device | None) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    # The advice on loading the model is followed by `core.models.processing_for_sae`.
+    # The advice on loading the model is followed by `core.models.processing_for_sae`, and an
+    # unknown scale is refused.
     with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"norm_scaling_factor not found")
         warnings.filterwarnings("ignore", message=r"\s*This SAE has non-empty model_from")
         yield

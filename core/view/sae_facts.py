@@ -1,9 +1,13 @@
 """What an SAE's config says beyond the catalog: read without importing sae_lens."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from core.catalog.entries import SaeEntry
 from core.catalog.formats import describe, place_of
+
+if TYPE_CHECKING:  # brings torch
+    from core.saes import SaeCard
 
 
 @dataclass(frozen=True)
@@ -18,6 +22,8 @@ class SaeFacts:
     """Length of the training contexts, in tokens."""
     file_format: str | None = None
     """Format of its files, such as "sparsify"; None for sae_lens' own and for published SAEs."""
+    scale: str | None = None
+    """What its input is multiplied by, and who says so; known once it is loaded."""
 
 
 def facts_of(entry: SaeEntry) -> SaeFacts:
@@ -31,3 +37,10 @@ def facts_of(entry: SaeEntry) -> SaeFacts:
         context_size=found.context_size,
         file_format=entry.conversion,
     )
+
+
+def scale_of(card: "SaeCard") -> str | None:
+    """What the SAE's input is multiplied by, as a line of the card; None where by nothing."""
+    if card.norm_factor is None:
+        return None
+    return f"Input scale {card.norm_factor_source}: {card.norm_factor:.3g}"

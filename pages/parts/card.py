@@ -1,64 +1,157 @@
 """What the selected SAE is, in figures and words."""
 
+from dataclasses import replace
+
 import streamlit as st
 
 from core import resources
+from core.activations.index_figures import recall_index
 from core.catalog.entries import SaeEntry
 from core.view.markup import escape_markdown
-from core.view.sae_facts import SaeFacts, facts_of
+from core.view.measured import Measured, Measurement, measured
+from core.view.sae_facts import SaeFacts, facts_of, scale_of
 from core.view.selection import Selection, to_parameters
-from pages.parts import view_state
+from pages.parts import errors, fit, view_state
 
 
 def draw(selection: Selection, entry: SaeEntry, *, loaded: bool) -> None:
-    """The card; unknown figures are said to be unknown, not left out."""
+    """The card: what was published, what was measured here, and what neither tells."""
+    # What lies on this machine is loaded unasked, and then checked.
+    here, pending = Measured(), entry.source != "hub"
     if loaded:
+        pending = False
         from core.view.latent_view import read_card  # brings torch, so not before it is there
 
         found = read_card(resources.engine(), selection)
         view_state.remember_width(entry, found.d_sae)
-        file_format = entry.conversion if entry.path is not None else None
-        facts = SaeFacts(found.architecture, found.dataset, found.context_size, file_format)
+        entry = replace(
+            entry,
+            hook_name=found.hook_name,
+            l0=entry.l0 or found.l0,
+            dead_fraction=_first(entry.dead_fraction, found.dead_fraction),
+        )
+        facts = SaeFacts(
+            found.architecture,
+            found.dataset,
+            found.context_size,
+            entry.conversion if entry.path is not None else None,
+            scale_of(found),
+        )
+        with errors.shown_plainly():
+            index = recall_index(
+                resources.store(), (selection.model, *selection.sae, entry.version)
+            )
+            checked = fit.found(selection, entry)
+            here, pending = measured(index, checked), fit.pending(selection, entry)
     else:
         facts = facts_of(entry)
     width = view_state.width_of(entry)
     with st.container(border=True):
         st.markdown(f"**{escape_markdown(entry.sae_id)}** of {escape_markdown(entry.release)}")
         with st.container(horizontal=True, gap="medium"):
-            _figure("Latents", None if width is None else f"{width:,}", "How many the SAE has.")
+            latents = None if width is None else f"{width:,}"
+            st.metric("Latents", latents or "unknown", help="How many it has.", width="content")
             _figure(
                 "Active per token",
-                None if entry.l0 is None else f"{entry.l0:.1f}",
+                entry.l0,
+                here.l0,
+                "{:.1f}",
                 "How many latents are active at one token on average (L0).",
+                pending=pending,
             )
             _figure(
                 "Variance explained",
-                _percent(entry.explained_variance),
+                entry.explained_variance,
+                here.explained_variance,
+                "{:.1%}",
                 "How much of the variation in the model's activations the SAE reproduces.",
+                pending=pending,
             )
             _figure(
                 "Loss recovered",
-                _percent(entry.loss_recovered),
+                entry.loss_recovered,
+                here.loss_recovered,
+                "{:.1%}",
                 "How much of the model's ability to predict text survives when its activations are "
                 "replaced by the SAE's version of them.",
+                pending=pending,
             )
             _figure(
                 "Never active",
-                _percent(entry.dead_fraction),
-                "Share of latents that never fired when the SAE was measured (dead latents).",
+                entry.dead_fraction,
+                here.dead_fraction,
+                "{:.1%}",
+                "Share of latents that never fired when the SAE was measured (dead latents). On "
+                "little text, rare latents are among them.",
+                pending=pending,
             )
-        st.caption("  \n".join(_lines(selection, entry, facts)))
+        st.caption("  \n".join([*_lines(selection, entry, facts), *_measured(here, pending)]))
+        if loaded:
+            with errors.shown_plainly():
+                fit.draw(selection, entry)
         _family(selection, entry)
 
 
-def _figure(label: str, value: str | None, explanation: str) -> None:
-    missing = value is None
-    note = " The publisher does not say." if missing else ""
-    st.metric(label, "unknown" if missing else value, help=explanation + note, width="content")
+def _figure(
+    label: str,
+    said: float | None,
+    here: Measurement | None,
+    form: str,
+    explanation: str,
+    *,
+    pending: bool,
+) -> None:
+    """What was published, with what was measured here below it; or what was measured alone.
+
+    While it is `pending`, its room is kept, so that what comes later moves nothing.
+    """
+    note, beside = " As published or saved with it.", "…" if pending else None
+    if said is None and here is None:
+        note = " The publisher does not say, and it was not measured here."
+    if here is not None:
+        interval = (
+            ""
+            if here.low is None or here.high is None
+            else (f", 95 % interval {form.format(here.low)} to {form.format(here.high)}")
+        )
+        measured_here = (
+            f" Measured here on {here.n_tokens:,} tokens of {here.text}: "
+            f"{form.format(here.value)}{interval}."
+        )
+        note = note + measured_here if said is not None else measured_here
+        beside = "measured here" if said is None else f"here {form.format(here.value)}"
+    value = here.value if said is None and here is not None else said
+    st.metric(
+        label,
+        "unknown" if value is None else form.format(value),
+        delta=beside,
+        delta_color="off",
+        delta_arrow="off",
+        help=explanation + escape_markdown(note),
+        width="content",
+    )
 
 
-def _percent(share: float | None) -> str | None:
-    return None if share is None else f"{share:.1%}"
+def _measured(here: Measured, pending: bool) -> list[str]:
+    """Which text the figures that were measured here rest on, or will."""
+    figures = {"L0 and never active": here.l0, "the others": here.explained_variance}
+    texts = {
+        name: f"{it.n_tokens:,} tokens of {it.text}"
+        for name, it in figures.items()
+        if it is not None
+    }
+    if pending:
+        return ["A sample of text will tell whether it is read where it was trained…"]
+    if not texts:
+        return []
+    if len(set(texts.values())) == 1:
+        return [f"Measured here on {escape_markdown(next(iter(texts.values())))}"]
+    parts = [f"{name} on {text}" for name, text in texts.items()]
+    return [f"Measured here: {escape_markdown('; '.join(parts))}"]
+
+
+def _first(said: float | None, other: float | None) -> float | None:
+    return other if said is None else said
 
 
 def _lines(selection: Selection, entry: SaeEntry, facts: SaeFacts) -> list[str]:
@@ -73,6 +166,8 @@ def _lines(selection: Selection, entry: SaeEntry, facts: SaeFacts) -> list[str]:
     if entry.kind == "transcoder":
         first.append("a transcoder, which reads one place and writes another")
     lines = [", ".join(first)]
+    if facts.scale:
+        lines.append(escape_markdown(facts.scale))
     size = f"in pieces of {facts.context_size} tokens" if facts.context_size else ""
     if facts.dataset or size:
         text = escape_markdown(facts.dataset or "a dataset that is not named")

@@ -19,6 +19,10 @@ class Description:
     """Site it reads, as transformer_lens names it."""
     hook_name_out: str | None = None
     """Site it writes, for transcoders."""
+    hf_hook_name: str | None = None
+    """The place it reads in Hugging Face's words, where its publisher says it in them too."""
+    hf_hook_name_out: str | None = None
+    """The same of the place it writes."""
     head: int | None = None
     """Head of that site that it reads alone; None for all of it."""
     d_in: int | None = None

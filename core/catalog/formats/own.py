@@ -17,6 +17,7 @@ from core.catalog.formats.reading import (
     shapes_problem,
     tensor_shapes,
 )
+from core.catalog.input_scale import SCALER_FILE, WHITENING_FILE, input_scale_problem
 from core.catalog.sae_config import MOST_INPUTS, folder_problem, weights_problem, whole_number
 
 NAME = "sae_lens"
@@ -30,7 +31,7 @@ _OPTIONAL = ("scaling_factor",)
 
 def files(path: Path) -> tuple[Path, ...]:
     """Files whose change is a change of the SAE."""
-    return path / CONFIG, path / WEIGHTS
+    return path / CONFIG, path / WEIGHTS, path / SCALER_FILE, path / WHITENING_FILE
 
 
 def describe(path: Path) -> Description:
@@ -49,6 +50,7 @@ def describe(path: Path) -> Description:
         or folder_problem(path, cfg)
         or _names_problem(path, flat, hook_name, model_name)
         or _weights_problem(path, cfg, str(architecture))
+        or input_scale_problem(flat, path)
     )
     processing = flat.get("model_from_pretrained_kwargs")
     plain = (str, bool, int, float, type(None))
@@ -59,6 +61,8 @@ def describe(path: Path) -> Description:
         model_name=model_name,
         hook_name=hook_name,
         hook_name_out=name_of(flat.get("hook_name_out")),
+        hf_hook_name=name_of(flat.get("hf_hook_name")),
+        hf_hook_name_out=name_of(flat.get("hf_hook_name_out")),
         head=_head(flat),
         d_in=positive_int(flat.get("d_in")),
         d_sae=positive_int(flat.get("d_sae")),

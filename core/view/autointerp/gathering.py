@@ -11,7 +11,6 @@ from jaxtyping import Float
 from sae_lens import SAE
 from torch import Tensor
 
-from core.activations import fingerprint_of_model, fingerprint_of_sae
 from core.autointerp.collect import WindowCollector
 from core.autointerp.config import AutoInterpConfig
 from core.autointerp.controls import CONTROLS, control_sae
@@ -30,6 +29,7 @@ from core.engine import Engine
 from core.jobs.progress import Progress
 from core.patch_scoping.injection import unit_directions
 from core.store import ARRAYS, Key, Store
+from core.store.fingerprint import fingerprint_of_model, fingerprint_of_sae
 from core.view.autointerp.request import RunRequest
 
 N_NEIGHBOURS = 4

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from core.activations import fingerprint_of_model
 from core.circuits import Circuit
 from core.models.hooks import Model
 from core.store import FRAME, JSON, Key, Store
+from core.store.fingerprint import fingerprint_of_model
 from core.view.gradients.texts import SaePrint
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from core.activations import fingerprint_of_model
 from core.gradients.induction import BoxShare
 from core.gradients.matrix import GradientMatrix
 from core.models.hooks import Model
 from core.store import ARRAYS, FRAME, JSON, Key, Store
+from core.store.fingerprint import fingerprint_of_model
 from core.view.gradients.texts import SaePrint
 
 if TYPE_CHECKING:

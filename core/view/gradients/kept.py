@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from core.activations import fingerprint_of_model
 from core.gradients.matrix import GradientMatrix
 from core.gradients.report import ReconstructionReport, SaeFit
 from core.models.hooks import Model
 from core.store import ARRAYS, JSON, Key, Store
+from core.store.fingerprint import fingerprint_of_model
 from core.view.gradients.texts import SaePrint
 
 if TYPE_CHECKING:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import pandas as pd
 from sae_lens import SAE
 
-from core.activations import fingerprint_of_sae
 from core.catalog.entries import SaeEntry
 from core.descriptions.saved import load_user_descriptions
 from core.descriptions.table import Descriptions
 from core.splitting.members import Member
 from core.store import Store
+from core.store.fingerprint import fingerprint_of_sae
 from core.view.gradients.sites import name_of
 
 

@@ -8,7 +8,6 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 
-from core.activations import fingerprint_of_sae
 from core.engine import Engine
 from core.enrichment import (
     Enrichment,
@@ -23,7 +22,7 @@ from core.link import Link, LinkField, read_flag, short_text, write_flag
 from core.models.stream import StreamPath
 from core.saes.writes import WRITES_VERSION, residual_directions, stream_path
 from core.store import ARRAYS, JSON, Key, Store
-from core.store.fingerprint import fingerprint
+from core.store.fingerprint import fingerprint, fingerprint_of_sae
 from core.tokens import TokenTexts, vocabulary_texts
 from core.view.selection import Selection
 
