@@ -13,9 +13,9 @@ from sae_lens import SAE
 
 from core.enrichment import builtin_sets, read_vocabulary
 from core.enrichment.run import enrich
+from core.gradients.heads import head_scores, induction_layers, repeated_tokens
 from core.gradients.induction import find_induction
-from core.gradients.latents import latent_route
-from core.gradients.repeated import head_scores, induction_layers, repeated_tokens
+from core.gradients.to_latents import latent_route
 from core.gradients.verify import strongest_cells, verify
 from core.models import Model, load_model
 from core.saes import load_sae_from_disk

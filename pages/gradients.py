@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from core.view.gradients import sites
+from core.gradients import sae_choices
 from core.view.markup import escape_markdown
 from pages.parts import errors, frame, opening, work
 from pages.parts.gradients import circuit, controls, induction, matrix, state
@@ -26,7 +26,7 @@ def draw(view: View) -> None:
     controls.tabs(shown)
     if not work.libraries_ready(room=matrix.ROOM):
         return
-    entries = sites.usable(view.choices, selection.model)
+    entries = sae_choices.usable(view.choices, selection.model)
     with errors.shown_plainly():
         if shown.tab == "circuit":
             circuit.draw(selection, entries, shown)

@@ -9,9 +9,9 @@ import torch
 from sae_lens import SAE
 from torch import Tensor
 
-from core.circuits import Circuit, LatentEnd, LogitEnd, Pruning, trace_circuit
-from core.circuits.graph import LATENT, REST, TOKEN, most_flow
-from core.circuits.steps import Nodes, step_route
+from core.circuits.graph import LATENT, REST, TOKEN, Circuit, Pruning, most_flow
+from core.circuits.steps import LatentEnd, LogitEnd, Nodes, step_route
+from core.circuits.trace import trace_circuit
 from core.gradients.verify import intervene
 from core.models import Model, cache_sites
 from core.saes import encode, reconstruct

@@ -5,13 +5,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from core.gradients.heads import head_scores, induction_layers, repeated_tokens
 from core.gradients.induction import (
     BoxShare,
     Induction,
     box_positions,
     find_induction,
 )
-from core.gradients.repeated import head_scores, induction_layers, repeated_tokens
 from core.models import Model, cache_sites, load_model
 from core.saes import load_sae_from_disk
 from core.settings import REPOSITORY

@@ -9,21 +9,21 @@ import pandas as pd
 import pytest
 
 from core.catalog import Catalog
-from core.circuits import Pruning
+from core.circuits import request as circuit_module
+from core.circuits.graph import Pruning
+from core.circuits.request import CircuitRequest, chain_note, trace
 from core.engine import Engine
+from core.gradients import induction_request as induction_module
+from core.gradients import sae_choices
+from core.gradients import verify_request as check_module
+from core.gradients.display import strongest_shown
+from core.gradients.gradient_request import GradientRequest, compute
+from core.gradients.induction_request import HeadsRequest, InductionRequest, find, find_heads
+from core.gradients.verify_request import check
 from core.jobs.progress import JobCancelled, Progress
 from core.settings import Settings
 from core.store import Store
 from core.view.choices import read_choices
-from core.view.gradients import check as check_module
-from core.view.gradients import circuit as circuit_module
-from core.view.gradients import induction as induction_module
-from core.view.gradients import sites
-from core.view.gradients.check import check
-from core.view.gradients.circuit import CircuitRequest, chain_note, trace
-from core.view.gradients.compute import GradientRequest, compute
-from core.view.gradients.induction import HeadsRequest, InductionRequest, find, find_heads
-from core.view.gradients.shown import strongest_shown
 from tests.demo_bundle import write_demo
 
 
@@ -53,7 +53,9 @@ def leases(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
 
 def sae(engine: Engine, name: str) -> Any:
-    found = sites.find(sites.usable(read_choices(engine.catalog, hub=False), "docs-small"), name)
+    found = sae_choices.find(
+        sae_choices.usable(read_choices(engine.catalog, hub=False), "docs-small"), name
+    )
     assert found is not None
     return found
 

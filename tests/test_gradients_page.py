@@ -9,10 +9,10 @@ from streamlit.testing.v1 import AppTest
 
 from core import resources
 from core.gradients import latent_to_latent_gradients
+from core.gradients.gradient_request import GradientResult
 from core.models import load_model
 from core.saes import load_sae_from_disk
 from core.settings import Settings
-from core.view.gradients.compute import GradientResult
 from core.view.splitting import evidence
 from tests.builders import make_sae, write_sae
 from tests.demo_bundle import D_MODEL, write_demo

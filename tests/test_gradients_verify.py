@@ -8,8 +8,10 @@ import torch
 from sae_lens import SAE
 from torch import Tensor
 
-from core.gradients import Route, latent_route, logit_route, token_route
-from core.gradients.report import sae_fit
+from core.gradients.reconstruction import sae_fit
+from core.gradients.route import Route
+from core.gradients.to_latents import latent_route, token_route
+from core.gradients.to_logits import logit_route
 from core.gradients.verify import strongest_cells, verify
 from core.models import Model, load_model
 from core.saes import decode, encode, sae_hook_name

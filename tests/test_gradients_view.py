@@ -11,18 +11,10 @@ import pytest
 from core.catalog import Catalog
 from core.catalog.entries import SaeEntry
 from core.engine import Engine
-from core.gradients.induction import BoxShare
-from core.jobs.progress import Progress
-from core.settings import Settings
-from core.store import Store
-from core.view.choices import Choices, read_choices
-from core.view.gradients import compute as compute_module
-from core.view.gradients import sites
-from core.view.gradients.check import check
-from core.view.gradients.check_figure import check_figure
-from core.view.gradients.compute import GradientRequest, GradientResult, compute
-from core.view.gradients.induction import concerned_heads, suggested_pair
-from core.view.gradients.shown import (
+from core.gradients import gradient_request as compute_module
+from core.gradients import sae_choices
+from core.gradients.check_figure import check_figure
+from core.gradients.display import (
     cell_of,
     colour_limit,
     counts_sentence,
@@ -31,7 +23,15 @@ from core.view.gradients.shown import (
     shown_matrix,
     strongest_shown,
 )
-from core.view.gradients.view import LINK, GradientView
+from core.gradients.gradient_request import GradientRequest, GradientResult, compute
+from core.gradients.induction import BoxShare
+from core.gradients.induction_request import concerned_heads, suggested_pair
+from core.gradients.page_view import LINK, GradientView
+from core.gradients.verify_request import check
+from core.jobs.progress import Progress
+from core.settings import Settings
+from core.store import Store
+from core.view.choices import Choices, read_choices
 from tests.demo_bundle import write_demo
 
 
@@ -48,31 +48,31 @@ HEADS = [entry(f"blocks.{layer}.attn.hook_z", "heads") for layer in range(12)]
 def test_sites_are_in_the_order_of_the_model() -> None:
     names = ["hook_resid_pre", "attn.hook_z", "hook_attn_out", "hook_resid_mid", "hook_mlp_out"]
     names.append("hook_resid_post")
-    found = [sites.depth(entry(f"blocks.2.{name}")) for name in names]
+    found = [sae_choices.depth(entry(f"blocks.2.{name}")) for name in names]
     assert found == sorted(found)
-    assert sites.depth(RESIDUAL[3]) > found[-1]
+    assert sae_choices.depth(RESIDUAL[3]) > found[-1]
 
 
 def test_default_pair_and_chain() -> None:
-    everything = sorted([*RESIDUAL, *HEADS], key=sites.depth)
-    assert sites.default_pair(everything, RESIDUAL[8]) == (RESIDUAL[5], RESIDUAL[8])
-    assert sites.default_pair(everything, RESIDUAL[1]) == (RESIDUAL[0], RESIDUAL[1])
-    assert sites.default_pair(everything, RESIDUAL[0]) == (RESIDUAL[0], RESIDUAL[1])
-    assert sites.default_pair([RESIDUAL[4]], RESIDUAL[4]) == (RESIDUAL[4], RESIDUAL[4])
-    chain = sites.default_chain(everything, HEADS[3])
+    everything = sorted([*RESIDUAL, *HEADS], key=sae_choices.depth)
+    assert sae_choices.default_pair(everything, RESIDUAL[8]) == (RESIDUAL[5], RESIDUAL[8])
+    assert sae_choices.default_pair(everything, RESIDUAL[1]) == (RESIDUAL[0], RESIDUAL[1])
+    assert sae_choices.default_pair(everything, RESIDUAL[0]) == (RESIDUAL[0], RESIDUAL[1])
+    assert sae_choices.default_pair([RESIDUAL[4]], RESIDUAL[4]) == (RESIDUAL[4], RESIDUAL[4])
+    chain = sae_choices.default_chain(everything, HEADS[3])
     assert len(chain) == 5
     assert (chain[0], chain[-1]) == (RESIDUAL[0], RESIDUAL[11])
-    assert sites.default_chain(HEADS, HEADS[3]) == (HEADS[3],)
+    assert sae_choices.default_chain(HEADS, HEADS[3]) == (HEADS[3],)
 
 
 def test_an_sae_of_another_model_is_named() -> None:
     other = replace(RESIDUAL[0], model="other-model")
     choices = Choices((), (), {"res": (other,)}, ())
-    name = sites.name_of(other)
+    name = sae_choices.name_of(other)
     with pytest.raises(ValueError, match="trained on other-model, not on docs-small"):
-        sites.checked_name(choices, "docs-small", name)
+        sae_choices.checked_name(choices, "docs-small", name)
     with pytest.raises(ValueError, match="there is no SAE"):
-        sites.checked_name(choices, "docs-small", "res/two")
+        sae_choices.checked_name(choices, "docs-small", "res/two")
 
 
 def test_suggested_pair_follows_the_heads() -> None:
@@ -143,9 +143,10 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
 
 
 def request_of(engine: Engine, tab: str = "latents", **options: object) -> GradientRequest:
-    entries = sites.usable(read_choices(engine.catalog, hub=False), "docs-small")
+    entries = sae_choices.usable(read_choices(engine.catalog, hub=False), "docs-small")
     source, target = (
-        sites.find(entries, f"docs-small-res/blocks.{layer}.hook_resid_pre") for layer in (0, 2)
+        sae_choices.find(entries, f"docs-small-res/blocks.{layer}.hook_resid_pre")
+        for layer in (0, 2)
     )
     assert source is not None
     assert target is not None

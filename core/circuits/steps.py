@@ -14,12 +14,12 @@ from torch import Tensor
 from core.circuits.graph import LATENT, LOGIT, REST
 from core.gradients.ends import latent_name, reader_of, written_by, written_site
 from core.gradients.jacobian import Entries
-from core.gradients.logits import Unembedding
 from core.gradients.route import Route
 from core.gradients.rows import encoder_rows
 from core.gradients.segment import LOGIT_SITE, open_segment
 from core.gradients.sparse import SparseTensor
-from core.gradients.tokens import EMBEDDING_SUM
+from core.gradients.to_latents import EMBEDDING_SUM
+from core.gradients.to_logits import Unembedding
 from core.models.hooks import Model, cache_sites
 from core.saes import encode, sae_hook_name
 

@@ -18,9 +18,9 @@ from torch import Tensor
 from core.circuits.graph import LATENT, REST, TOKEN, Circuit, Pruning, Step, carried, most_flow
 from core.circuits.steps import LatentEnd, LogitEnd, Nodes, end_node, step_route
 from core.gradients.ends import latent_name, written_site
+from core.gradients.prompt import checked_tokens
 from core.gradients.route import Freezing, Route
-from core.gradients.segment import checked_tokens
-from core.gradients.tokens import EMBEDDING_SUM
+from core.gradients.to_latents import EMBEDDING_SUM
 from core.jobs.progress import Progress
 from core.models.hooks import Model, resolve_hook_name
 from core.saes import check_fits

@@ -17,10 +17,9 @@ from jaxtyping import Float, Int
 from sae_lens import SAE
 from torch import Tensor
 
-from core.gradients.filling import Filling
-from core.gradients.latents import LatentRoute, latent_route
-from core.gradients.repeated import repeated_tokens, unrepeated
-from core.gradients.route import GradientOptions, freezing, pass_options
+from core.gradients.heads import repeated_tokens, unrepeated
+from core.gradients.route import Filling, GradientOptions, freezing, pass_options
+from core.gradients.to_latents import LatentRoute, latent_route
 from core.jobs.progress import Progress
 from core.models.hooks import Model
 from core.saes import sae_hook_name

@@ -13,8 +13,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from core.gradients.blocks import AttentionSlope, MlpSlope, NormSlope
-from core.gradients.pullback import Part, Place, Pullback, way
+from core.gradients.block_vjp import (
+    AttentionSlope,
+    MlpSlope,
+    NormSlope,
+    Part,
+    Place,
+    Pullback,
+    way,
+)
 from core.gradients.segment import LOGIT_SITE, Segment
 from core.models.hooks import Model, has_hook, layer_of_hook, resolve_hook_name
 

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from core.gradients.cost import DEFAULT_MEMORY_BUDGET, passes_at_once
+from core.gradients.jacobian import DEFAULT_MEMORY_BUDGET, passes_at_once
 from core.gradients.route import Route
 from core.jobs.progress import Progress
 

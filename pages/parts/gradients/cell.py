@@ -7,7 +7,7 @@ import streamlit as st
 
 from core import resources
 from core.catalog.entries import SaeEntry
-from core.view.gradients.view import GradientView
+from core.gradients.page_view import GradientView
 from core.view.markup import escape_markdown, exact_markdown, shaded_tokens, visible_token
 from core.view.selection import Selection
 from pages.parts import errors, latent_links, work
@@ -16,7 +16,7 @@ from pages.parts.gradients import state
 if TYPE_CHECKING:
     import pandas as pd
 
-    from core.view.gradients.compute import GradientResult
+    from core.gradients.gradient_request import GradientResult
 
 
 def draw(
@@ -26,7 +26,7 @@ def draw(
     descriptions: Mapping[str, str],
 ) -> None:
     """Nothing without a chosen cell."""
-    from core.view.gradients.shown import place_of
+    from core.gradients.display import place_of
 
     if not view.cell:
         return
@@ -116,7 +116,7 @@ def latent(
 def _verified(result: "GradientResult", view: GradientView, place: tuple[int, int]) -> None:
     import pandas as pd
 
-    from core.view.gradients.check import check, check_key
+    from core.gradients.verify_request import check, check_key
 
     slope = float(result.matrix.values[place])
     if slope == 0:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from core import resources
-from core.view.gradients.view import GradientView
+from core.gradients.page_view import GradientView
 from pages.parts import downloads as files
 from pages.parts import work
 from pages.parts.gradients import state
@@ -14,9 +14,9 @@ from pages.parts.gradients import state
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+    from core.gradients.gradient_request import GradientResult
     from core.gradients.matrix import GradientMatrix
-    from core.view.gradients.check import Check
-    from core.view.gradients.compute import GradientResult
+    from core.gradients.verify_request import Check
 
 KEY = "grad_heatmap"
 N_CHECKED = 20
@@ -29,8 +29,8 @@ def draw(
     descriptions: Mapping[str, str],
 ) -> None:
     """The matrix; a click on a cell chooses it."""
-    from core.gradients.figure import gradient_heatmap
-    from core.view.gradients.shown import colour_limit, place_of
+    from core.gradients.display import colour_limit, place_of
+    from core.gradients.heatmap import gradient_heatmap
 
     limit = colour_limit(matrix)
     figure = gradient_heatmap(
@@ -79,10 +79,10 @@ def camera(name: str) -> dict[str, Any]:
 
 def check(result: "GradientResult", matrix: "GradientMatrix") -> None:
     """The strongest cells shown: predicted against actual changes."""
-    from core.view.gradients.check import check as run
-    from core.view.gradients.check import check_key
-    from core.view.gradients.check_figure import check_figure
-    from core.view.gradients.shown import strongest_shown
+    from core.gradients.check_figure import check_figure
+    from core.gradients.display import strongest_shown
+    from core.gradients.verify_request import check as run
+    from core.gradients.verify_request import check_key
 
     cells = strongest_shown(matrix, N_CHECKED)
     engine, store = resources.engine(), resources.store()
@@ -111,7 +111,7 @@ def check(result: "GradientResult", matrix: "GradientMatrix") -> None:
 
 def downloads(matrix: "GradientMatrix") -> None:
     """The matrix as it is shown, as a page, tables and numbers."""
-    from core.gradients.figure import gradient_heatmap
+    from core.gradients.heatmap import gradient_heatmap
 
     with st.container(horizontal=True, gap="small"):
         files.figure(
@@ -144,7 +144,7 @@ def _left_out(result: "GradientResult", matrix: "GradientMatrix", view: Gradient
 
 
 def _clicked(result: "GradientResult") -> None:
-    from core.view.gradients.shown import cell_of
+    from core.gradients.display import cell_of
 
     event: Any = st.session_state[KEY].selection
     for point in event.get("points", ()):

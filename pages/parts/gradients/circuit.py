@@ -7,8 +7,8 @@ import streamlit as st
 
 from core import resources
 from core.catalog.entries import SaeEntry
-from core.view.gradients import sites
-from core.view.gradients.view import GradientView
+from core.gradients import sae_choices
+from core.gradients.page_view import GradientView
 from core.view.markup import exact_markdown, visible_token
 from core.view.selection import Selection
 from pages.parts import downloads, latent_links, weights, work
@@ -16,7 +16,7 @@ from pages.parts.gradients import cell, chart, controls, descriptions, state
 from pages.parts.polling import reserve_room
 
 if TYPE_CHECKING:
-    from core.view.gradients.circuit import CircuitResult
+    from core.circuits.request import CircuitResult
 
 KEY = "grad_circuit"
 ROOM = 760
@@ -29,9 +29,9 @@ _HOW = (
 
 def draw(selection: Selection, entries: Sequence[SaeEntry], view: GradientView) -> None:
     """The whole tab."""
-    from core.circuits import Pruning
-    from core.view.gradients.circuit import CircuitRequest, chain_note, trace
-    from core.view.gradients.prompt import example_prompt, short_prompt_note
+    from core.circuits.graph import Pruning
+    from core.circuits.request import CircuitRequest, chain_note, trace
+    from core.gradients.prompt import example_prompt, short_prompt_note
 
     example = example_prompt(resources.catalog().model(selection.model).source, view.tab)
     prompt = controls.prompt(view, example)
@@ -71,11 +71,13 @@ def _chain(
     selection: Selection, entries: Sequence[SaeEntry], view: GradientView
 ) -> tuple[SaeEntry, ...]:
     chosen = next(it for it in entries if it.key == selection.sae)
-    found = [sites.find(entries, name) for name in view.chain]
-    chain = [it for it in found if it is not None] or list(sites.default_chain(entries, chosen))
-    chain.sort(key=sites.depth)
-    titles = {sites.name_of(it): sites.title_of(it) for it in entries}
-    st.session_state["grad_chain"] = [sites.name_of(it) for it in chain]
+    found = [sae_choices.find(entries, name) for name in view.chain]
+    chain = [it for it in found if it is not None] or list(
+        sae_choices.default_chain(entries, chosen)
+    )
+    chain.sort(key=sae_choices.depth)
+    titles = {sae_choices.name_of(it): sae_choices.title_of(it) for it in entries}
+    st.session_state["grad_chain"] = [sae_choices.name_of(it) for it in chain]
     st.multiselect(
         "Through the latents of",
         list(titles),
@@ -141,7 +143,7 @@ def _slider(label: str, field: str, view: GradientView) -> None:
 
 def _drawn(result: "CircuitResult", selection: Selection, view: GradientView) -> None:
     from core.circuits.figure import circuit_figure
-    from core.view.gradients.circuit import descriptions_of, missing_note
+    from core.circuits.request import descriptions_of, missing_note
 
     known = descriptions.known(selection.model, result.prints, result.request.chain)
     texts = descriptions_of(result, known)

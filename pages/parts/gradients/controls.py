@@ -6,8 +6,8 @@ from typing import Any
 import streamlit as st
 
 from core.catalog.entries import SaeEntry
-from core.view.gradients import sites
-from core.view.gradients.view import MOST_CHARACTERS, GradientView
+from core.gradients import sae_choices
+from core.gradients.page_view import MOST_CHARACTERS, GradientView
 from core.view.markup import exact_markdown, visible_token
 from pages.parts.gradients import state
 
@@ -72,9 +72,9 @@ def sae(
     help: str | None = None,
 ) -> None:
     """A menu of SAEs for a field of the view."""
-    names = {sites.name_of(entry): sites.title_of(entry) for entry in entries}
+    names = {sae_choices.name_of(entry): sae_choices.title_of(entry) for entry in entries}
     key = f"grad_{field}"
-    st.session_state[key] = sites.name_of(chosen)
+    st.session_state[key] = sae_choices.name_of(chosen)
     st.selectbox(
         label,
         list(names),

@@ -11,14 +11,14 @@ from pages.parts import neuronpedia, work
 
 if TYPE_CHECKING:
     from core.descriptions.table import Descriptions
-    from core.view.gradients.texts import SaePrint
+    from core.gradients.descriptions import SaePrint
 
 _READING = "Reading a sample of text for descriptions"
 
 
 def known(model: str, prints: "Mapping[str, SaePrint]", entries: Sequence[SaeEntry]) -> Any:
     """What is known now, by the SAE's name in links; nothing is started."""
-    from core.view.gradients import texts
+    from core.gradients import descriptions as texts
 
     return texts.gather(
         prints,
@@ -49,7 +49,7 @@ def draw(model: str, found: "Mapping[str, Descriptions]", entries: Sequence[SaeE
             on_click=lambda: st.session_state.update(grad_read_sample=key),
         )
     if any(entry.neuronpedia_id is not None for entry in entries):
-        from core.view.gradients import texts
+        from core.gradients import descriptions as texts
 
         widths = {name: it.d_sae for name, it in found.items()}
         neuronpedia.fetching(_published_key(entries), texts.members(entries), widths)
@@ -57,7 +57,7 @@ def draw(model: str, found: "Mapping[str, Descriptions]", entries: Sequence[SaeE
 
 def _read_sample(model: str, entries: Sequence[SaeEntry], key: str) -> None:
     from core.corpus import docs_sample
-    from core.view.gradients import texts
+    from core.gradients import descriptions as texts
     from core.view.splitting.evidence import measure
 
     engine, store, members = resources.engine(), resources.store(), texts.members(entries)
@@ -82,7 +82,7 @@ def _read_sample(model: str, entries: Sequence[SaeEntry], key: str) -> None:
 
 def _evidence_key(model: str, entries: Sequence[SaeEntry]) -> str:
     from core.corpus import docs_sample
-    from core.view.gradients import texts
+    from core.gradients import descriptions as texts
     from core.view.splitting.evidence import evidence_key
 
     return evidence_key(model, texts.members(entries), docs_sample())

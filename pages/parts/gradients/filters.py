@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from core.view.gradients.view import GradientView
+from core.gradients.page_view import GradientView
 from core.view.markup import visible_token
 from pages.parts.gradients import controls, state
 

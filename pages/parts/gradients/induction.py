@@ -7,8 +7,8 @@ import streamlit as st
 
 from core import resources
 from core.catalog.entries import SaeEntry
-from core.view.gradients import sites
-from core.view.gradients.view import GradientView
+from core.gradients import sae_choices
+from core.gradients.page_view import GradientView
 from core.view.markup import shaded_tokens
 from core.view.selection import Selection
 from pages.parts import downloads, latent_links, weights, work
@@ -18,7 +18,7 @@ from pages.parts.polling import reserve_room
 if TYPE_CHECKING:
     import pandas as pd
 
-    from core.view.gradients.induction import HeadsResult, InductionResult
+    from core.gradients.induction_request import HeadsResult, InductionResult
 
 ROOM = 500
 _SHOWN_SOURCES, _SHOWN_TARGETS = 60, 60
@@ -32,7 +32,7 @@ _INTRO = (
 
 def draw(selection: Selection, entries: Sequence[SaeEntry], view: GradientView) -> None:
     """The whole tab."""
-    from core.view.gradients.induction import (
+    from core.gradients.induction_request import (
         HeadsRequest,
         InductionRequest,
         find,
@@ -46,7 +46,7 @@ def draw(selection: Selection, entries: Sequence[SaeEntry], view: GradientView) 
             controls.number("Tokens that are repeated", "length", view, 2, 500)
         with st.container(width=220):
             controls.number("Seed", "seed", view, 0, 2**31 - 1, "Which random tokens.")
-    saes = sites.attention(entries)
+    saes = sae_choices.attention(entries)
     request = HeadsRequest(selection.model, view.length, view.seed)
     engine, store = resources.engine(), resources.store()
     link = latent_links.address("gradients", selection, tab="induction")
@@ -67,7 +67,10 @@ def draw(selection: Selection, entries: Sequence[SaeEntry], view: GradientView) 
             f"are none for {selection.model}."
         )
         return
-    early, late = sites.find(saes, view.early) or pair[0], sites.find(saes, view.late) or pair[1]
+    early, late = (
+        sae_choices.find(saes, view.early) or pair[0],
+        sae_choices.find(saes, view.late) or pair[1],
+    )
     left, right = st.columns(2)
     with left:
         controls.sae(
@@ -101,8 +104,8 @@ def draw(selection: Selection, entries: Sequence[SaeEntry], view: GradientView) 
 
 
 def _heads(heads: "HeadsResult", view: GradientView) -> None:
-    from core.view.gradients.heads_figure import head_score_figure, pattern_figure
-    from core.view.gradients.induction import shading
+    from core.gradients.heads_figure import head_score_figure, pattern_figure
+    from core.gradients.induction_request import shading
 
     st.markdown(shaded_tokens(heads.tokens, shading(heads.tokens, view.length)))
     st.caption("The first of four such prompts; the second copy is shaded.")
@@ -123,7 +126,7 @@ def _heads(heads: "HeadsResult", view: GradientView) -> None:
 
 
 def _found(result: "InductionResult", selection: Selection) -> None:
-    from core.view.gradients.induction import verdict
+    from core.gradients.induction_request import verdict
 
     boxes, control = result.boxes, result.control_boxes
     st.markdown(f"**{verdict(result)}**")
@@ -140,10 +143,10 @@ def _found(result: "InductionResult", selection: Selection) -> None:
 
 
 def _heatmap(result: "InductionResult") -> None:
-    from core.gradients.figure import gradient_heatmap
+    from core.gradients.display import colour_limit
+    from core.gradients.heatmap import gradient_heatmap
     from core.gradients.induction import box_positions
-    from core.view.gradients.induction import strongest_part
-    from core.view.gradients.shown import colour_limit
+    from core.gradients.induction_request import strongest_part
 
     part = strongest_part(result.matrix, n_sources=_SHOWN_SOURCES, n_targets=_SHOWN_TARGETS)
     if not part.values.any():
@@ -244,5 +247,5 @@ def _links(entry: SaeEntry, selection: Selection, latents: "pd.Series") -> list[
 
 
 def _texts(entry: SaeEntry, known: dict[str, object], latents: "pd.Series") -> list[str]:
-    texts = getattr(known.get(sites.name_of(entry)), "texts", None)
+    texts = getattr(known.get(sae_choices.name_of(entry)), "texts", None)
     return ["" if texts is None else str(texts[int(it)]) for it in latents]

@@ -7,23 +7,23 @@ import streamlit as st
 
 from core import resources
 from core.catalog.entries import SaeEntry
-from core.view.gradients import sites
-from core.view.gradients.view import GradientView
+from core.gradients import sae_choices
+from core.gradients.page_view import GradientView
 from core.view.markup import visible_token
 from core.view.selection import Selection
 from pages.parts import latent_links, weights, work
 from pages.parts.gradients import cell, chart, controls, descriptions, filters, state
 
 if TYPE_CHECKING:
-    from core.view.gradients.compute import GradientRequest, GradientResult
+    from core.gradients.gradient_request import GradientRequest, GradientResult
 
 ROOM = 700
 
 
 def draw(selection: Selection, entries: Sequence[SaeEntry], view: GradientView) -> None:
     """The whole tab."""
-    from core.view.gradients.compute import GradientRequest
-    from core.view.gradients.prompt import example_prompt, short_prompt_note
+    from core.gradients.gradient_request import GradientRequest
+    from core.gradients.prompt import example_prompt, short_prompt_note
 
     example = example_prompt(resources.catalog().model(selection.model).source, view.tab)
     prompt = controls.prompt(view, example)
@@ -57,18 +57,18 @@ def _saes(
     selection: Selection, entries: Sequence[SaeEntry], view: GradientView
 ) -> tuple[SaeEntry | None, SaeEntry | None]:
     chosen = next(it for it in entries if it.key == selection.sae)
-    first, last = sites.default_pair(entries, chosen)
-    source, target = sites.find(entries, view.source), sites.find(entries, view.target)
+    first, last = sae_choices.default_pair(entries, chosen)
+    source, target = sae_choices.find(entries, view.source), sae_choices.find(entries, view.target)
     if view.tab == "latents":
         if source is None and target is not None:
-            first = sites.default_pair(entries, target)[0]
+            first = sae_choices.default_pair(entries, target)[0]
         source, target = source or first, target or last
         left, right = st.columns(2)
         with left:
             controls.sae("From latents of", "source", entries, source)
         with right:
             controls.sae("To latents of", "target", entries, target)
-        if sites.depth(source) > sites.depth(target):
+        if sae_choices.depth(source) > sae_choices.depth(target):
             st.button(
                 "Swap the two SAEs",
                 icon=":material/swap_horiz:",
@@ -91,12 +91,12 @@ def _saes(
 
 
 def _swap(source: SaeEntry, target: SaeEntry) -> None:
-    state.change(source=sites.name_of(target), target=sites.name_of(source))
+    state.change(source=sae_choices.name_of(target), target=sae_choices.name_of(source))
 
 
 def _result(request: "GradientRequest", link: str) -> "GradientResult | None":
     """The matrix, or None while it is being computed, which is then shown in its place."""
-    from core.view.gradients.compute import compute
+    from core.gradients.gradient_request import compute
 
     engine, store = resources.engine(), resources.store()
     return work.recent_result(
@@ -109,8 +109,8 @@ def _result(request: "GradientRequest", link: str) -> "GradientResult | None":
 
 
 def _shown(result: "GradientResult", selection: Selection, view: GradientView) -> None:
-    from core.view.gradients import shown
-    from core.view.gradients.texts import by_label
+    from core.gradients import display as shown
+    from core.gradients.descriptions import by_label
 
     request = result.request
     known = descriptions.known(selection.model, result.prints, request.entries)

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from core.gradients import sae_choices
+from core.gradients.page_view import LINK, GradientView
 from core.view.choices import Choices
-from core.view.gradients import sites
-from core.view.gradients.view import LINK, GradientView
 from pages.parts.page_state import PageState
 
 _state = PageState("gradients", LINK)
@@ -29,7 +29,7 @@ def begin(choices: Choices, model: str) -> GradientView:
         def check(field: str, names: tuple[str, ...]) -> bool:
             try:
                 for name in names:
-                    sites.checked_name(choices, model, name)
+                    sae_choices.checked_name(choices, model, name)
             except ValueError as error:
                 found.append(f"{parameters[field]} in this link cannot be used: {error}")
                 return False
@@ -44,7 +44,7 @@ def begin(choices: Choices, model: str) -> GradientView:
         return replace(view, **dropped), (*problems, *found)
 
     view = _state.begin(parse)
-    names = {sites.name_of(entry) for entry in sites.usable(choices, model)}
+    names = {sae_choices.name_of(entry) for entry in sae_choices.usable(choices, model)}
     if not {*view.chain, *(getattr(view, it) for it in _SAES)} - {""} <= names:
         # Another model was chosen.
         view = replace(

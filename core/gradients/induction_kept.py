@@ -9,14 +9,14 @@ import pandas as pd
 from torch import Tensor
 
 from core.activations import fingerprint_of_model
+from core.gradients.descriptions import SaePrint
 from core.gradients.induction import BoxShare
 from core.gradients.matrix import GradientMatrix
 from core.models.hooks import Model
 from core.store import ARRAYS, FRAME, JSON, Key, Store
-from core.view.gradients.texts import SaePrint
 
 if TYPE_CHECKING:
-    from core.view.gradients.induction import HeadsResult, InductionRequest, InductionResult
+    from core.gradients.induction_request import HeadsResult, InductionRequest, InductionResult
 
 _VERSION = 1
 _FRAMES = ("latents", "partners", "sources", "targets")
@@ -38,7 +38,7 @@ def save_heads(store: Store, key: Key, result: "HeadsResult") -> None:
 
 def load_heads(store: Store, key: Key) -> "HeadsResult | None":
     """What was kept; None where there is nothing whole."""
-    from core.view.gradients.induction import HeadsResult, concerned_heads
+    from core.gradients.induction_request import HeadsResult, concerned_heads
 
     patterns: dict[str, np.ndarray] | None = store.get(key, ARRAYS)
     scores: pd.DataFrame | None = store.get(key, FRAME)
@@ -89,7 +89,7 @@ def load(
     store: Store, key: Key, request: "InductionRequest", prints: Mapping[str, SaePrint]
 ) -> "InductionResult | None":
     """What was kept; None where there is nothing whole."""
-    from core.view.gradients.induction import InductionResult
+    from core.gradients.induction_request import InductionResult
 
     words: Any = store.get(key, JSON)
     arrays: dict[str, np.ndarray] | None = store.get(key, ARRAYS)

@@ -10,8 +10,8 @@ from core.activations import fingerprint_of_sae
 from core.catalog.entries import SaeEntry
 from core.descriptions.saved import load_user_descriptions
 from core.descriptions.table import Descriptions
+from core.gradients.sae_choices import name_of
 from core.store import Store
-from core.view.gradients.sites import name_of
 from core.view.splitting.members import Member
 
 

@@ -10,17 +10,17 @@ import pandas as pd
 import torch
 
 from core.engine import Engine
-from core.gradients import Route
+from core.gradients.display import Cell, place_of
+from core.gradients.gradient_request import LEASE_SECONDS, GradientResult, open_route
+from core.gradients.kept import key_of
 from core.gradients.matrix import GradientMatrix
+from core.gradients.prompt import prompt_ids
+from core.gradients.route import Route
 from core.gradients.verify import Verification, changes
 from core.hub import HubErrorsInWords
 from core.jobs.progress import Progress
 from core.models.hooks import Model
 from core.store import FRAME, Key, Store
-from core.view.gradients.compute import LEASE_SECONDS, GradientResult, open_route
-from core.view.gradients.kept import key_of
-from core.view.gradients.prompt import prompt_ids
-from core.view.gradients.shown import Cell, place_of
 
 _VERSION = 1
 _AT_ONCE = 5

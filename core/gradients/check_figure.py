@@ -6,8 +6,8 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from core.gradients.verify_request import Check
 from core.plotly_text import escaped
-from core.view.gradients.check import Check
 
 _PANELS = (("step", "A small step (2 %)"), ("ablation", "Switched off"))
 _COLOUR = "#1f77b4"

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from core.activations import fingerprint_of_model
-from core.circuits import Circuit
+from core.circuits.graph import Circuit
+from core.gradients.descriptions import SaePrint
 from core.models.hooks import Model
 from core.store import FRAME, JSON, Key, Store
-from core.view.gradients.texts import SaePrint
 
 if TYPE_CHECKING:
-    from core.view.gradients.circuit import CircuitRequest, CircuitResult
+    from core.circuits.request import CircuitRequest, CircuitResult
 
 _VERSION = 1
 
@@ -25,7 +25,7 @@ def key_of(
     prints: Mapping[str, SaePrint],
 ) -> Key:
     """What the circuit is traced from: weights, tokens and options, and what its menu says."""
-    from core.view.gradients.circuit import layer_titles
+    from core.circuits.request import layer_titles
 
     return Key(
         "circuit",
@@ -63,7 +63,7 @@ def load(
     store: Store, key: Key, request: "CircuitRequest", prints: Mapping[str, SaePrint]
 ) -> "CircuitResult | None":
     """What was kept; None where there is nothing whole."""
-    from core.view.gradients.circuit import CircuitResult, EndChoice, layer_titles
+    from core.circuits.request import CircuitResult, EndChoice, layer_titles
 
     words: Any = store.get(key, JSON)
     nodes: pd.DataFrame | None = store.get(_part(key, "nodes"), FRAME)

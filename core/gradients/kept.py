@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 
 from core.activations import fingerprint_of_model
+from core.gradients.descriptions import SaePrint
 from core.gradients.matrix import GradientMatrix
-from core.gradients.report import ReconstructionReport, SaeFit
+from core.gradients.reconstruction import ReconstructionReport, SaeFit
 from core.models.hooks import Model
 from core.store import ARRAYS, JSON, Key, Store
-from core.view.gradients.texts import SaePrint
 
 if TYPE_CHECKING:
-    from core.view.gradients.compute import GradientRequest, GradientResult
+    from core.gradients.gradient_request import GradientRequest, GradientResult
 
 _VERSION = 1
 _NUMBERS = ("number", "batch", "position", "index", "value")
@@ -79,7 +79,7 @@ def load(
     store: Store, key: Key, request: "GradientRequest", prints: Mapping[str, SaePrint]
 ) -> "GradientResult | None":
     """What was kept; None where there is nothing whole."""
-    from core.view.gradients.compute import GradientResult
+    from core.gradients.gradient_request import GradientResult
 
     arrays: dict[str, np.ndarray] | None = store.get(key, ARRAYS)
     words: Any = store.get(key, JSON)

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from core.gradients.ends import KeepError, latent_name, with_error, written_by, written_site
 from core.gradients.jacobian import Entries
-from core.gradients.report import SaeFit, sae_fit
+from core.gradients.prompt import checked_tokens
+from core.gradients.reconstruction import SaeFit, sae_fit
 from core.gradients.route import GradientOptions, Route, freezing, narrowing, pass_options
-from core.gradients.segment import LOGIT_SITE, checked_tokens, open_segment
+from core.gradients.segment import LOGIT_SITE, open_segment
 from core.gradients.sparse import SparseTensor
 from core.models.hooks import Model, run_with_replacements
 from core.saes import check_fits, encode, sae_hook_name

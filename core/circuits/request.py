@@ -11,21 +11,21 @@ from sae_lens import SAE
 from torch import Tensor
 
 from core.catalog.entries import SaeEntry
-from core.circuits import Circuit, LatentEnd, LogitEnd, Pruning
-from core.circuits.graph import LATENT, LOGIT, REST, TOKEN
+from core.circuits import circuit_kept
+from core.circuits.graph import LATENT, LOGIT, REST, TOKEN, Circuit, Pruning
+from core.circuits.steps import LatentEnd, LogitEnd
 from core.circuits.trace import Tracing
 from core.engine import Engine
+from core.gradients.descriptions import SaePrint, sae_prints
+from core.gradients.prompt import prompt_ids, prompt_texts
 from core.gradients.route import Freezing
+from core.gradients.sae_choices import name_of, title_of
 from core.hub import HubErrorsInWords
 from core.jobs.progress import Progress
 from core.models.hooks import Model, cache_sites
 from core.models.token_text import token_text
 from core.saes import encode, sae_hook_name
 from core.store import Store
-from core.view.gradients import circuit_kept
-from core.view.gradients.prompt import prompt_ids, prompt_texts
-from core.view.gradients.sites import name_of, title_of
-from core.view.gradients.texts import SaePrint, sae_prints
 
 _N_TOKENS, _N_LATENTS = 10, 20
 

@@ -12,22 +12,22 @@ from torch import Tensor
 
 from core.catalog.entries import SaeEntry
 from core.engine import Engine
-from core.gradients import Route, latent_route, logit_route, token_route
-from core.gradients.cost import DEFAULT_MEMORY_BUDGET
+from core.gradients import kept
+from core.gradients.descriptions import SaePrint, sae_prints
 from core.gradients.ends import KeepError
-from core.gradients.filling import Filling
+from core.gradients.jacobian import DEFAULT_MEMORY_BUDGET
 from core.gradients.matrix import GradientMatrix, gradient_matrix
-from core.gradients.report import ReconstructionReport, SaeFit, sae_fit
-from core.gradients.route import strongest
+from core.gradients.prompt import prompt_ids, prompt_texts
+from core.gradients.reconstruction import ReconstructionReport, SaeFit, sae_fit
+from core.gradients.route import Filling, Route, strongest
+from core.gradients.to_latents import latent_route, token_route
+from core.gradients.to_logits import logit_route
 from core.hub import HubErrorsInWords
 from core.jobs.progress import Progress
 from core.models.hooks import Model, cache_sites
 from core.models.token_text import token_text
 from core.saes import reconstruct, sae_hook_name
 from core.store import Store
-from core.view.gradients import kept
-from core.view.gradients.prompt import prompt_ids, prompt_texts
-from core.view.gradients.texts import SaePrint, sae_prints
 
 LEASE_SECONDS = 3.0
 """How long a model is held before others get their turn."""

@@ -12,17 +12,17 @@ from sae_lens import SAE
 
 from core.catalog.entries import SaeEntry
 from core.engine import Engine
+from core.gradients import induction_kept
+from core.gradients.descriptions import SaePrint, sae_prints
+from core.gradients.gradient_request import LEASE_SECONDS
+from core.gradients.heads import head_scores, induction_layers, repeated_tokens
 from core.gradients.induction import BoxShare, InductionSearch
 from core.gradients.matrix import GradientMatrix, gradient_matrix, token_texts
-from core.gradients.repeated import head_scores, induction_layers, repeated_tokens
+from core.gradients.sae_choices import attention
 from core.hub import HubErrorsInWords
 from core.jobs.progress import Progress
 from core.models.hooks import Model, cache_sites
 from core.store import Store
-from core.view.gradients import induction_kept
-from core.view.gradients.compute import LEASE_SECONDS
-from core.view.gradients.sites import attention
-from core.view.gradients.texts import SaePrint, sae_prints
 
 N_PROMPTS = 4
 """Random prompts that are looked at together."""

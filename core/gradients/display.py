@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from core.gradients.gradient_request import GradientResult
 from core.gradients.matrix import GradientMatrix, filtered, ordered
-from core.gradients.report import POOR_RELATIVE_ERROR
-from core.view.gradients.compute import GradientResult
-from core.view.gradients.view import GradientView
+from core.gradients.page_view import GradientView
+from core.gradients.reconstruction import POOR_RELATIVE_ERROR
 
 Cell = tuple[int, int, int, int]
 """Position and index of a source, then of a target."""
