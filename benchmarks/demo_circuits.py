@@ -17,6 +17,7 @@ from core.gradients.heads import head_scores, induction_layers, repeated_tokens
 from core.gradients.induction import find_induction
 from core.gradients.to_latents import latent_route
 from core.gradients.verify import strongest_cells, verify
+from core.lease import PlainLease
 from core.models import Model, load_model
 from core.saes import load_sae_from_disk
 from core.settings import Settings
@@ -42,10 +43,11 @@ def print_checks(model: Model, residual: list[SAE]) -> None:
 
 def print_induction(model: Model) -> None:
     """Of the attention SAEs at the strongest previous-token and induction heads."""
-    scores = head_scores(model, repeated_tokens(model, 10, n_prompts=4))
+    tokens = repeated_tokens(model, 10, n_prompts=4)
+    scores = head_scores(model, tokens)
     early, late = induction_layers(scores, _LAYERS) or (0, 1)
     pair = [_read(f"docs-small-hook-z/blocks.{it}.hook_z") for it in (early, late)]
-    found = find_induction(model, *pair)
+    found = find_induction(PlainLease(model, pair), tokens)
     _write(
         f"\nInduction, attention SAEs of layers {early} and {late}: "
         f"{found.boxes.share:.1%} in the boxes, chance {found.boxes.chance:.1%}, "

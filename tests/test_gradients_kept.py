@@ -8,19 +8,24 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from core import lease as lease_module
 from core.catalog import Catalog
 from core.circuits import request as circuit_module
 from core.circuits.graph import Pruning
 from core.circuits.request import CircuitRequest, chain_note, trace
 from core.engine import Engine
+from core.gradients import heads as heads_module
+from core.gradients import induction as analysis_module
 from core.gradients import induction_request as induction_module
 from core.gradients import sae_choices
 from core.gradients import verify_request as check_module
 from core.gradients.display import strongest_shown
 from core.gradients.gradient_request import GradientRequest, compute
-from core.gradients.induction_request import HeadsRequest, InductionRequest, find, find_heads
+from core.gradients.heads import HeadsRequest, find_heads
+from core.gradients.induction_request import InductionRequest, find
 from core.gradients.verify_request import check
 from core.jobs.progress import JobCancelled, Progress
+from core.lease import Lease
 from core.settings import Settings
 from core.store import Store
 from core.view.choices import read_choices
@@ -40,16 +45,27 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def leases(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """Every lease that is taken, one entry each."""
+    """Every turn that is taken, one entry each; one within another counts with it."""
     taken: list[object] = []
     use = Engine.use
 
     def counted(self: Engine, *names: Any, **options: Any) -> Any:
-        taken.append(names)
+        if self._locks.held is None:
+            taken.append(names)
         return use(self, *names, **options)
 
     monkeypatch.setattr(Engine, "use", counted)
     return taken
+
+
+def lease(
+    engine: Engine,
+    request: GradientRequest | CircuitRequest | InductionRequest,
+    progress: Progress | None = None,
+) -> Lease:
+    entries = request.chain if isinstance(request, CircuitRequest) else request.entries
+    model = request.heads.model if isinstance(request, InductionRequest) else request.model
+    return engine.lease(model, [it.key for it in entries], progress=progress)
 
 
 def sae(engine: Engine, name: str) -> Any:
@@ -60,29 +76,30 @@ def sae(engine: Engine, name: str) -> Any:
     return found
 
 
-def test_a_check_in_several_leases_is_the_same_and_is_kept(
+def test_a_check_in_several_turns_is_the_same_and_is_kept(
     engine: Engine, store: Store, leases: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ends = [sae(engine, f"docs-small-res/blocks.{layer}.hook_resid_pre") for layer in (0, 2)]
     request = GradientRequest("latents", "docs-small", "The river runs", *ends)
-    result = compute(engine, store, request, Progress())
+    result = compute(lease(engine, request), store, request)
     cells = strongest_shown(result.matrix, 12)
-    whole = check(engine, Store(store.directory / "other"), result, cells, Progress())
+    whole = check(lease(engine, request), Store(store.directory / "other"), result, cells)
     leases.clear()
-    monkeypatch.setattr(check_module, "LEASE_SECONDS", 0.0)
-    parts = check(engine, store, result, cells, Progress())
-    assert len(leases) == 3
+    monkeypatch.setattr(lease_module, "TURN_SECONDS", 0.0)
+    parts = check(lease(engine, request), store, result, cells)
+    # Five cells, and as many turns of one as are left when a turn may take no time.
+    assert len(leases) == 1 + 7
     pd.testing.assert_frame_equal(parts.verification.cells, whole.verification.cells, atol=1e-5)
 
     leases.clear()
     monkeypatch.setattr(check_module, "changes", None)
-    again = check(engine, store, result, cells, Progress())
-    assert len(leases) == 1
+    again = check(lease(engine, request), store, result, cells)
+    assert len(leases) == 0
     assert again.names == parts.names
     assert again.verification.verdict == parts.verification.verdict
     pd.testing.assert_frame_equal(again.verification.cells, parts.verification.cells)
     with pytest.raises(TypeError):
-        check(engine, store, result, cells[:3], Progress())
+        check(lease(engine, request), store, result, cells[:3])
 
 
 def circuit_request(engine: Engine, **options: Any) -> CircuitRequest:
@@ -95,14 +112,15 @@ def test_a_circuit_is_traced_a_layer_a_lease_and_is_kept(
     engine: Engine, store: Store, leases: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = circuit_request(engine)
-    first = trace(engine, store, request, Progress())
-    assert len(leases) == 4
+    first = trace(lease(engine, request), store, request)
+    # Before the store is asked, a layer each, and what else could be explained.
+    assert len(leases) == 1 + 4 + 1
     assert chain_note(request.chain) is None
     leases.clear()
-    monkeypatch.setattr(circuit_module, "Tracing", None)
-    again = trace(engine, store, request, Progress())
+    monkeypatch.setattr(circuit_module, "trace_circuit", None)
+    again = trace(lease(engine, request), store, request)
     assert len(leases) == 1
-    for name in ("tokens", "labels", "titles", "ends", "prints"):
+    for name in ("tokens", "labels", "titles", "ends", "identities"):
         assert getattr(again, name) == getattr(first, name)
     pd.testing.assert_frame_equal(again.circuit.nodes, first.circuit.nodes)
     pd.testing.assert_frame_equal(again.frame(), first.frame())
@@ -110,7 +128,7 @@ def test_a_circuit_is_traced_a_layer_a_lease_and_is_kept(
         assert getattr(again.circuit, name) == getattr(first.circuit, name)
     assert first.ends[0].title.endswith("likely)")
     with pytest.raises(TypeError):
-        trace(engine, store, replace(request, freeze_attention=False), Progress())
+        trace(lease(engine, request), store, replace(request, freeze_attention=False))
 
 
 def test_a_cancelled_circuit_is_not_kept(
@@ -119,9 +137,10 @@ def test_a_cancelled_circuit_is_not_kept(
     stopped = Progress()
     stopped.cancel()
     with pytest.raises(JobCancelled):
-        trace(engine, store, circuit_request(engine), stopped)
+        trace(lease(engine, circuit_request(engine), stopped), store, circuit_request(engine))
     assert store.usage().recomputable.entries == 0
-    found = trace(engine, store, circuit_request(engine, end=(3,)), Progress())
+    request = circuit_request(engine, end=(3,))
+    found = trace(lease(engine, request), store, request)
     assert found.ends[0].end == (3,) or (3,) in [it.end for it in found.ends]
 
 
@@ -129,29 +148,31 @@ def test_induction_in_several_leases_is_the_same_and_is_kept(
     engine: Engine, store: Store, leases: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heads = HeadsRequest("docs-small", 4, 0)
-    scores = find_heads(engine, store, heads, Progress())
+    scores = find_heads(engine.lease(heads.model), store, heads)
     heads_sae = sae(engine, "docs-small-hook-z/blocks.1.hook_z")
     request = InductionRequest(heads, heads_sae, heads_sae)
     other = Store(store.directory / "other")
-    whole = find(engine, other, request, Progress())
+    whole = find(lease(engine, request), other, request)
     leases.clear()
-    monkeypatch.setattr(induction_module, "LEASE_SECONDS", 0.0)
-    parts = find(engine, store, request, Progress())
+    monkeypatch.setattr(analysis_module, "TURN_SECONDS", 0.0)
+    parts = find(lease(engine, request), store, request)
     assert len(leases) >= 3
-    np.testing.assert_allclose(parts.matrix.values, whole.matrix.values, atol=1e-5)
+    np.testing.assert_allclose(parts.first_prompt.values, whole.first_prompt.values, atol=1e-5)
     pd.testing.assert_frame_equal(parts.latents, whole.latents, atol=1e-4)
     assert len(parts.latents) > 0
-    assert parts.matrix.values.any()
+    assert parts.first_prompt.values.any()
 
     leases.clear()
-    monkeypatch.setattr(induction_module, "InductionSearch", None)
-    monkeypatch.setattr(induction_module, "head_scores", None)
-    again = find(engine, store, request, Progress())
-    same = find_heads(engine, store, heads, Progress())
+    monkeypatch.setattr(induction_module, "find_induction", None)
+    monkeypatch.setattr(heads_module, "head_scores", None)
+    again = find(lease(engine, request), store, request)
+    same = find_heads(engine.lease(heads.model), store, heads)
     assert len(leases) == 2
     pd.testing.assert_frame_equal(again.latents, parts.latents)
     pd.testing.assert_frame_equal(again.partners, parts.partners)
-    pd.testing.assert_frame_equal(again.matrix.frame(), parts.matrix.frame(), check_dtype=False)
+    pd.testing.assert_frame_equal(
+        again.first_prompt.frame(), parts.first_prompt.frame(), check_dtype=False
+    )
     assert repr(again.boxes) == repr(parts.boxes)
     assert repr(again.control_boxes) == repr(parts.control_boxes)
     pd.testing.assert_frame_equal(same.scores, scores.scores)
@@ -160,4 +181,4 @@ def test_induction_in_several_leases_is_the_same_and_is_kept(
     for place, pattern in scores.patterns.items():
         np.testing.assert_array_equal(same.patterns[place], pattern)
     with pytest.raises(TypeError):
-        find_heads(engine, store, replace(heads, seed=1), Progress())
+        find_heads(engine.lease(heads.model), store, replace(heads, seed=1))

@@ -1,4 +1,4 @@
-"""What of a matrix is shown, and how it is put into words."""
+"""What of a matrix the page shows, how it is put into words, and what is said of its latents."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,11 +6,18 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from core.catalog.entries import SaeEntry
+from core.descriptions.saved import load_user_descriptions
+from core.descriptions.table import Descriptions
 from core.gradients.gradient_request import GradientResult
 from core.gradients.matrix import GradientMatrix, filtered, ordered
 from core.gradients.page_view import GradientView
 from core.gradients.reconstruction import POOR_RELATIVE_ERROR
+from core.gradients.sae_choices import SaeIdentity, name_of
+from core.store import Store
+from core.view.splitting.members import Member
 
 Cell = tuple[int, int, int, int]
 """Position and index of a source, then of a target."""
@@ -142,3 +149,38 @@ def nothing_sentence(result: GradientResult, matrix: GradientMatrix) -> str | No
 
 def _error(relative: float) -> str:
     return "an unknown part" if math.isnan(relative) else f"{relative:.0%} of the norm"
+
+
+def members(entries: Sequence[SaeEntry]) -> tuple[Member, ...]:
+    """The SAEs as those functions take them that read a sample of text or ask Neuronpedia."""
+    return tuple(Member(name_of(entry), entry) for entry in dict.fromkeys(entries))
+
+
+def best_descriptions(
+    identities: Mapping[str, SaeIdentity],
+    store: Store,
+    *,
+    published: Mapping[str, Descriptions],
+    offline: Mapping[str, Descriptions],
+) -> dict[str, Descriptions]:
+    """The best description of each latent: the user's, the published, the offline one."""
+    found = {}
+    for name, sae in identities.items():
+        own = load_user_descriptions(store, sae.fingerprint, sae.width)
+        chain = [own, published.get(name), offline.get(name)]
+        known = [one for one in chain if one is not None and one.d_sae == sae.width]
+        found[name] = Descriptions.none(sae.width).merge(*known)
+    return found
+
+
+def descriptions_by_label(
+    axes: Sequence[tuple[pd.DataFrame, SaeEntry | None]], descriptions: Mapping[str, Descriptions]
+) -> dict[str, str]:
+    """Description of each label on the axes of a matrix; tokens and logits have none."""
+    found: dict[str, str] = {}
+    for axis, entry in axes:
+        known = descriptions.get(name_of(entry)) if entry is not None else None
+        if known is not None:
+            texts = known.texts[axis["index"].to_numpy()]
+            found |= dict(zip(axis["label"], texts, strict=True))
+    return found

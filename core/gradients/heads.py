@@ -1,13 +1,94 @@
-"""Random tokens that repeat, and what attention heads do on them."""
+"""Random tokens that repeat, what attention heads do on them, and which SAEs that points to."""
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 
+import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from core.catalog.entries import SaeEntry
+from core.gradients.matrix import token_texts
+from core.gradients.sae_choices import attention
+from core.lease import Lease
 from core.models.hooks import Model, cache_sites, context_length
+from core.store import Key, Store
+from core.store.dataclass_codec import dataclass_codec
+
+N_PROMPTS = 4
+"""Random prompts that are looked at together."""
+_VERSION = 1
+_STORED_VERSION = 2
+
+
+@dataclass(frozen=True)
+class HeadsRequest:
+    """Scores of all heads on random repeated tokens."""
+
+    model: str
+    """Name of the model."""
+    length: int
+    """Tokens that are repeated."""
+    seed: int
+    """Which tokens."""
+
+    @property
+    def key(self) -> str:
+        """Key of the job."""
+        return "heads:" + json.dumps([_VERSION, asdict(self)])
+
+
+@dataclass(frozen=True, eq=False)
+class HeadsResult:
+    """What the heads do."""
+
+    scores: pd.DataFrame
+    """As `head_scores`."""
+    tokens: tuple[str, ...]
+    """Texts of the first prompt."""
+    patterns: Mapping[tuple[int, int], Float[np.ndarray, "pos pos"]]
+    """On the first prompt, of the heads concerned: by layer and head, the strongest first."""
+
+    @property
+    def titles(self) -> dict[tuple[int, int], str]:
+        """What these heads do."""
+        return concerned_heads(self.scores)
+
+
+_CODEC = dataclass_codec(HeadsResult)
+
+
+def find_heads(lease: Lease, store: Store, request: HeadsRequest) -> HeadsResult:
+    """Scores of all heads, and the patterns of those that matter most; from the store if there.
+
+    Raises:
+        ValueError: a length that the model cannot repeat.
+    """
+    lease.progress.update(0, 1, unit="models", message="Looking where heads look")
+    with lease.turn() as (model, _):
+        tokens = repeated_tokens(model, request.length, n_prompts=N_PROMPTS, seed=request.seed)
+        parameters = {"model": lease.model_fingerprint, "tokens": tokens.tolist()}
+
+    def compute() -> HeadsResult:
+        with lease.turn() as (model, _):
+            scores = head_scores(model, tokens)
+            concerned = concerned_heads(scores)
+            names = {layer: f"blocks.{layer}.attn.hook_pattern" for layer, _ in sorted(concerned)}
+            found = cache_sites(model, tokens[:1], list(names.values()))
+            return HeadsResult(
+                scores=scores,
+                tokens=tuple(token_texts(model, tokens[:1])[0]),
+                patterns={
+                    (layer, head): found[names[layer]][0, head].float().cpu().numpy()
+                    for layer, head in concerned
+                },
+            )
+
+    key = Key("heads", _STORED_VERSION, parameters)
+    return store.get_or_compute(key, compute, _CODEC, waiting=lease.progress.check)
 
 
 def repeated_tokens(
@@ -83,3 +164,40 @@ def induction_layers(scores: pd.DataFrame, layers: Iterable[int]) -> tuple[int, 
     late = max(among[1:], key=lambda it: float(by_layer["induction"].get(it, 0.0)))
     earlier = [it for it in among if it < late]
     return max(earlier, key=lambda it: float(by_layer["previous_token"].get(it, 0.0))), late
+
+
+def concerned_heads(scores: pd.DataFrame) -> dict[tuple[int, int], str]:
+    """The heads that look most at the token before, and those that do most induction."""
+    found: dict[tuple[int, int], str] = {}
+    for column, n, words in (
+        ("previous_token", 2, "looks at the token before"),
+        ("induction", 3, "looks behind the earlier occurrence"),
+    ):
+        best = scores.sort_values(column, ascending=False, kind="stable").head(n)
+        for row in best.itertuples():
+            share = float(getattr(row, column))
+            found.setdefault(
+                (int(row.layer), int(row.head)),
+                f"Layer {row.layer}, head {row.head}: {words} ({share:.0%})",
+            )
+    return found
+
+
+def suggested_pair(
+    scores: pd.DataFrame, entries: Sequence[SaeEntry]
+) -> tuple[SaeEntry, SaeEntry] | None:
+    """SAEs at the strongest induction head and at the strongest previous-token head before it.
+
+    Of one release if possible; None where there are no two layers with an attention SAE.
+    """
+    saes = [entry for entry in attention(entries) if entry.layer is not None]
+    pair = induction_layers(scores, [entry.layer for entry in saes if entry.layer is not None])
+    if pair is None:
+        return None
+    early, late = pair
+    for release in dict.fromkeys(entry.release for entry in saes):
+        of_release = {entry.layer: entry for entry in saes if entry.release == release}
+        if {early, late} <= set(of_release):
+            return of_release[early], of_release[late]
+    first, second = (next(it for it in saes if it.layer == n) for n in (early, late))
+    return first, second

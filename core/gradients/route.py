@@ -227,12 +227,11 @@ def strongest(
 class Filling:
     """Gradients of a route that is opened anew for every turn; holds on to no model."""
 
-    def __init__(self, route: Route, *, mode: Mode = "auto") -> None:
-        """Nothing is computed yet; `mode` is as `Route.gradients` takes it."""
+    def __init__(self, route: Route) -> None:
+        """Nothing is computed yet."""
         self.values = torch.zeros(len(route.targets), len(route.sources))
         """What is known so far, [n_to, n_from] in float32 in main memory."""
-        auto = cheaper_mode(route.segment, route.sources, route.targets)
-        self._mode: Mode = auto if mode == "auto" else mode
+        self._mode: Mode = cheaper_mode(route.segment, route.sources, route.targets)
         # Rows (columns, where passes go forwards) that no turn has come to.
         n_left = len(route.sources if self._mode == "forward" else route.targets)
         self._left = torch.ones(n_left if self.values.numel() else 0, dtype=torch.bool)
@@ -252,7 +251,7 @@ class Filling:
     ) -> None:
         """Take a turn of about `seconds`, but of one batch of passes at least.
 
-        `route` is the same as before, opened in the lease of this turn.
+        `route` is the same as before, opened in this turn.
 
         Raises:
             JobCancelled: through `progress`.

@@ -1,8 +1,10 @@
 """Which SAEs of a model can be looked at together, and in which order the model passes them."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from core.catalog.entries import SaeEntry
+from core.lease import Lease
 from core.view.choices import Choices
 
 _PLACES = (
@@ -17,6 +19,26 @@ _PLACES = (
 )
 _MOST_IN_CHAIN = 5
 _LAYERS_BACK = 3
+
+
+@dataclass(frozen=True)
+class SaeIdentity:
+    """What identifies the weights of an SAE, whatever it is called."""
+
+    fingerprint: str
+    """Hash of its parameters."""
+    width: int
+    """Number of latents."""
+
+
+def sae_identities(lease: Lease, entries: Sequence[SaeEntry]) -> dict[str, SaeIdentity]:
+    """Of each SAE of a lease, which are those of `entries`, by its name in links."""
+    with lease.turn() as (_, saes):
+        fingerprints = lease.sae_fingerprints
+        return {
+            name_of(entry): SaeIdentity(fingerprint, int(sae.cfg.d_sae))
+            for entry, fingerprint, sae in zip(entries, fingerprints, saes, strict=True)
+        }
 
 
 def depth(entry: SaeEntry) -> tuple[int, int]:

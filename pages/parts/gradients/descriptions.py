@@ -11,17 +11,17 @@ from pages.parts import neuronpedia, work
 
 if TYPE_CHECKING:
     from core.descriptions.table import Descriptions
-    from core.gradients.descriptions import SaePrint
+    from core.gradients.sae_choices import SaeIdentity
 
 _READING = "Reading a sample of text for descriptions"
 
 
-def known(model: str, prints: "Mapping[str, SaePrint]", entries: Sequence[SaeEntry]) -> Any:
+def known(model: str, identities: "Mapping[str, SaeIdentity]", entries: Sequence[SaeEntry]) -> Any:
     """What is known now, by the SAE's name in links; nothing is started."""
-    from core.gradients import descriptions as texts
+    from core.gradients import display
 
-    return texts.gather(
-        prints,
+    return display.best_descriptions(
+        identities,
         resources.store(),
         published=neuronpedia.fetched(_published_key(entries)),
         offline=_offline(model, entries),
@@ -49,18 +49,18 @@ def draw(model: str, found: "Mapping[str, Descriptions]", entries: Sequence[SaeE
             on_click=lambda: st.session_state.update(grad_read_sample=key),
         )
     if any(entry.neuronpedia_id is not None for entry in entries):
-        from core.gradients import descriptions as texts
+        from core.gradients import display
 
         widths = {name: it.d_sae for name, it in found.items()}
-        neuronpedia.fetching(_published_key(entries), texts.members(entries), widths)
+        neuronpedia.fetching(_published_key(entries), display.members(entries), widths)
 
 
 def _read_sample(model: str, entries: Sequence[SaeEntry], key: str) -> None:
     from core.corpus import docs_sample
-    from core.gradients import descriptions as texts
+    from core.gradients import display
     from core.view.splitting.evidence import measure
 
-    engine, store, members = resources.engine(), resources.store(), texts.members(entries)
+    engine, store, members = resources.engine(), resources.store(), display.members(entries)
     # One at a time: two would leave nobody to run what the reader is waiting for.
     jobs = resources.jobs()
     others = [it for it in jobs.jobs() if it.title == _READING and it.key != key]
@@ -82,10 +82,10 @@ def _read_sample(model: str, entries: Sequence[SaeEntry], key: str) -> None:
 
 def _evidence_key(model: str, entries: Sequence[SaeEntry]) -> str:
     from core.corpus import docs_sample
-    from core.gradients import descriptions as texts
+    from core.gradients import display
     from core.view.splitting.evidence import evidence_key
 
-    return evidence_key(model, texts.members(entries), docs_sample())
+    return evidence_key(model, display.members(entries), docs_sample())
 
 
 def _offline(model: str, entries: Sequence[SaeEntry]) -> "dict[str, Descriptions]":

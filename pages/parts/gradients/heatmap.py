@@ -1,6 +1,6 @@
 """The heatmap, its check by intervention, and its files."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -9,11 +9,12 @@ from core import resources
 from core.gradients.page_view import GradientView
 from pages.parts import downloads as files
 from pages.parts import work
-from pages.parts.gradients import state
+from pages.parts.gradients import controls
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+    from core.gradients.display import Cell
     from core.gradients.gradient_request import GradientResult
     from core.gradients.matrix import GradientMatrix
     from core.gradients.verify_request import Check
@@ -79,19 +80,11 @@ def camera(name: str) -> dict[str, Any]:
 
 def check(result: "GradientResult", matrix: "GradientMatrix") -> None:
     """The strongest cells shown: predicted against actual changes."""
-    from core.gradients.check_figure import check_figure
     from core.gradients.display import strongest_shown
-    from core.gradients.verify_request import check as run
-    from core.gradients.verify_request import check_key
+    from core.gradients.verify_request import check_figure
 
     cells = strongest_shown(matrix, N_CHECKED)
-    engine, store = resources.engine(), resources.store()
-    found: Check | None = work.result(
-        check_key(result, cells),
-        "Verifying the strongest cells",
-        lambda progress: run(engine, store, result, cells, progress),
-        wait=0.2,
-    )
+    found = checked(result, cells, "Verifying the strongest cells", wait=0.2)
     if found is None:
         return
     st.markdown(found.verification.verdict)
@@ -107,6 +100,25 @@ def check(result: "GradientResult", matrix: "GradientMatrix") -> None:
         "dashed line the change of the target is what its gradient predicts. Crosses are targets "
         "that fell silent, which no gradient can foresee."
     )
+
+
+def checked(
+    result: "GradientResult", cells: "Sequence[Cell]", title: str, *, wait: float = 0.5
+) -> "Check | None":
+    """What interventions on the sources of these cells do, or None while they run."""
+    from core.gradients.verify_request import check, check_key
+
+    engine, store, request = resources.engine(), resources.store(), result.request
+    saes = [entry.key for entry in request.entries]
+    found: Check | None = work.recent_result(
+        check_key(result, cells),
+        title,
+        lambda progress: check(
+            engine.lease(request.model, saes, progress=progress), store, result, cells
+        ),
+        wait=wait,
+    )
+    return found
 
 
 def downloads(matrix: "GradientMatrix") -> None:
@@ -151,7 +163,7 @@ def _clicked(result: "GradientResult") -> None:
         data: Any = point.get("customdata") or ()
         if len(data) >= 2:
             target, source = int(data[0]), int(data[1])
-            state.change(cell=cell_of(result.matrix, target, source))
+            controls.change(cell=cell_of(result.matrix, target, source))
             return
 
 
