@@ -16,7 +16,7 @@ from core.enrichment.run import enrich
 from core.gradients.heads import head_scores, induction_layers, repeated_tokens
 from core.gradients.induction import find_induction
 from core.gradients.to_latents import latent_route
-from core.gradients.verify import strongest_cells, verify
+from core.gradients.verify import Verification, changes, strongest_cells
 from core.lease import PlainLease
 from core.models import Model, load_model
 from core.saes import load_sae_from_disk
@@ -34,7 +34,7 @@ def print_checks(model: Model, residual: list[SAE]) -> None:
     for i, j in combinations(_LAYERS, 2):
         route = latent_route(model.to_tokens(SENTENCE), residual[i], residual[j], model).route
         gradients = route.gradients()
-        found = verify(route, gradients, strongest_cells(gradients))
+        found = Verification.of(changes(route, gradients, strongest_cells(gradients.numpy())))
         _write(
             f"| {i} → {j} | {found.step.correlation:.3f} | {found.step.correlation_alive:.3f} | "
             f"{found.ablation.correlation:.3f} |"

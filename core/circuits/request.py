@@ -253,7 +253,7 @@ def descriptions_of(result: CircuitResult, known: Mapping[str, object]) -> dict[
 
 def _logit_ids(circuit: Circuit) -> list[int]:
     nodes = circuit.nodes
-    return [int(it) for it in nodes["index"][nodes["kind"] == LOGIT]]
+    return [int(token) for token in nodes["index"][nodes["kind"] == LOGIT]]
 
 
 def _short(entry: SaeEntry) -> str:

@@ -148,14 +148,14 @@ class _Tracing:
                 return
 
     def _route(self, layer: int, to: int, model: Model, saes: Sequence[SAE]) -> Route:
-        between = [self._sites[it] for it in range(layer + 1, to)]
+        between = self._sites[layer + 1 : to]
         return step_route(
             model,
             self._tokens,
             saes[layer - 1] if layer else None,
             saes[to - 1] if to <= len(saes) else None,
             self._kept[to],
-            hold=list(dict.fromkeys(it for it in between if it != self._sites[layer])),
+            hold=list(dict.fromkeys(site for site in between if site != self._sites[layer])),
             **self._freezing,
         )
 

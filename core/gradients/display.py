@@ -16,6 +16,7 @@ from core.gradients.matrix import GradientMatrix, filtered, ordered
 from core.gradients.page_view import GradientView
 from core.gradients.reconstruction import POOR_RELATIVE_ERROR
 from core.gradients.sae_choices import SaeIdentity, name_of
+from core.gradients.verify import strongest_cells
 from core.store import Store
 from core.view.splitting.members import Member
 
@@ -78,10 +79,7 @@ def place_of(matrix: GradientMatrix, cell: Sequence[int]) -> tuple[int, int] | N
 
 def strongest_shown(matrix: GradientMatrix, n: int = 20) -> list[Cell]:
     """The strongest cells, strongest first, zeros left out."""
-    flat = np.abs(matrix.values).ravel()
-    order = np.argsort(-flat, kind="stable")[:n]
-    width = matrix.values.shape[1]
-    return [cell_of(matrix, *divmod(int(it), width)) for it in order if flat[it] > 0]
+    return [cell_of(matrix, *place) for place in strongest_cells(matrix.values, n)]
 
 
 def counts_sentence(result: GradientResult) -> str:

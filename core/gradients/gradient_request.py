@@ -248,7 +248,7 @@ def _next_tokens(
             "token_id": ids,
             "logit": logits[ids].float().tolist(),
             "logit_recon": recon[ids].float().tolist(),
-            "rank": [int((logits > logits[it]).sum()) for it in ids],
-            "rank_recon": [int((recon > recon[it]).sum()) for it in ids],
+            "rank": [int((logits > logits[token]).sum()) for token in ids],
+            "rank_recon": [int((recon > recon[token]).sum()) for token in ids],
         }
     )

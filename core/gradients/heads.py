@@ -1,4 +1,4 @@
-"""Random tokens that repeat, what attention heads do on them, and which SAEs that points to."""
+"""Random tokens that repeat: what attention heads do on them, and which SAEs that points to."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,8 +6,10 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import torch
 from jaxtyping import Float, Int
+from plotly.subplots import make_subplots
 from torch import Tensor
 
 from core.catalog.entries import SaeEntry
@@ -15,6 +17,7 @@ from core.gradients.matrix import token_texts
 from core.gradients.sae_choices import attention
 from core.lease import Lease
 from core.models.hooks import Model, cache_sites, context_length
+from core.plotly_text import escaped
 from core.store import Key, Store
 from core.store.dataclass_codec import dataclass_codec
 
@@ -22,6 +25,11 @@ N_PROMPTS = 4
 """Random prompts that are looked at together."""
 _VERSION = 1
 _STORED_VERSION = 2
+_SCORES = (
+    ("previous_token", "Looks at the token before"),
+    ("induction", "Looks behind the earlier occurrence"),
+)
+_DARK = [[0.0, "#161a22"], [1.0, "#4aa3ff"]]
 
 
 @dataclass(frozen=True)
@@ -103,7 +111,7 @@ def repeated_tokens(
     """
     tokenizer = model.tokenizer
     special = set(getattr(tokenizer, "all_special_ids", []))
-    ordinary = torch.tensor([it for it in range(model.cfg.d_vocab) if it not in special])
+    ordinary = torch.tensor([token for token in range(model.cfg.d_vocab) if token not in special])
     most = min((context_length(model) - 1) // 2, len(ordinary) // 2)
     if not 2 <= length <= most:
         raise ValueError(f"The length is {length}; this model can repeat 2 to {most} tokens.")
@@ -161,9 +169,9 @@ def induction_layers(scores: pd.DataFrame, layers: Iterable[int]) -> tuple[int, 
     if len(among) < 2:
         return None
     by_layer = scores.groupby("layer")[["previous_token", "induction"]].max()
-    late = max(among[1:], key=lambda it: float(by_layer["induction"].get(it, 0.0)))
-    earlier = [it for it in among if it < late]
-    return max(earlier, key=lambda it: float(by_layer["previous_token"].get(it, 0.0))), late
+    late = max(among[1:], key=lambda layer: float(by_layer["induction"].get(layer, 0.0)))
+    earlier = [layer for layer in among if layer < late]
+    return max(earlier, key=lambda layer: float(by_layer["previous_token"].get(layer, 0.0))), late
 
 
 def concerned_heads(scores: pd.DataFrame) -> dict[tuple[int, int], str]:
@@ -199,5 +207,83 @@ def suggested_pair(
         of_release = {entry.layer: entry for entry in saes if entry.release == release}
         if {early, late} <= set(of_release):
             return of_release[early], of_release[late]
-    first, second = (next(it for it in saes if it.layer == n) for n in (early, late))
+    first, second = (next(sae for sae in saes if sae.layer == n) for n in (early, late))
     return first, second
+
+
+def head_score_figure(scores: pd.DataFrame, *, dark: bool = False) -> go.Figure:
+    """Layers down, heads across: how much of their attention goes where these heads look."""
+    figure = make_subplots(
+        cols=2, subplot_titles=[title for _, title in _SCORES], horizontal_spacing=0.1
+    )
+    for column, (name, _) in enumerate(_SCORES, start=1):
+        table = scores.pivot(index="layer", columns="head", values=name)
+        figure.add_trace(
+            go.Heatmap(
+                z=table.to_numpy(),
+                x=[str(head) for head in table.columns],
+                y=[str(layer) for layer in table.index],
+                zmin=0,
+                zmax=1,
+                colorscale=_DARK if dark else "Blues",
+                showscale=column == len(_SCORES),
+                colorbar={"tickformat": ".0%", "thickness": 12},
+                texttemplate="%{z:.0%}" if table.size <= 80 else None,
+                hovertemplate="layer %{y}, head %{x}: %{z:.0%}<extra></extra>",
+            ),
+            1,
+            column,
+        )
+        figure.update_xaxes(title_text="Head", row=1, col=column)
+        figure.update_yaxes(autorange="reversed", title_text="Layer", row=1, col=column)
+    n_layers = scores["layer"].nunique()
+    figure.update_layout(
+        height=200 + 26 * n_layers,
+        template="plotly_dark" if dark else "plotly_white",
+        margin={"l": 20, "r": 20, "t": 70, "b": 20},
+    )
+    return figure
+
+
+def pattern_figure(
+    patterns: Mapping[tuple[int, int], np.ndarray],
+    titles: Mapping[tuple[int, int], str],
+    tokens: Sequence[str],
+    *,
+    dark: bool = False,
+) -> go.Figure:
+    """Where each head looks: from a token (down) to the tokens it attends to (across)."""
+    columns = min(3, len(patterns))
+    rows = -(-len(patterns) // columns)
+    figure = make_subplots(
+        rows=rows,
+        cols=columns,
+        subplot_titles=[titles[head].replace(": ", "<br>", 1) for head in patterns],
+        horizontal_spacing=0.06,
+        vertical_spacing=0.32 / rows,
+    )
+    names = [f"{escaped(repr(token))} ({n})" for n, token in enumerate(tokens)]
+    for number, pattern in enumerate(patterns.values()):
+        row, column = divmod(number, columns)
+        figure.add_trace(
+            go.Heatmap(
+                z=pattern,
+                customdata=[[(a, b) for b in names] for a in names],
+                zmin=0,
+                zmax=1,
+                colorscale=_DARK if dark else "Blues",
+                showscale=False,
+                hovertemplate="%{customdata[0]} looks at %{customdata[1]}: %{z:.0%}<extra></extra>",
+            ),
+            row + 1,
+            column + 1,
+        )
+    figure.update_yaxes(autorange="reversed", title_text="from", title_standoff=2)
+    figure.update_xaxes(title_text="to", title_standoff=2)
+    figure.update_annotations(font_size=12)
+    figure.update_layout(
+        height=60 + 330 * rows,
+        template="plotly_dark" if dark else "plotly_white",
+        margin={"l": 20, "r": 20, "t": 80, "b": 20},
+    )
+    return figure

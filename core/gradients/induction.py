@@ -107,9 +107,13 @@ def find_induction(
     with lease.turn() as (model, saes):
         _check_heads(saes)
         control = unrepeated(model, tokens, length, seed)
-        found, alone = (latent_route(it, saes[0], saes[1], model) for it in (tokens, control))
+        found, alone = (
+            latent_route(prompts, saes[0], saes[1], model) for prompts in (tokens, control)
+        )
         latents = _firing(found, alone, length, min_fraction=min_fraction, min_gain=min_gain)
-        fillings = [Filling(_only(it, latents["latent"], length).route) for it in (found, alone)]
+        fillings = [
+            Filling(_only(route, latents["latent"], length).route) for route in (found, alone)
+        ]
         del found, alone
 
     def opened(prompts: Tensor, model: Model, saes: list[SAE]) -> LatentRoute:
@@ -123,7 +127,7 @@ def find_induction(
                 filling.go_on(route, lease.progress, seconds=TURN_SECONDS)
                 del route
     with lease.turn() as (model, saes):
-        found, alone = (opened(it, model, saes) for it in (tokens, control))
+        found, alone = (opened(prompts, model, saes) for prompts in (tokens, control))
         gradients, control_gradients = (
             filling.values.to(found.route.source_values) for filling in fillings
         )

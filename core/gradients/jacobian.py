@@ -209,7 +209,7 @@ class _Plan:
         """What autograd says that the rows of these targets depend on."""
         x = self._base[:, :cut].detach()
         with torch.enable_grad():
-            recorded = torch.func.vjp(lambda it: self._segment.run(it, self._item), x)
+            recorded = torch.func.vjp(lambda source: self._segment.run(source, self._item), x)
         y, pull = recorded[0], recorded[1]
         number = torch.arange(len(chunk), device=y.device)
         rows = torch.zeros((len(chunk), *y.shape), dtype=y.dtype, device=y.device).flatten(3)
@@ -223,7 +223,9 @@ class _Plan:
         at_once = passes_at_once(self._segment, cut, self._budget)
 
         def push(tangent: Tensor) -> Tensor:
-            return torch.func.jvp(lambda it: self._segment.run(it, self._item), (x,), (tangent,))[1]
+            return torch.func.jvp(
+                lambda source: self._segment.run(source, self._item), (x,), (tangent,)
+            )[1]
 
         for start in range(0, len(self._from), at_once):
             chunk = slice(start, start + at_once)

@@ -122,7 +122,8 @@ def open_segment(
     """
     # Under the names that were given: those of SAEs, which users know.
     check_order(model, source_site, target_site)
-    source_site, target_site = (resolve_hook_name(model, it) for it in (source_site, target_site))
+    source_site = resolve_hook_name(model, source_site)
+    target_site = resolve_hook_name(model, target_site)
     first, last = _layer_span(model, source_site, target_site)
     frozen: list[str] = []
     if freeze_attention:
@@ -183,7 +184,8 @@ def _read_sites(model: Model, tokens: Tensor, names: Sequence[str]) -> dict[str,
 
         return hook_function
 
-    with torch.no_grad(), hooks_at(model, [(it, keep(it)) for it in wanted]), suppress(_Reached):
+    hooks = [(name, keep(name)) for name in wanted]
+    with torch.no_grad(), hooks_at(model, hooks), suppress(_Reached):
         model(tokens, return_type="logits")
     missing = wanted - set(cache)
     if missing:
@@ -288,9 +290,7 @@ def _check_freezable(
         raise ValueError(f"{advice} (It has no {next(n for n in names if not has_hook(model, n))})")
     if not names:
         return
-    probe = torch.arange(min(3, context_length(model)), device=next(model.parameters()).device)[
-        None
-    ]
+    probe = torch.arange(min(3, context_length(model)), device=device_of(model))[None]
     with torch.no_grad(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="A forward hook edited hook_scale")
         plain = run_with_replacements(model, probe, {})

@@ -72,14 +72,14 @@ def draw(selection: Selection, entries: Sequence[SaeEntry], view: GradientView) 
 def _chain(
     selection: Selection, entries: Sequence[SaeEntry], view: GradientView
 ) -> tuple[SaeEntry, ...]:
-    chosen = next(it for it in entries if it.key == selection.sae)
+    chosen = next(entry for entry in entries if entry.key == selection.sae)
     found = [sae_choices.find(entries, name) for name in view.chain]
-    chain = [it for it in found if it is not None] or list(
+    chain = [entry for entry in found if entry is not None] or list(
         sae_choices.default_chain(entries, chosen)
     )
     chain.sort(key=sae_choices.depth)
-    titles = {sae_choices.name_of(it): sae_choices.title_of(it) for it in entries}
-    st.session_state["grad_chain"] = [sae_choices.name_of(it) for it in chain]
+    titles = {sae_choices.name_of(entry): sae_choices.title_of(entry) for entry in entries}
+    st.session_state["grad_chain"] = [sae_choices.name_of(entry) for entry in chain]
     st.multiselect(
         "Through the latents of",
         list(titles),
@@ -92,7 +92,7 @@ def _chain(
 
 
 def _end(result: "CircuitResult") -> None:
-    titles = {it.end: it.title for it in result.ends}
+    titles = {choice.end: choice.title for choice in result.ends}
     # Nothing chosen means the likeliest token, which is the first of the list.
     st.session_state["grad_end"] = result.request.end or result.ends[0].end
     st.selectbox(
@@ -230,7 +230,7 @@ def _neighbours(result: "CircuitResult", row: int) -> None:
         if len(part):
             st.dataframe(
                 {
-                    "node": [result.labels[it] for it in part[other]],
+                    "node": [result.labels[end] for end in part[other]],
                     "contribution": part["weight"].round(3).to_numpy(),
                 },
                 hide_index=True,

@@ -61,7 +61,7 @@ def begin(choices: Choices, model: str) -> GradientView:
 
     view = _page.begin(parse)
     names = {sae_choices.name_of(entry) for entry in sae_choices.usable(choices, model)}
-    if not {*view.chain, *(getattr(view, it) for it in _SAES)} - {""} <= names:
+    if not {*view.chain, *(getattr(view, field) for field in _SAES)} - {""} <= names:
         # Another model was chosen.
         view = replace(
             view, source="", target="", early="", late="", chain=(), cell=(), end=(), node=()

@@ -63,8 +63,8 @@ def _read_sample(model: str, entries: Sequence[SaeEntry], key: str) -> None:
     engine, store, members = resources.engine(), resources.store(), display.members(entries)
     # One at a time: two would leave nobody to run what the reader is waiting for.
     jobs = resources.jobs()
-    others = [it for it in jobs.jobs() if it.title == _READING and it.key != key]
-    other = next((it for it in others if not it.state.finished), None)
+    others = [job for job in jobs.jobs() if job.title == _READING and job.key != key]
+    other = next((job for job in others if not job.state.finished), None)
     busy = None if other is None or jobs.get(key) is not None else jobs.get(other.key)
     if busy is not None:
         st.caption("Descriptions of these latents follow those that are being made.")

@@ -101,7 +101,7 @@ def draw(selection: Selection, entries: Sequence[SaeEntry], view: GradientView) 
 
 
 def _heads(heads: "HeadsResult", view: GradientView) -> None:
-    from core.gradients.heads_figure import head_score_figure, pattern_figure
+    from core.gradients.heads import head_score_figure, pattern_figure
 
     second = [float(n > view.length) for n in range(len(heads.tokens))]
     st.markdown(shaded_tokens(heads.tokens, second))
@@ -232,17 +232,12 @@ def _partner_table(
 
 
 def _links(entry: SaeEntry, selection: Selection, latents: "pd.Series") -> list[str]:
-    # The page of a latent comes with the explorer; until then this is the home page's view of it.
-    from pages.parts import registry
-
-    addresses = {tool.url_path for tool in registry.TOOLS}
-    page = "latent" if "latent" in addresses else ""
     return [
-        latent_links.address(page, Selection(selection.model, *entry.key, latent=int(it)))
-        for it in latents
+        latent_links.address("latent", Selection(selection.model, *entry.key, latent=int(latent)))
+        for latent in latents
     ]
 
 
 def _texts(entry: SaeEntry, known: dict[str, object], latents: "pd.Series") -> list[str]:
     texts = getattr(known.get(sae_choices.name_of(entry)), "texts", None)
-    return ["" if texts is None else str(texts[int(it)]) for it in latents]
+    return ["" if texts is None else str(texts[int(latent)]) for latent in latents]

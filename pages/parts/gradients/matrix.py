@@ -69,7 +69,7 @@ def draw(selection: Selection, entries: Sequence[SaeEntry], view: GradientView) 
 def _saes(
     selection: Selection, entries: Sequence[SaeEntry], view: GradientView
 ) -> tuple[SaeEntry | None, SaeEntry | None]:
-    chosen = next(it for it in entries if it.key == selection.sae)
+    chosen = next(entry for entry in entries if entry.key == selection.sae)
     first, last = sae_choices.default_pair(entries, chosen)
     source, target = sae_choices.find(entries, view.source), sae_choices.find(entries, view.target)
     if view.tab == "latents":
@@ -230,11 +230,11 @@ def _filters(view: GradientView, tokens: Sequence[str]) -> None:
 
 def _positions(label: str, field: str, view: GradientView, tokens: Sequence[str]) -> None:
     key = f"grad_{field}"
-    st.session_state[key] = [it for it in getattr(view, field) if it < len(tokens)]
+    st.session_state[key] = [place for place in getattr(view, field) if place < len(tokens)]
     st.multiselect(
         label,
         range(len(tokens)),
-        format_func=lambda it: f"{it} {visible_token(tokens[it])}",
+        format_func=lambda place: f"{place} {visible_token(tokens[place])}",
         key=key,
         placeholder="all positions",
         on_change=lambda: controls.change(**{field: tuple(sorted(st.session_state[key]))}),
