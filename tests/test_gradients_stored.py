@@ -1,4 +1,4 @@
-"""Verification, circuits and induction: in short leases, kept in the store, and the same again."""
+"""Verification, circuits and induction: in short turns, kept in the store, and the same again."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -44,7 +44,7 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture
-def leases(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+def turns(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """Every turn that is taken, one entry each; one within another counts with it."""
     taken: list[object] = []
     use = Engine.use
@@ -77,24 +77,24 @@ def sae(engine: Engine, name: str) -> Any:
 
 
 def test_a_check_in_several_turns_is_the_same_and_is_kept(
-    engine: Engine, store: Store, leases: list[object], monkeypatch: pytest.MonkeyPatch
+    engine: Engine, store: Store, turns: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ends = [sae(engine, f"docs-small-res/blocks.{layer}.hook_resid_pre") for layer in (0, 2)]
     request = GradientRequest("latents", "docs-small", "The river runs", *ends)
     result = compute(lease(engine, request), store, request)
     cells = strongest_shown(result.matrix, 12)
     whole = check(lease(engine, request), Store(store.directory / "other"), result, cells)
-    leases.clear()
+    turns.clear()
     monkeypatch.setattr(lease_module, "TURN_SECONDS", 0.0)
     parts = check(lease(engine, request), store, result, cells)
     # Five cells, and as many turns of one as are left when a turn may take no time.
-    assert len(leases) == 1 + 7
+    assert len(turns) == 1 + 7
     pd.testing.assert_frame_equal(parts.verification.cells, whole.verification.cells, atol=1e-5)
 
-    leases.clear()
+    turns.clear()
     monkeypatch.setattr(check_module, "changes", None)
     again = check(lease(engine, request), store, result, cells)
-    assert len(leases) == 0
+    assert len(turns) == 0
     assert again.names == parts.names
     assert again.verification.verdict == parts.verification.verdict
     pd.testing.assert_frame_equal(again.verification.cells, parts.verification.cells)
@@ -108,18 +108,18 @@ def circuit_request(engine: Engine, **options: Any) -> CircuitRequest:
     return replace(request, **options)
 
 
-def test_a_circuit_is_traced_a_layer_a_lease_and_is_kept(
-    engine: Engine, store: Store, leases: list[object], monkeypatch: pytest.MonkeyPatch
+def test_a_circuit_is_traced_a_layer_a_turn_and_is_kept(
+    engine: Engine, store: Store, turns: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = circuit_request(engine)
     first = trace(lease(engine, request), store, request)
     # Before the store is asked, a layer each, and what else could be explained.
-    assert len(leases) == 1 + 4 + 1
+    assert len(turns) == 1 + 4 + 1
     assert chain_note(request.chain) is None
-    leases.clear()
+    turns.clear()
     monkeypatch.setattr(circuit_module, "trace_circuit", None)
     again = trace(lease(engine, request), store, request)
-    assert len(leases) == 1
+    assert len(turns) == 1
     for name in ("tokens", "labels", "titles", "ends", "identities"):
         assert getattr(again, name) == getattr(first, name)
     pd.testing.assert_frame_equal(again.circuit.nodes, first.circuit.nodes)
@@ -131,9 +131,7 @@ def test_a_circuit_is_traced_a_layer_a_lease_and_is_kept(
         trace(lease(engine, request), store, replace(request, freeze_attention=False))
 
 
-def test_a_cancelled_circuit_is_not_kept(
-    engine: Engine, store: Store, leases: list[object]
-) -> None:
+def test_a_cancelled_circuit_is_not_kept(engine: Engine, store: Store, turns: list[object]) -> None:
     stopped = Progress()
     stopped.cancel()
     with pytest.raises(JobCancelled):
@@ -144,8 +142,8 @@ def test_a_cancelled_circuit_is_not_kept(
     assert found.ends[0].end == (3,) or (3,) in [it.end for it in found.ends]
 
 
-def test_induction_in_several_leases_is_the_same_and_is_kept(
-    engine: Engine, store: Store, leases: list[object], monkeypatch: pytest.MonkeyPatch
+def test_induction_in_several_turns_is_the_same_and_is_kept(
+    engine: Engine, store: Store, turns: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heads = HeadsRequest("docs-small", 4, 0)
     scores = find_heads(engine.lease(heads.model), store, heads)
@@ -153,21 +151,21 @@ def test_induction_in_several_leases_is_the_same_and_is_kept(
     request = InductionRequest(heads, heads_sae, heads_sae)
     other = Store(store.directory / "other")
     whole = find(lease(engine, request), other, request)
-    leases.clear()
+    turns.clear()
     monkeypatch.setattr(analysis_module, "TURN_SECONDS", 0.0)
     parts = find(lease(engine, request), store, request)
-    assert len(leases) >= 3
+    assert len(turns) >= 3
     np.testing.assert_allclose(parts.first_prompt.values, whole.first_prompt.values, atol=1e-5)
     pd.testing.assert_frame_equal(parts.latents, whole.latents, atol=1e-4)
     assert len(parts.latents) > 0
     assert parts.first_prompt.values.any()
 
-    leases.clear()
+    turns.clear()
     monkeypatch.setattr(induction_module, "find_induction", None)
     monkeypatch.setattr(heads_module, "head_scores", None)
     again = find(lease(engine, request), store, request)
     same = find_heads(engine.lease(heads.model), store, heads)
-    assert len(leases) == 2
+    assert len(turns) == 2
     pd.testing.assert_frame_equal(again.latents, parts.latents)
     pd.testing.assert_frame_equal(again.partners, parts.partners)
     pd.testing.assert_frame_equal(
