@@ -23,7 +23,7 @@ from core.saes import encode, sae_hook_name
 from core.store import Key, Store
 from core.store.dataclass_codec import dataclass_codec
 
-_STORED_VERSION = 2
+_VERSION = 2
 _N_TOKENS, _N_LATENTS = 10, 20
 
 
@@ -139,7 +139,7 @@ def trace(lease: Lease, store: Store, request: CircuitRequest) -> CircuitResult:
             "titles": list(layer_titles(request)),
         }
     found = store.get_or_compute(
-        Key("circuit", _STORED_VERSION, parameters),
+        Key("circuit", _VERSION, parameters),
         lambda: _traced(lease, request, ids),
         _CODEC,
         waiting=lease.progress.check,

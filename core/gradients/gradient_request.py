@@ -27,8 +27,7 @@ from core.saes import reconstruct, sae_hook_name
 from core.store import Key, Store
 from core.store.dataclass_codec import dataclass_codec
 
-_VERSION = 1
-_STORED_VERSION = 2
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -148,7 +147,7 @@ def compute(lease: Lease, store: Store, request: GradientRequest) -> GradientRes
             "keep_error": request.keep_error,
             "most": request.most,
         }
-    key = Key("gradients", _STORED_VERSION, parameters)
+    key = Key("gradients", _VERSION, parameters)
     found = store.get_or_compute(
         key, lambda: _computed(lease, request), _CODEC, waiting=lease.progress.check
     )

@@ -23,8 +23,7 @@ from core.store.dataclass_codec import dataclass_codec
 
 N_PROMPTS = 4
 """Random prompts that are looked at together."""
-_VERSION = 1
-_STORED_VERSION = 2
+_VERSION = 2
 _SCORES = (
     ("previous_token", "Looks at the token before"),
     ("induction", "Looks behind the earlier occurrence"),
@@ -95,7 +94,7 @@ def find_heads(lease: Lease, store: Store, request: HeadsRequest) -> HeadsResult
                 },
             )
 
-    key = Key("heads", _STORED_VERSION, parameters)
+    key = Key("heads", _VERSION, parameters)
     return store.get_or_compute(key, compute, _CODEC, waiting=lease.progress.check)
 
 

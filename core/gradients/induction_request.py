@@ -16,7 +16,7 @@ from core.lease import Lease
 from core.store import Key, Store
 from core.store.dataclass_codec import dataclass_codec
 
-_STORED_VERSION = 2
+_VERSION = 2
 _CODEC = dataclass_codec(Induction)
 
 
@@ -75,7 +75,7 @@ def find(lease: Lease, store: Store, request: InductionRequest) -> InductionResu
             "seed": heads.seed,
         }
     found = store.get_or_compute(
-        Key("induction", _STORED_VERSION, parameters),
+        Key("induction", _VERSION, parameters),
         lambda: find_induction(lease, tokens, seed=heads.seed),
         _CODEC,
         waiting=lease.progress.check,
