@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from core.catalog.entries import SaeEntry
-from core.lease import Lease
 from core.view.choices import Choices
+
+if TYPE_CHECKING:
+    from core.lease import Lease
 
 _PLACES = (
     ("hook_resid_pre", "residual stream before"),
@@ -31,7 +34,7 @@ class SaeIdentity:
     """Number of latents."""
 
 
-def sae_identities(lease: Lease, entries: Sequence[SaeEntry]) -> dict[str, SaeIdentity]:
+def sae_identities(lease: "Lease", entries: Sequence[SaeEntry]) -> dict[str, SaeIdentity]:
     """Of each SAE of a lease, which are those of `entries`, by its name in links."""
     with lease.turn() as (_, saes):
         fingerprints = lease.sae_fingerprints
