@@ -13,10 +13,11 @@ from sae_lens import SAE
 
 from core.enrichment import builtin_sets
 from core.enrichment.run import enrich
+from core.gradients.heads import head_scores, induction_layers, repeated_tokens
 from core.gradients.induction import find_induction
-from core.gradients.latents import latent_route
-from core.gradients.repeated import head_scores, induction_layers, repeated_tokens
-from core.gradients.verify import strongest_cells, verify
+from core.gradients.to_latents import latent_route
+from core.gradients.verify import Verification, changes, strongest_cells
+from core.lease import PlainLease
 from core.models import Model, load_model
 from core.saes import load_sae_from_disk
 from core.settings import Settings
@@ -34,7 +35,7 @@ def print_checks(model: Model, residual: list[SAE]) -> None:
     for i, j in combinations(_LAYERS, 2):
         route = latent_route(model.to_tokens(SENTENCE), residual[i], residual[j], model).route
         gradients = route.gradients()
-        found = verify(route, gradients, strongest_cells(gradients))
+        found = Verification.of(changes(route, gradients, strongest_cells(gradients.numpy())))
         _write(
             f"| {i} → {j} | {found.step.correlation:.3f} | {found.step.correlation_alive:.3f} | "
             f"{found.ablation.correlation:.3f} |"
@@ -43,10 +44,11 @@ def print_checks(model: Model, residual: list[SAE]) -> None:
 
 def print_induction(model: Model) -> None:
     """Of the attention SAEs at the strongest previous-token and induction heads."""
-    scores = head_scores(model, repeated_tokens(model, 10, n_prompts=4))
+    tokens = repeated_tokens(model, 10, n_prompts=4)
+    scores = head_scores(model, tokens)
     early, late = induction_layers(scores, _LAYERS) or (0, 1)
     pair = [_read(f"docs-small-hook-z/blocks.{it}.hook_z") for it in (early, late)]
-    found = find_induction(model, *pair)
+    found = find_induction(PlainLease(model, pair), tokens)
     _write(
         f"\nInduction, attention SAEs of layers {early} and {late}: "
         f"{found.boxes.share:.1%} in the boxes, chance {found.boxes.chance:.1%}, "

@@ -2,10 +2,10 @@
 
 import streamlit as st
 
-from core.view.gradients import sites
+from core.gradients import sae_choices
 from core.view.markup import escape_markdown
 from pages.parts import errors, frame, opening, work
-from pages.parts.gradients import circuit, controls, induction, matrix, state
+from pages.parts.gradients import circuit, controls, induction, matrix
 from pages.parts.view_state import View
 
 INTRO = (
@@ -20,20 +20,20 @@ def draw(view: View) -> None:
     selection = opening.heading(view, "Latent gradients", INTRO)
     if selection is None:
         return
-    shown = state.begin(view.choices, selection.model)
-    for problem in state.problems():
+    current = controls.begin(view.choices, selection.model)
+    for problem in controls.problems():
         st.warning(escape_markdown(problem), icon=":material/link_off:")
-    controls.tabs(shown)
+    controls.tabs(current)
     if not work.libraries_ready(room=matrix.ROOM):
         return
-    entries = sites.usable(view.choices, selection.model)
+    entries = sae_choices.usable(view.choices, selection.model)
     with errors.shown_plainly():
-        if shown.tab == "circuit":
-            circuit.draw(selection, entries, shown)
-        elif shown.tab == "induction":
-            induction.draw(selection, entries, shown)
+        if current.tab == "circuit":
+            circuit.draw(selection, entries, current)
+        elif current.tab == "induction":
+            induction.draw(selection, entries, current)
         else:
-            matrix.draw(selection, entries, shown)
+            matrix.draw(selection, entries, current)
 
 
 frame.show(draw)

@@ -20,16 +20,16 @@ from core.activations import row_activations
 from core.autointerp import ModelProber
 from core.corpus import beginning, bos_id, default_packing, prompt_for, prompt_tokens
 from core.corpus.prompt import reading_notes
+from core.gradients.display import shown_matrix
+from core.gradients.gradient_request import GradientRequest, open_route
 from core.gradients.matrix import gradient_matrix
+from core.gradients.page_view import GradientView
+from core.gradients.prompt import prompt_texts
 from core.lease import PlainLease
 from core.models import NO_PROCESSING, Model, load_model
 from core.patch_scoping.prompt import prompt_tokens as scope_tokens
 from core.saes import encode
 from core.splitting.text_evidence import fires_in_text
-from core.view.gradients.compute import GradientRequest, open_route
-from core.view.gradients.prompt import prompt_texts
-from core.view.gradients.shown import shown_matrix
-from core.view.gradients.view import GradientView
 from core.view.latent.attribution import find_sources, typed_text
 from core.view.latent.prompt import latents_table, read_prompt, strongest_per_token
 from core.view.latent_view import text_activations
@@ -266,7 +266,9 @@ def test_gradients_hide_and_leave_out_what_stands_in_front_only(
     opened = open_route(request, read.model, [sae])
     assert opened.n_leading == front
     values = torch.ones(len(opened.route.targets), len(opened.route.sources))
-    matrix = gradient_matrix(opened.route, values, [prompt_texts(read.model, opened.ids)])
+    matrix = gradient_matrix(
+        opened.route, values, [list(prompt_texts(read.model, opened.ids).cells)]
+    )
     result: Any = SimpleNamespace(
         request=request, matrix=matrix, tokens=opened.ids[0], n_leading=front
     )

@@ -9,10 +9,11 @@ import torch
 from sae_lens import SAE
 from torch import Tensor
 
-from core.circuits import Circuit, LatentEnd, LogitEnd, Pruning, trace_circuit
-from core.circuits.graph import LATENT, REST, TOKEN, most_flow
-from core.circuits.steps import Nodes, step_route
+from core.circuits.graph import LATENT, REST, TOKEN, Circuit, Pruning, most_flow
+from core.circuits.steps import LatentEnd, LogitEnd, Nodes, step_route
+from core.circuits.trace import trace_circuit
 from core.gradients.verify import intervene
+from core.lease import PlainLease
 from core.models import Model, cache_sites
 from core.saes import encode, reconstruct
 from tests.builders import make_sae
@@ -39,7 +40,7 @@ def tokens(tiny_tokens: Tensor) -> Tensor:
 @pytest.fixture(scope="module")
 def whole(tiny_hooked: Model, saes: list[SAE], tokens: Tensor) -> Circuit:
     """Everything that feeds the likeliest token, nothing pruned."""
-    return trace_circuit(tokens, saes, tiny_hooked, LogitEnd(), pruning=ALL)
+    return trace_circuit(PlainLease(tiny_hooked, saes), tokens, LogitEnd(), pruning=ALL)
 
 
 def edges_into(circuit: Circuit, row: int) -> Any:
@@ -57,7 +58,9 @@ def test_edges_into_a_node_add_up_where_the_model_is_linear(
     acts = encode(second, clean["blocks.1.hook_resid_mid"])[0, -1]
     latent = int(acts.argmax())
     end = LatentEnd(tokens.shape[1] - 1, latent)
-    found = trace_circuit(tokens, [first, second], tiny_hooked, end, pruning=ALL, **HELD)
+    found = trace_circuit(
+        PlainLease(tiny_hooked, [first, second]), tokens, end, pruning=ALL, **HELD
+    )
     row = len(found.nodes) - 1
     total = float(edges_into(found, row)["weight"].sum())
     # What the latent's pre-activation comes to without the biases of encoder and attention.
@@ -144,7 +147,9 @@ def brute_force_paths(circuit: Circuit) -> list[tuple[float, tuple[int, ...]]]:
 @pytest.fixture(scope="module")
 def small(tiny_hooked: Model, saes: list[SAE], tokens: Tensor) -> Circuit:
     """Few enough nodes for all paths to be written down."""
-    return trace_circuit(tokens, saes[1:], tiny_hooked, LogitEnd(), pruning=Pruning(1.0, 1.0, 9))
+    return trace_circuit(
+        PlainLease(tiny_hooked, saes[1:]), tokens, LogitEnd(), pruning=Pruning(1.0, 1.0, 9)
+    )
 
 
 def test_flow_and_influence_are_sums_over_all_paths(small: Circuit) -> None:
@@ -167,7 +172,9 @@ def names_of(circuit: Circuit, path: tuple[int, ...]) -> list[tuple[Any, ...]]:
 def test_pruning_keeps_the_strongest_paths(
     tiny_hooked: Model, saes: list[SAE], tokens: Tensor, small: Circuit
 ) -> None:
-    pruned = trace_circuit(tokens, saes[1:], tiny_hooked, LogitEnd(), pruning=Pruning(0.7, 1.0, 9))
+    pruned = trace_circuit(
+        PlainLease(tiny_hooked, saes[1:]), tokens, LogitEnd(), pruning=Pruning(0.7, 1.0, 9)
+    )
     assert len(pruned.nodes) < len(small.nodes)
     left = {tuple(it) for it in names_of(pruned, tuple(range(len(pruned.nodes))))}
     paths = sorted(brute_force_paths(small), key=lambda it: -abs(it[0]))
@@ -233,7 +240,7 @@ def test_what_flows_past_attention_and_mlps_adds_up(
         latent = int(encode(last, clean)[0, -1].argmax())
         chain.append(last)
         end = LatentEnd(tokens.shape[1] - 1, latent)
-    found = trace_circuit(tokens, chain, any_model, end, pruning=ALL, **HELD)
+    found = trace_circuit(PlainLease(any_model, chain), tokens, end, pruning=ALL, **HELD)
     row = len(found.nodes) - 1
     into = edges_into(found, row)
     layers = set(found.nodes["layer"].iloc[into["source"]])
@@ -269,7 +276,7 @@ def test_a_path_past_an_sae_agrees_with_an_intervention(tiny_hooked: Model, toke
     clean = cache_sites(tiny_hooked, tokens, sites)
     latent = int(encode(last, clean[sites[2]])[0, -1].argmax())
     end = LatentEnd(tokens.shape[1] - 1, latent)
-    found = trace_circuit(tokens, [first, heads, last], tiny_hooked, end, pruning=ALL)
+    found = trace_circuit(PlainLease(tiny_hooked, [first, heads, last]), tokens, end, pruning=ALL)
     into = edges_into(found, len(found.nodes) - 1)
     past = into[found.nodes["layer"].iloc[into["source"]].to_numpy() == 1]
     past = past[found.nodes["kind"].iloc[past["source"]].to_numpy() == LATENT]
@@ -303,19 +310,19 @@ def test_a_path_past_an_sae_agrees_with_an_intervention(tiny_hooked: Model, toke
 
 def test_what_it_refuses(tiny_hooked: Model, saes: list[SAE], tokens: Tensor) -> None:
     with pytest.raises(ValueError, match="no SAE"):
-        trace_circuit(tokens, [], tiny_hooked, LogitEnd())
+        trace_circuit(PlainLease(tiny_hooked, []), tokens, LogitEnd())
     with pytest.raises(ValueError, match="comes before"):
-        trace_circuit(tokens, saes[::-1], tiny_hooked, LogitEnd())
+        trace_circuit(PlainLease(tiny_hooked, saes[::-1]), tokens, LogitEnd())
     with pytest.raises(ValueError, match="one at a time"):
-        trace_circuit(tokens.repeat(2, 1), saes, tiny_hooked, LogitEnd())
+        trace_circuit(PlainLease(tiny_hooked, saes), tokens.repeat(2, 1), LogitEnd())
     with pytest.raises(ValueError, match="not in the vocabulary"):
-        trace_circuit(tokens, saes, tiny_hooked, LogitEnd(10**6))
+        trace_circuit(PlainLease(tiny_hooked, saes), tokens, LogitEnd(10**6))
     with pytest.raises(ValueError, match="no latent 4000"):
-        trace_circuit(tokens, saes, tiny_hooked, LatentEnd(0, 4000))
+        trace_circuit(PlainLease(tiny_hooked, saes), tokens, LatentEnd(0, 4000))
     clean = cache_sites(tiny_hooked, tokens, [SITES[2]])[SITES[2]]
     silent = int((encode(saes[2], clean)[0, 3] == 0).nonzero()[0, 0])
     with pytest.raises(ValueError, match="not active"):
-        trace_circuit(tokens, saes, tiny_hooked, LatentEnd(3, silent))
+        trace_circuit(PlainLease(tiny_hooked, saes), tokens, LatentEnd(3, silent))
     for wrong in ({"node_share": 0.0}, {"edge_share": 1.5}, {"most_nodes": 0}):
         with pytest.raises(ValueError, match=r"leave nothing|use a share"):
             Pruning(**wrong)

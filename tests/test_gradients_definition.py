@@ -9,16 +9,15 @@ from sae_lens import SAE
 from torch import Tensor
 
 from core.gradients import (
-    latent_route,
     latent_to_latent_gradients,
     latent_to_latent_gradients_attn,
     latent_to_logit_gradients,
-    logit_route,
-    token_route,
     token_to_latent_gradients,
 )
 from core.gradients.ends import KeepError
 from core.gradients.route import Route
+from core.gradients.to_latents import latent_route, token_route
+from core.gradients.to_logits import logit_route
 from core.models import NO_PROCESSING, Model, load_model
 from core.saes import decode, encode
 from tests.builders import SAE_ARCHITECTURES, make_sae

@@ -3,17 +3,19 @@
 import numpy as np
 import pytest
 import torch
+from sae_lens import SAE
 from torch import Tensor
 
+from core.gradients.heads import head_scores, induction_layers, repeated_tokens
 from core.gradients.induction import (
     BoxShare,
     Induction,
     box_positions,
     find_induction,
 )
-from core.gradients.repeated import head_scores, induction_layers, repeated_tokens
+from core.lease import PlainLease
 from core.models import Model, cache_sites, load_model
-from core.saes import load_sae_from_disk
+from core.saes import encode, load_sae_from_disk, sae_hook_name
 from core.settings import REPOSITORY
 from tests.builders import make_sae
 
@@ -26,16 +28,21 @@ def demo_model() -> Model:
 
 
 @pytest.fixture(scope="module")
-def demo_induction(demo_model: Model) -> Induction:
+def demo_saes(demo_model: Model) -> list[SAE]:
     """The demo's attention SAEs at its strongest previous-token and induction heads."""
     found = head_scores(demo_model, repeated_tokens(demo_model, 10, n_prompts=4))
     pair = induction_layers(found, range(demo_model.cfg.n_layers))
     assert pair is not None
-    saes = [
+    return [
         load_sae_from_disk(DEMO / f"saes/docs-small-hook-z/blocks.{it}.hook_z", device="cpu")
         for it in pair
     ]
-    return find_induction(demo_model, *saes, n_prompts=3)
+
+
+@pytest.fixture(scope="module")
+def demo_induction(demo_model: Model, demo_saes: list[SAE]) -> Induction:
+    lease = PlainLease(demo_model, demo_saes)
+    return find_induction(lease, repeated_tokens(demo_model, 10, n_prompts=3))
 
 
 def test_the_demo_does_induction(demo_induction: Induction) -> None:
@@ -46,9 +53,9 @@ def test_the_demo_does_induction(demo_induction: Induction) -> None:
     assert demo_induction.gradients.abs().max() > 0
 
 
-def test_figures_add_up(demo_induction: Induction) -> None:
-    found, route = demo_induction, demo_induction.route.route
-    to, source = route.target_indices, route.source_indices
+def test_figures_add_up(demo_induction: Induction, demo_saes: list[SAE], demo_model: Model) -> None:
+    found, second = demo_induction, demo_saes[1]
+    to, source = found.targets, found.sources
     places = [[tuple(it) for it in axis.tolist()] for axis in (to, source)]
     gradients = found.gradients.numpy()
     inside = total = causal = cells = 0.0
@@ -64,7 +71,9 @@ def test_figures_add_up(demo_induction: Induction) -> None:
         inside, cells = inside + size * is_inside, cells + is_inside
     assert found.boxes.share == pytest.approx(inside / total, rel=1e-4)
     assert found.boxes.chance == pytest.approx(cells / causal)
-    acts = found.route.acts_next.dense[:, found.length + 1 :] > 0
+    site = sae_hook_name(second)
+    acts = encode(second, cache_sites(demo_model, found.tokens, [site])[site])
+    acts = acts[:, found.length + 1 :] > 0
     for row in found.latents.itertuples():
         assert row.fraction_true == pytest.approx(float(acts[..., row.latent].float().mean()))
         assert row.throughout or row.gain >= 0.25
@@ -124,11 +133,12 @@ def test_on_a_model_without_induction(any_model: Model) -> None:
         make_sae("topk", d_in=32, d_sae=48, hook_name=f"blocks.{i}.attn.hook_z", seed=i)
         for i in (1, 2)
     ]
-    found = find_induction(any_model, *saes, length=6, n_prompts=2, min_fraction=0.5)
+    lease, tokens = PlainLease(any_model, saes), repeated_tokens(any_model, 6, n_prompts=2)
+    found = find_induction(lease, tokens, min_fraction=0.5)
     assert not torch.isin(found.control_tokens[0, 7:], found.tokens[0]).any()
     assert torch.equal(found.control_tokens[:, :7], found.tokens[:, :7])
     assert found.boxes.ratio < 3
-    none = find_induction(any_model, *saes, length=6, n_prompts=2, min_gain=2)
+    none = find_induction(lease, tokens, min_gain=2)
     strict = none.latents[none.latents["throughout"]]
     assert len(strict) == len(none.latents)
 
@@ -139,7 +149,7 @@ def test_own_tokens(any_model: Model, tiny_tokens: Tensor) -> None:
         for i in (1, 2)
     ]
     tokens = repeated_tokens(any_model, 5)[0]
-    found = find_induction(any_model, *saes, tokens=tokens, min_fraction=0.2)
+    found = find_induction(PlainLease(any_model, saes), tokens, min_fraction=0.2)
     assert found.length == 5
     assert torch.equal(found.tokens[0], tokens)
 
@@ -147,10 +157,11 @@ def test_own_tokens(any_model: Model, tiny_tokens: Tensor) -> None:
 def test_what_it_refuses(any_model: Model) -> None:
     attention = make_sae("topk", d_in=32, d_sae=48, hook_name="blocks.1.attn.hook_z")
     stream = make_sae("topk", d_in=32, d_sae=48, hook_name="blocks.2.hook_resid_pre")
+    tokens = repeated_tokens(any_model, 5)
     with pytest.raises(ValueError, match="hook_z"):
-        find_induction(any_model, attention, stream)
+        find_induction(PlainLease(any_model, [attention, stream]), tokens)
     with pytest.raises(ValueError, match="min_fraction"):
-        find_induction(any_model, attention, attention, min_fraction=0)
+        find_induction(PlainLease(any_model, [attention] * 2), tokens, min_fraction=0)
 
 
 def test_share_without_gradients() -> None:
@@ -183,9 +194,9 @@ def test_without_bos_in_front(any_model: Model) -> None:
     plain = torch.stack([at[:, :, a, b] for b, a in boxes]).mean((0, 1))
     scores = head_scores(any_model, tokens).set_index(["layer", "head"])["induction"]
     np.testing.assert_allclose(scores.loc[1].to_numpy(), plain, atol=1e-6)
-    found = find_induction(any_model, early, late, length=5, n_prompts=2, min_gain=-1.0)
+    found = find_induction(PlainLease(any_model, [early, late]), tokens, min_gain=-1.0)
     assert torch.equal(found.tokens, tokens)
     assert not torch.isin(found.control_tokens[0, 5:], tokens[0]).any()
-    assert set(found.route.route.target_indices[:, 1].tolist()) <= set(range(5, 10))
+    assert set(found.targets[:, 1].tolist()) <= set(range(5, 10))
     inside = found.boxes.chance
     assert inside > 0

@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.gradients import latent_route, logit_route, token_route
-from core.gradients.figure import MOST_DRAWN, gradient_heatmap
+from core.gradients.heatmap import MOST_DRAWN, gradient_heatmap
 from core.gradients.matrix import (
     GradientMatrix,
     filtered,
@@ -18,6 +17,8 @@ from core.gradients.matrix import (
     ordered,
     token_texts,
 )
+from core.gradients.to_latents import latent_route, token_route
+from core.gradients.to_logits import logit_route
 from core.models import Model
 from tests.builders import make_sae
 

@@ -9,11 +9,11 @@ from streamlit.testing.v1 import AppTest
 
 from core import resources
 from core.gradients import latent_to_latent_gradients
+from core.gradients.gradient_request import GradientResult
 from core.models import load_model
 from core.saes import load_sae_from_disk
 from core.settings import Settings
 from core.splitting import text_evidence
-from core.view.gradients.compute import GradientResult
 from tests.builders import make_sae, write_sae
 from tests.demo_bundle import D_MODEL, write_demo
 from tests.page_sessions import Open, page_server, settle, texts

@@ -11,14 +11,13 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from core.gradients import (
-    latent_route,
     latent_to_latent_gradients,
     latent_to_logit_gradients,
     token_to_latent_gradients,
 )
-from core.gradients.cost import passes_at_once
-from core.gradients.jacobian import jacobian
+from core.gradients.jacobian import jacobian, passes_at_once
 from core.gradients.route import strongest
+from core.gradients.to_latents import latent_route
 from core.jobs.progress import JobCancelled, Progress
 from core.models import Model, load_model
 from tests.builders import make_sae, write_tiny_gpt2

@@ -12,8 +12,8 @@ from sae_lens.saes.sae import SAEMetadata
 from sae_lens.saes.topk_sae import TopKSAEConfig
 from torch import Tensor
 
-from core.gradients import SparseTensor
 from core.gradients.rows import active_latent_values, encoder_rows
+from core.gradients.sparse import SparseTensor
 from core.saes import decode, encode
 from core.saes.writes import writes_at
 from tests.builders import SAE_ARCHITECTURES, make_sae

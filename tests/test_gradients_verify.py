@@ -1,22 +1,32 @@
 """Predicted against actual changes, where they must agree, and where they must not."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from sae_lens import SAE
 from torch import Tensor
 
-from core.gradients import Route, latent_route, logit_route, token_route
-from core.gradients.report import sae_fit
-from core.gradients.verify import strongest_cells, verify
+from core.gradients.reconstruction import sae_fit
+from core.gradients.route import Route
+from core.gradients.to_latents import latent_route, token_route
+from core.gradients.to_logits import logit_route
+from core.gradients.verify import Cell, Verification, changes, strongest_cells
 from core.models import Model, load_model
 from core.saes import decode, encode, sae_hook_name
 from tests.builders import make_sae
 from tests.gradient_references import run_hooked
 
 D_MODEL = 32
+
+
+def verify(route: Route, gradients: Tensor, cells: Sequence[Cell], **options: Any) -> Verification:
+    """Of all cells in one go."""
+    return Verification.of(changes(route, gradients, cells, **options))
 
 
 def sae_at(site: str, architecture: str, seed: int = 0) -> SAE:
@@ -59,7 +69,7 @@ def routes(double_model: Model, few_tokens: Tensor, saes: tuple[SAE, SAE]) -> li
 def test_tiny_steps_come_out_as_predicted(routes: list[Route]) -> None:
     for route in routes:
         gradients = route.gradients()
-        found = verify(route, gradients, strongest_cells(gradients, 20), step_fraction=1e-6)
+        found = verify(route, gradients, strongest_cells(gradients.numpy(), 20), step_fraction=1e-6)
         cells = found.cells
         assert len(cells) == 20
         assert (cells["predicted_step"].abs() > 0).all()
@@ -76,7 +86,7 @@ def test_ablation_is_what_a_run_without_the_latent_gives(
     first, second = saes
     latents = latent_route(few_tokens, *saes, double_model)
     gradients = latents.route.gradients()
-    cells = verify(latents.route, gradients, strongest_cells(gradients, 6)).cells
+    cells = verify(latents.route, gradients, strongest_cells(gradients.numpy(), 6)).cells
     read, target = sae_hook_name(first), sae_hook_name(second)
     clean, _ = run_hooked(double_model, few_tokens, {}, [read])
     acts = encode(first, clean[read])
@@ -100,7 +110,7 @@ def test_ablation_is_what_a_run_without_the_latent_gives(
 def test_memory_does_not_matter(routes: list[Route]) -> None:
     for route in routes[::2]:
         gradients = route.gradients()
-        cells = strongest_cells(gradients, 9)
+        cells = strongest_cells(gradients.numpy(), 9)
         whole = verify(route, gradients, cells).cells
         pieces = verify(route, gradients, cells, memory_budget_bytes=1).cells
         torch.testing.assert_close(
@@ -112,7 +122,7 @@ def test_memory_does_not_matter(routes: list[Route]) -> None:
 def test_a_wrong_gradient_is_found_out(routes: list[Route]) -> None:
     route = routes[0]
     gradients = route.gradients()
-    cells = strongest_cells(gradients, 20)
+    cells = strongest_cells(gradients.numpy(), 20)
     flipped = verify(route, -gradients, cells, step_fraction=1e-6)
     assert flipped.step.same_sign == 0
     assert flipped.step.correlation < -0.9999
@@ -124,7 +134,7 @@ def test_a_wrong_gradient_is_found_out(routes: list[Route]) -> None:
 def test_targets_that_die_are_told_apart(routes: list[Route]) -> None:
     route = routes[0]
     gradients = route.gradients()
-    found = verify(route, gradients, strongest_cells(gradients, 40))
+    found = verify(route, gradients, strongest_cells(gradients.numpy(), 40))
     died = found.cells["died_ablation"]
     assert 0 < found.ablation.n_died == died.sum() < 40
     gone = found.cells[died]
@@ -140,9 +150,9 @@ def test_targets_that_die_are_told_apart(routes: list[Route]) -> None:
 
 def test_strongest_cells() -> None:
     gradients = torch.tensor([[0.0, -3.0], [1.0, 0.0]])
-    assert strongest_cells(gradients) == [(0, 1), (1, 0)]
-    assert strongest_cells(gradients, 1) == [(0, 1)]
-    assert strongest_cells(torch.zeros(0, 3)) == []
+    assert strongest_cells(gradients.numpy()) == [(0, 1), (1, 0)]
+    assert strongest_cells(gradients.numpy(), 1) == [(0, 1)]
+    assert strongest_cells(np.zeros((0, 3))) == []
 
 
 def test_what_it_refuses(routes: list[Route]) -> None:

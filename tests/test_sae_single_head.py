@@ -13,7 +13,8 @@ from core.activations import collect_latent_examples
 from core.attribution import attribute_to_sources
 from core.autointerp.controls import control_sae
 from core.autointerp.gather import latent_activations
-from core.circuits import LogitEnd, trace_circuit
+from core.circuits.steps import LogitEnd
+from core.circuits.trace import trace_circuit
 from core.corpus.token_set import TokenSet
 from core.fit_check import check_fit
 from core.gradients import (
@@ -21,6 +22,7 @@ from core.gradients import (
     latent_to_logit_gradients,
     token_to_latent_gradients,
 )
+from core.lease import PlainLease
 from core.models import Model
 from core.patch_scoping.transfer import quality, quality_sums
 from core.prompt_latents import ablation_effects, active_latents
@@ -266,7 +268,7 @@ def test_heads_that_are_not_there(
 
 def test_what_a_single_head_is_not_used_for(tiny_model: Model, tiny_tokens: Tensor) -> None:
     with pytest.raises(ValueError, match="reads head 2 alone; choose SAEs of whole sites"):
-        trace_circuit(tiny_tokens[:1], [head_sae()], tiny_model, LogitEnd())
+        trace_circuit(PlainLease(tiny_model, [head_sae()]), tiny_tokens[:1], LogitEnd())
     two = [LabelledSae("a", head_sae()), LabelledSae("b", head_sae(head=1))]
     with pytest.raises(ValueError, match=r"\(head 2\).*\(head 1\); directions at different"):
         decoder_rows(two)

@@ -20,10 +20,10 @@ from core.gradients.ends import (
     written_by,
 )
 from core.gradients.jacobian import Entries
-from core.gradients.logits import Unembedding
 from core.gradients.route import Route
 from core.gradients.segment import LOGIT_SITE, open_segment
-from core.gradients.tokens import EMBEDDING_SUM
+from core.gradients.to_latents import EMBEDDING_SUM
+from core.gradients.to_logits import Unembedding
 from core.models.hooks import Model
 from core.saes import encode, sae_hook_name, sae_inputs
 from core.saes.writes import written_site

@@ -18,10 +18,11 @@ from torch import Tensor
 from core.circuits.graph import LATENT, REST, TOKEN, Circuit, Pruning, Step, carried, most_flow
 from core.circuits.steps import LatentEnd, LogitEnd, Nodes, end_node, step_route
 from core.gradients.ends import latent_name
+from core.gradients.prompt import checked_tokens
 from core.gradients.route import Freezing, Route
-from core.gradients.segment import checked_tokens
-from core.gradients.tokens import EMBEDDING_SUM
+from core.gradients.to_latents import EMBEDDING_SUM
 from core.jobs.progress import Progress
+from core.lease import Lease
 from core.models.hooks import Model, resolve_hook_name
 from core.saes import check_fits, head_of, sae_hook_name
 from core.saes.writes import written_site
@@ -31,33 +32,34 @@ _STREAM = ("hook_resid_pre", "hook_resid_mid", "hook_resid_post")
 
 
 def trace_circuit(
+    lease: Lease,
     tokens: Int[Tensor, "1 pos"],
-    saes: Sequence[SAE],
-    model: Model,
     end: LogitEnd | LatentEnd,
     *,
     pruning: Pruning = _DEFAULT,
     freeze_attention: bool = False,
     freeze_layer_norm: bool = False,
-    progress: Progress | None = None,
 ) -> Circuit:
-    """The circuit that feeds `end`, through `saes`, which are in the order of the model.
+    """The circuit that feeds `end`, through the lease's SAEs, which are in the order of the model.
 
-    Gradients are taken at the model's own activations.
+    Gradients are taken at the model's own activations, a layer a turn.
 
     Raises:
         ValueError: no SAE, SAEs that do not fit the model or are in the wrong order, more than one
             prompt or one that the model cannot take, or an end that is not active.
-        JobCancelled: through `progress`.
+        JobCancelled: through the lease's progress.
     """
     freezing = Freezing(freeze_attention=freeze_attention, freeze_layer_norm=freeze_layer_norm)
-    tracing = Tracing(tokens, saes, model, end, pruning=pruning, freezing=freezing)
-    while not tracing.is_done:
-        tracing.go_on(model, saes, progress)
+    tracing: _Tracing | None = None
+    while tracing is None or not tracing.is_done:
+        with lease.turn() as (model, saes):
+            if tracing is None:
+                tracing = _Tracing(tokens, saes, model, end, pruning, freezing)
+            tracing.go_on(model, saes, lease.progress)
     return tracing.circuit()
 
 
-class Tracing:
+class _Tracing:
     """A circuit that is traced a layer at a time; holds on to no model in between."""
 
     def __init__(
@@ -66,7 +68,6 @@ class Tracing:
         saes: Sequence[SAE],
         model: Model,
         end: LogitEnd | LatentEnd,
-        *,
         pruning: Pruning,
         freezing: Freezing,
     ) -> None:
@@ -103,17 +104,15 @@ class Tracing:
         """Whether the tokens have been reached."""
         return 0 in self._kept
 
-    def go_on(self, model: Model, saes: Sequence[SAE], progress: Progress | None = None) -> None:
+    def go_on(self, model: Model, saes: Sequence[SAE], progress: Progress) -> None:
         """One layer further back; `model` and `saes` are those it began with."""
         layer = min(self._kept) - 1
-        if progress is not None:
-            total = len(self._layers) - 1
-            progress.update(len(self._kept) - 1, total, unit="layers", message="Tracing back")
+        total = len(self._layers) - 1
+        progress.update(len(self._kept) - 1, total, unit="layers", message="Tracing back")
         parts = []
         for to in self._reached(layer):
             parts.append((_step(self._route(layer, to, model, saes)), to))
-            if progress is not None:
-                progress.check()
+            progress.check()
         if not parts:
             self._kept[layer] = _NOBODY
             self._shares[layer] = self._rests[layer] = 0.0
@@ -156,14 +155,14 @@ class Tracing:
                 return
 
     def _route(self, layer: int, to: int, model: Model, saes: Sequence[SAE]) -> Route:
-        between = [self._sites[it] for it in range(layer + 1, to)]
+        between = self._sites[layer + 1 : to]
         return step_route(
             model,
             self._tokens,
             saes[layer - 1] if layer else None,
             saes[to - 1] if to <= len(saes) else None,
             self._kept[to],
-            hold=list(dict.fromkeys(it for it in between if it != self._sites[layer])),
+            hold=list(dict.fromkeys(site for site in between if site != self._sites[layer])),
             **self._freezing,
         )
 

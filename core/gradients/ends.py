@@ -9,7 +9,7 @@ from sae_lens import SAE
 from torch import Tensor
 
 from core.gradients.jacobian import Entries
-from core.gradients.report import SaeFit, sae_fit
+from core.gradients.reconstruction import SaeFit, sae_fit
 from core.gradients.rows import encoder_rows
 from core.gradients.sparse import SparseTensor
 from core.saes import (

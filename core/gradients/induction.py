@@ -6,10 +6,9 @@ second half are candidates, and their gradients should sit in the boxes (first B
 same is measured on random tokens that do not repeat, where nothing of the kind should show.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Unpack
+from typing import Any
 
 import pandas as pd
 import torch
@@ -17,11 +16,11 @@ from jaxtyping import Float, Int
 from sae_lens import SAE
 from torch import Tensor
 
-from core.gradients.filling import Filling
-from core.gradients.latents import LatentRoute, latent_route
-from core.gradients.repeated import n_leading, repeated_tokens, unrepeated
-from core.gradients.route import GradientOptions, freezing, pass_options
-from core.jobs.progress import Progress
+from core.gradients.heads import n_leading, unrepeated
+from core.gradients.matrix import GradientMatrix, gradient_matrix, token_texts
+from core.gradients.route import Filling, Route
+from core.gradients.to_latents import LatentRoute, latent_route
+from core.lease import TURN_SECONDS, Lease
 from core.models.hooks import Model
 from core.saes import sae_hook_name
 
@@ -41,7 +40,7 @@ class BoxShare:
         return self.share / self.chance if self.chance else float("nan")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Induction:
     """What was found on repeated prompts, and on ones that do not repeat."""
 
@@ -64,10 +63,19 @@ class Induction:
     """Of the gradients of these latents in second halves."""
     control_boxes: BoxShare
     """Of the same latents in the same places of prompts that do not repeat."""
-    route: LatentRoute
-    """All sources to these latents in second halves, for a heatmap."""
+    targets: Int[Tensor, "n_to 3"]
+    """Prompt, position and latent of each of these latents in second halves."""
+    sources: Int[Tensor, "n_from 3"]
+    """The same of all active earlier latents."""
     gradients: Float[Tensor, "n_to n_from"]
-    """Gradients of that route."""
+    """Derivative of each target with respect to each source."""
+    first_prompt: GradientMatrix
+    """The part of them that belongs to the first prompt, for a heatmap."""
+
+    @property
+    def n_leading(self) -> int:
+        """Positions in front of the repeated tokens: 1 for a beginning-of-text token, or 0."""
+        return n_leading(self.tokens)
 
 
 def box_positions(length: int, *, n_leading: int = 1) -> list[tuple[int, int]]:
@@ -78,162 +86,119 @@ def box_positions(length: int, *, n_leading: int = 1) -> list[tuple[int, int]]:
 
 
 def find_induction(
-    model: Model,
-    sae_from: SAE,
-    sae_to: SAE,
+    lease: Lease,
+    tokens: Int[Tensor, "prompts pos"],
     *,
-    length: int = 10,
-    n_prompts: int = 4,
     seed: int = 0,
     min_fraction: float = 1.0,
     min_gain: float = 0.25,
     n_partners: int = 5,
-    tokens: Int[Tensor, "prompts pos"] | None = None,
-    **options: Unpack[GradientOptions],
 ) -> Induction:
     """Look for latents that fire by induction, and for what they are fed by.
 
-    Prompts are random (`seed`), or `tokens` as `repeated_tokens` makes them. A later latent counts
-    when it fires on at least `min_fraction` of the second halves, or on `min_gain` more of them
-    than of second halves that repeat nothing; the first alone may also hold of latents that fire
-    on anything. `options` are those of `GradientOptions` that concern the passes and freezing;
-    attention is live by default, as it must be for this.
+    `lease` is of a model with its earlier and its later SAE, `tokens` are as `repeated_tokens`
+    makes them; `seed` chooses what stands in place of the repetition. A later latent counts when
+    it fires on at least `min_fraction` of the second halves, or on `min_gain` more of them than of
+    second halves that repeat nothing; the first alone may also hold of latents that fire on
+    anything. Attention patterns are live, as they must be for this.
 
     Raises:
         ValueError: SAEs that do not read hook_z or are in the wrong order, or a fraction outside
             (0, 1].
+        JobCancelled: through the lease's progress.
     """
-    if tokens is None:
-        saes = (sae_from, sae_to)
-        tokens = repeated_tokens(model, length, saes=saes, n_prompts=n_prompts, seed=seed)
-    search = InductionSearch(
-        model,
-        sae_from,
-        sae_to,
-        tokens,
-        seed=seed,
-        min_fraction=min_fraction,
-        min_gain=min_gain,
-        **options,
-    )
-    while not search.is_done:
-        search.go_on(model, sae_from, sae_to, options.get("progress"), seconds=math.inf)
-    return search.found(model, sae_from, sae_to, n_partners=n_partners)
-
-
-class InductionSearch:
-    """The search in several turns, so that others use the model in between; holds on to none.
-
-    Every turn is given the model and the SAEs that it began with.
-    """
-
-    def __init__(
-        self,
-        model: Model,
-        sae_from: SAE,
-        sae_to: SAE,
-        tokens: Int[Tensor, "prompts pos"],
-        *,
-        seed: int = 0,
-        min_fraction: float = 1.0,
-        min_gain: float = 0.25,
-        **options: Unpack[GradientOptions],
-    ) -> None:
-        """Find the latents; their gradients are left to `go_on`. As for `find_induction`."""
-        if not 0 < min_fraction <= 1:
-            raise ValueError(f"min_fraction is {min_fraction}; use a share above 0 and up to 1.")
-        for sae in (sae_from, sae_to):
-            if not sae_hook_name(sae).endswith("hook_z"):
-                raise ValueError(
-                    f"The SAE at {sae_hook_name(sae)} does not read attention heads (hook_z); "
-                    "induction is looked for between attention SAEs."
-                )
-        tokens = tokens[None] if tokens.dim() == 1 else tokens
-        self.length = tokens.shape[1] // 2
-        """Tokens that are repeated."""
-        self._tokens = (tokens, unrepeated(model, tokens, self.length, seed))
-        self._options = options
+    if not 0 < min_fraction <= 1:
+        raise ValueError(f"min_fraction is {min_fraction}; use a share above 0 and up to 1.")
+    tokens = tokens[None] if tokens.dim() == 1 else tokens
+    length = tokens.shape[1] // 2
+    with lease.turn() as (model, saes):
+        _check_heads(saes)
+        control = unrepeated(model, tokens, length, seed)
         found, alone = (
-            latent_route(it, sae_from, sae_to, model, **freezing(options)) for it in self._tokens
+            latent_route(prompts, saes[0], saes[1], model) for prompts in (tokens, control)
         )
-        fractions = pd.DataFrame(
-            {
-                "fraction": _fraction(found.acts_next_recon.dense, self.length),
-                "fraction_true": _fraction(found.acts_next.dense, self.length),
-                "fraction_control": _fraction(alone.acts_next_recon.dense, self.length),
-                "mean_activation": _second(found.acts_next_recon.dense, self.length)
-                .mean((0, 1))
-                .cpu(),
-            }
-        )
-        fractions.insert(0, "latent", fractions.index)
-        fractions["gain"] = fractions["fraction"] - fractions["fraction_control"]
-        fractions["throughout"] = fractions["fraction"] >= min_fraction - 1e-9
-        chosen = fractions["throughout"] | (fractions["gain"] >= min_gain)
-        self._latents = fractions[chosen].copy()
-        mode = options.get("mode", "auto")
-        self._fillings = tuple(
-            Filling(_only(it, self._latents["latent"], self.length).route, mode=mode)
-            for it in (found, alone)
-        )
+        latents = _firing(found, alone, length, min_fraction=min_fraction, min_gain=min_gain)
+        fillings = [
+            Filling(_only(route, latents["latent"], length).route) for route in (found, alone)
+        ]
+        del found, alone
 
-    @property
-    def is_done(self) -> bool:
-        """Whether all gradients are known."""
-        return all(filling.is_full for filling in self._fillings)
+    def opened(prompts: Tensor, model: Model, saes: list[SAE]) -> LatentRoute:
+        route = latent_route(prompts, saes[0], saes[1], model)
+        return _only(route, latents["latent"], length)
 
-    def go_on(
-        self,
-        model: Model,
-        sae_from: SAE,
-        sae_to: SAE,
-        progress: Progress | None = None,
-        *,
-        seconds: float,
-    ) -> None:
-        """Take a turn of about `seconds`. Raises JobCancelled through `progress`."""
-        for number, filling in enumerate(self._fillings):
-            if not filling.is_full:
-                route = self._opened(number, model, sae_from, sae_to).route
-                budget = pass_options(self._options)["memory_budget_bytes"]
-                filling.go_on(route, progress, seconds=seconds, memory_budget_bytes=budget)
-                return
-
-    def found(self, model: Model, sae_from: SAE, sae_to: SAE, *, n_partners: int = 5) -> Induction:
-        """What came of it, once it is done."""
-        found, alone = (self._opened(it, model, sae_from, sae_to) for it in (0, 1))
+    for filling, prompts in zip(fillings, (tokens, control), strict=True):
+        while not filling.is_full:
+            with lease.turn() as (model, saes):
+                route = opened(prompts, model, saes).route
+                filling.go_on(route, lease.progress, seconds=TURN_SECONDS)
+                del route
+    with lease.turn() as (model, saes):
+        found, alone = (opened(prompts, model, saes) for prompts in (tokens, control))
         gradients, control_gradients = (
-            filling.values.to(found.route.source_values) for filling in self._fillings
+            filling.values.to(found.route.source_values) for filling in fillings
         )
-        inside, causal = _boxes(found, self.length)
-        latents = self._latents.copy()
+        inside, causal = _boxes(found, length)
+        targets, sources = found.route.target_indices, found.route.source_indices
         each = [
-            _share(gradients, inside, causal, rows=found.route.target_indices[:, 2] == latent)
+            _share(gradients, inside, causal, rows=targets[:, 2] == latent)
             for latent in latents["latent"]
         ]
-        latents["share"], latents["score"] = [it.share for it in each], [it.ratio for it in each]
+        latents["share"] = [box.share for box in each]
+        latents["score"] = [box.ratio for box in each]
         latents = latents.sort_values(
             ["gain", "score"], ascending=False, ignore_index=True, kind="stable"
         )
-        order = latents["latent"].tolist()
         return Induction(
-            length=self.length,
-            tokens=self._tokens[0],
-            control_tokens=self._tokens[1],
+            length=length,
+            tokens=tokens,
+            control_tokens=control,
             latents=latents,
-            partners=_partners(found, gradients, inside, order, n_partners),
+            partners=_partners(found, gradients, inside, latents["latent"].tolist(), n_partners),
             boxes=_share(gradients, inside, causal),
-            control_boxes=_share(control_gradients, *_boxes(alone, self.length)),
-            route=found,
+            control_boxes=_share(control_gradients, *_boxes(alone, length)),
+            targets=targets,
+            sources=sources,
             gradients=gradients,
+            first_prompt=_first_prompt(found.route, gradients, token_texts(model, tokens[:1])),
         )
 
-    def _opened(self, number: int, model: Model, sae_from: SAE, sae_to: SAE) -> LatentRoute:
-        """The route on one set of prompts, to the latents found in second halves."""
-        route = latent_route(
-            self._tokens[number], sae_from, sae_to, model, **freezing(self._options)
-        )
-        return _only(route, self._latents["latent"], self.length)
+
+def _check_heads(saes: Sequence[SAE]) -> None:
+    for sae in saes:
+        if not sae_hook_name(sae).endswith("hook_z"):
+            raise ValueError(
+                f"The SAE at {sae_hook_name(sae)} does not read attention heads (hook_z); "
+                "induction is looked for between attention SAEs."
+            )
+
+
+def _firing(
+    found: LatentRoute, alone: LatentRoute, length: int, *, min_fraction: float, min_gain: float
+) -> pd.DataFrame:
+    """Later latents that fire on second halves, as in `Induction.latents`."""
+    second = _second(found.acts_next_recon.dense, length)
+    fractions = pd.DataFrame(
+        {
+            "fraction": _fraction(found.acts_next_recon.dense, length),
+            "fraction_true": _fraction(found.acts_next.dense, length),
+            "fraction_control": _fraction(alone.acts_next_recon.dense, length),
+            "mean_activation": second.mean((0, 1)).cpu(),
+        }
+    )
+    fractions.insert(0, "latent", fractions.index)
+    fractions["gain"] = fractions["fraction"] - fractions["fraction_control"]
+    fractions["throughout"] = fractions["fraction"] >= min_fraction - 1e-9
+    return fractions[fractions["throughout"] | (fractions["gain"] >= min_gain)].copy()
+
+
+def _first_prompt(route: Route, gradients: Tensor, texts: list[list[str]]) -> GradientMatrix:
+    rows, columns = (
+        (indices[:, 0] == 0).nonzero()[:, 0]
+        for indices in (route.target_indices, route.source_indices)
+    )
+    narrowed = route.restrict(targets=rows, sources=columns)
+    return gradient_matrix(narrowed, gradients[rows][:, columns], texts)
 
 
 def _second(latents: Tensor, length: int) -> Tensor:

@@ -13,8 +13,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from core.gradients.blocks import AttentionSlope, MlpSlope, NormSlope
-from core.gradients.pullback import Part, Place, Pullback, way
+from core.gradients.block_vjp import (
+    AttentionSlope,
+    MlpSlope,
+    NormSlope,
+    Part,
+    Place,
+    Pullback,
+    way,
+)
 from core.gradients.segment import LOGIT_SITE, Segment
 from core.models.hooks import Model, has_hook, layer_of_hook, resolve_hook_name
 
@@ -33,7 +40,7 @@ _READ = {
     "attention": (
         "hook_resid_pre",
         "ln1.hook_scale",
-        *(f"attn.hook_{it}" for it in ("q", "k", "v", "pattern", "z")),
+        *(f"attn.hook_{part}" for part in ("q", "k", "v", "pattern", "z")),
     ),
     "mlp": ("hook_resid_mid", "ln2.hook_scale", "mlp.hook_pre", "mlp.hook_post"),
 }
@@ -166,7 +173,7 @@ def _norm(segment: Segment, name: str, read: Tensor, seen: Mapping[str, Tensor])
 
 def _mlp(segment: Segment, layer: int, seen: Mapping[str, Tensor]) -> MlpSlope:
     module, start = segment.model.blocks[layer].mlp, f"blocks.{layer}"
-    pre, post = (seen[f"{start}.mlp.{it}"] for it in ("hook_pre", "hook_post"))
+    pre, post = (seen[f"{start}.mlp.{end}"] for end in ("hook_pre", "hook_post"))
     if post.shape != pre.shape:
         raise _UnknownBlockError
     width, d_model = pre.shape[-1], int(segment.model.cfg.d_model)
@@ -184,14 +191,14 @@ def _mlp(segment: Segment, layer: int, seen: Mapping[str, Tensor]) -> MlpSlope:
 def _attention(segment: Segment, layer: int, seen: Mapping[str, Tensor]) -> AttentionSlope:
     cfg, start = segment.model.cfg, f"blocks.{layer}"
     module = segment.model.blocks[layer].attn
-    q, k, v, z = (seen[f"{start}.attn.hook_{it}"].detach() for it in "qkvz")
+    q, k, v, z = (seen[f"{start}.attn.hook_{part}"].detach() for part in "qkvz")
     heads = (cfg.n_heads, cfg.d_model, cfg.d_head)
-    if any(it.shape[2:] != (cfg.n_heads, cfg.d_head) for it in (q, k, v, z)):
+    if any(part.shape[2:] != (cfg.n_heads, cfg.d_head) for part in (q, k, v, z)):
         raise _UnknownBlockError
     divisor = float(getattr(cfg, "attn_scale", 0) or 0)
     divisor = divisor if divisor > 0 else math.sqrt(cfg.d_head)
     divisor = divisor if getattr(cfg, "use_attn_scale", True) else 1.0
-    q, k, v, z = (it[0].transpose(0, 1).contiguous() for it in (q / divisor, k / divisor, v, z))
+    q, k, v, z = (part[0].transpose(0, 1).contiguous() for part in (q / divisor, k / divisor, v, z))
     return AttentionSlope(
         norm=_norm(segment, f"{start}.ln1", seen[f"{start}.hook_resid_pre"], seen),
         pattern=seen[f"{start}.attn.hook_pattern"][0].detach(),
@@ -199,7 +206,7 @@ def _attention(segment: Segment, layer: int, seen: Mapping[str, Tensor]) -> Atte
         k=k,
         v=v,
         z=z,
-        w_qkv=torch.stack([_weight(module, f"W_{it}", *heads).transpose(1, 2) for it in "QKV"]),
+        w_qkv=torch.stack([_weight(module, f"W_{part}", *heads).transpose(1, 2) for part in "QKV"]),
         w_o=_output_weights(segment.model, layer),
         frozen=_is_frozen(segment, f"{start}.attn.hook_pattern"),
     )
@@ -220,5 +227,5 @@ def _weight(module: Any, name: str, *shape: int) -> Tensor:
 
 def _is_frozen(segment: Segment, name: str) -> bool:
     model = segment.model
-    held = {resolve_hook_name(model, it) for it in segment.frozen}
+    held = {resolve_hook_name(model, site) for site in segment.frozen}
     return resolve_hook_name(model, name) in held

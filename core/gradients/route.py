@@ -1,5 +1,6 @@
 """From sources to targets through a model: what Jacobians are taken of and interventions run on."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypedDict
@@ -8,9 +9,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from core.gradients.cost import DEFAULT_MEMORY_BUDGET
 from core.gradients.ends import KeepError
-from core.gradients.jacobian import Block, Entries, Mode, jacobian, jacobian_blocks
+from core.gradients.jacobian import (
+    DEFAULT_MEMORY_BUDGET,
+    Block,
+    Entries,
+    Mode,
+    cheaper_mode,
+    jacobian,
+    jacobian_blocks,
+)
 from core.gradients.segment import Segment
 from core.jobs.progress import Progress
 
@@ -214,3 +222,59 @@ def strongest(
         order = values[kept].abs().argsort(descending=True, stable=True)
         kept = kept[order[:most]].sort().values
     return kept
+
+
+class Filling:
+    """Gradients of a route that is opened anew for every turn; holds on to no model."""
+
+    def __init__(self, route: Route) -> None:
+        """Nothing is computed yet."""
+        self.values = torch.zeros(len(route.targets), len(route.sources))
+        """What is known so far, [n_to, n_from] in float32 in main memory."""
+        self._mode: Mode = cheaper_mode(route.segment, route.sources, route.targets)
+        # Rows (columns, where passes go forwards) that no turn has come to.
+        n_left = len(route.sources if self._mode == "forward" else route.targets)
+        self._left = torch.ones(n_left if self.values.numel() else 0, dtype=torch.bool)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether all is known."""
+        return not bool(self._left.any())
+
+    def go_on(
+        self,
+        route: Route,
+        progress: Progress | None = None,
+        *,
+        seconds: float,
+        memory_budget_bytes: int = DEFAULT_MEMORY_BUDGET,
+    ) -> None:
+        """Take a turn of about `seconds`, but of one batch of passes at least.
+
+        `route` is the same as before, opened in this turn.
+
+        Raises:
+            JobCancelled: through `progress`.
+        """
+        if self.is_full:
+            return
+        left, total = self._left.nonzero()[:, 0], len(self._left)
+        forward = self._mode == "forward"
+        chosen = left.to(route.source_values.device)
+        rest = route.restrict(sources=chosen) if forward else route.restrict(targets=chosen)
+        began = time.monotonic()
+        for block in rest.blocks(mode=self._mode, memory_budget_bytes=memory_budget_bytes):
+            rows, columns = block.targets.cpu(), block.sources.cpu()
+            if forward:
+                columns = left[columns]
+            else:
+                rows = left[rows]
+            self.values[rows[:, None], columns] = block.values.cpu().float()
+            self._left[columns if forward else rows] = False
+            if progress is not None:
+                done = total - int(self._left.sum())
+                progress.update(done, total, unit="latents", message="Gradients")
+            if time.monotonic() - began > seconds:
+                return
+        # What no block held depends on nothing here.
+        self._left[:] = False

@@ -1,7 +1,7 @@
 """The part of a model between two sites, as a function of what stands at the first."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +11,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens import HookedTransformer
 
-from core.gradients.freezing import pattern_sites, scale_sites
 from core.models.hooks import (
     HookFunction,
     Model,
@@ -20,6 +19,7 @@ from core.models.hooks import (
     hooks_at,
     layer_of_hook,
     resolve_hook_name,
+    run_with_replacements,
 )
 
 LOGIT_SITE = "unembed.hook_in"
@@ -122,13 +122,14 @@ def open_segment(
     """
     # Under the names that were given: those of SAEs, which users know.
     check_order(model, source_site, target_site)
-    source_site, target_site = (resolve_hook_name(model, it) for it in (source_site, target_site))
+    source_site = resolve_hook_name(model, source_site)
+    target_site = resolve_hook_name(model, target_site)
     first, last = _layer_span(model, source_site, target_site)
     frozen: list[str] = []
     if freeze_attention:
-        frozen += pattern_sites(model, first, last)
+        frozen += _pattern_sites(model, first, last)
     if freeze_layer_norm:
-        frozen += scale_sites(model, first, last, target_site)
+        frozen += _scale_sites(model, first, last, target_site)
     frozen += [resolve_hook_name(model, site) for site in hold]
     start_layer, starts_at_source = _start(model, source_site)
     names = [source_site, target_site, *frozen, *also_cache]
@@ -162,35 +163,6 @@ def check_order(model: Model, source_site: str, target_site: str) -> None:
         )
 
 
-def checked_tokens(model: Model, tokens: Tensor) -> Int[Tensor, "batch pos"]:
-    """`tokens` as [batch, pos] on the model's device; a single prompt may be [pos].
-
-    Raises:
-        ValueError: no tokens, more than the context holds, or ids outside the vocabulary.
-    """
-    ids = torch.as_tensor(tokens)
-    ids = ids[None] if ids.dim() == 1 else ids
-    if ids.dim() != 2 or ids.is_floating_point() or ids.dtype == torch.bool:
-        raise ValueError(
-            f"Tokens of shape {list(ids.shape)} and type {ids.dtype} are no prompts; give token "
-            "ids as [batch, pos], such as model.to_tokens(prompt)."
-        )
-    if ids.numel() == 0:
-        raise ValueError("The prompt is empty; give at least one token.")
-    if ids.shape[1] > context_length(model):
-        raise ValueError(
-            f"The prompt has {ids.shape[1]} tokens and the model takes {context_length(model)}; "
-            "shorten it."
-        )
-    vocabulary = int(model.cfg.d_vocab)
-    if int(ids.min()) < 0 or int(ids.max()) >= vocabulary:
-        raise ValueError(
-            f"Token ids go from {int(ids.min())} to {int(ids.max())}, and the model knows 0 to "
-            f"{vocabulary - 1}; use this model's own tokenizer."
-        )
-    return ids.long().to(device_of(model))
-
-
 def device_of(model: Model) -> torch.device:
     """Where the model is."""
     return next(model.parameters()).device
@@ -212,7 +184,8 @@ def _read_sites(model: Model, tokens: Tensor, names: Sequence[str]) -> dict[str,
 
         return hook_function
 
-    with torch.no_grad(), hooks_at(model, [(it, keep(it)) for it in wanted]), suppress(_Reached):
+    hooks = [(name, keep(name)) for name in wanted]
+    with torch.no_grad(), hooks_at(model, hooks), suppress(_Reached):
         model(tokens, return_type="logits")
     missing = wanted - set(cache)
     if missing:
@@ -282,3 +255,45 @@ def _layer_span(model: Model, source_site: str, target_site: str) -> tuple[int, 
     if last is not None and has_hook(model, f"blocks.{last}.hook_resid_pre"):
         end -= target_site == resolve_hook_name(model, f"blocks.{last}.hook_resid_pre")
     return layer_of_hook(source_site) or 0, end
+
+
+def _pattern_sites(model: Model, first: int, last: int) -> list[str]:
+    """Attention patterns of these layers. Raises ValueError where they cannot be held."""
+    names = [f"blocks.{layer}.attn.hook_pattern" for layer in range(first, last)]
+    _check_freezable(model, names, "attention patterns", lambda pattern: pattern * 0.5)
+    return names
+
+
+def _scale_sites(model: Model, first: int, last: int, target_site: str) -> list[str]:
+    """Scales of every normalisation on the residual stream in these layers.
+
+    Raises ValueError where they cannot be held.
+    """
+    names = []
+    for layer in range(first, last):
+        found = [f"blocks.{layer}.{norm}.hook_scale" for norm in ("ln1", "ln2")]
+        found += [f"blocks.{layer}.{norm}_post.hook_scale" for norm in ("ln1", "ln2")]
+        names += [name for name in found if has_hook(model, name)]
+    if layer_of_hook(target_site) is None:
+        names += ["ln_final.hook_scale"]
+    if last > first or layer_of_hook(target_site) is None:
+        _check_freezable(model, names, "LayerNorm scales", lambda scale: scale * 2)
+    return names
+
+
+def _check_freezable(
+    model: Model, names: list[str], what: str, change: Callable[[Tensor], Tensor]
+) -> None:
+    """Raise ValueError unless writing to these sites changes what the model says."""
+    advice = f"The {what} of this model cannot be frozen: use them live."
+    if any(not has_hook(model, name) for name in names):
+        raise ValueError(f"{advice} (It has no {next(n for n in names if not has_hook(model, n))})")
+    if not names:
+        return
+    probe = torch.arange(min(3, context_length(model)), device=device_of(model))[None]
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="A forward hook edited hook_scale")
+        plain = run_with_replacements(model, probe, {})
+        changed = run_with_replacements(model, probe, {names[-1]: change})
+    if torch.allclose(plain, changed, atol=1e-6):
+        raise ValueError(f"{advice} (It only reports {names[-1]}, and ignores what is put there.)")

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from core.gradients.cost import DEFAULT_MEMORY_BUDGET, passes_at_once
+from core.gradients.jacobian import DEFAULT_MEMORY_BUDGET, passes_at_once
 from core.gradients.route import Route
 from core.jobs.progress import Progress
 
@@ -53,7 +53,7 @@ class Verification:
 
     @classmethod
     def of(cls, cells: pd.DataFrame) -> "Verification":
-        """Of the rows that `changes` gave, in one or in several goes."""
+        """Of the rows that `changes` gave, together or in parts."""
         return cls(cells, step=_agreement(cells, "step"), ablation=_agreement(cells, "ablation"))
 
     @property
@@ -68,36 +68,11 @@ class Verification:
         )
 
 
-def strongest_cells(gradients: Float[Tensor, "n_to n_from"], n: int = 20) -> list[Cell]:
+def strongest_cells(gradients: Float[np.ndarray, "n_to n_from"], n: int = 20) -> list[Cell]:
     """The `n` cells with the largest absolute value, strongest first, zeros left out."""
-    flat = gradients.abs().flatten()
-    order = flat.topk(min(n, len(flat))).indices
-    order = order[flat[order] > 0]
-    return [divmod(int(cell), gradients.shape[1]) for cell in order.tolist()]
-
-
-def verify(
-    route: Route,
-    gradients: Float[Tensor, "n_to n_from"],
-    cells: Sequence[Cell],
-    *,
-    step_fraction: float = 0.02,
-    memory_budget_bytes: int = DEFAULT_MEMORY_BUDGET,
-    progress: Progress | None = None,
-) -> Verification:
-    """Compare gradients with interventions on the source of each cell.
-
-    For arguments and errors see `changes`.
-    """
-    found = changes(
-        route,
-        gradients,
-        cells,
-        step_fraction=step_fraction,
-        memory_budget_bytes=memory_budget_bytes,
-        progress=progress,
-    )
-    return Verification.of(found)
+    size = np.abs(gradients).ravel()
+    order = np.argsort(-size, kind="stable")[:n]
+    return [divmod(int(cell), gradients.shape[1]) for cell in order if size[cell] > 0]
 
 
 def changes(

@@ -7,16 +7,16 @@ import streamlit as st
 
 from core import resources
 from core.catalog.entries import SaeEntry
-from core.view.gradients.view import GradientView
+from core.gradients.page_view import GradientView
 from core.view.markup import escape_markdown, exact_markdown, shaded_tokens, visible_token
 from core.view.selection import Selection
-from pages.parts import errors, latent_links, work
-from pages.parts.gradients import state
+from pages.parts import errors, latent_links
+from pages.parts.gradients import controls, heatmap
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from core.view.gradients.compute import GradientResult
+    from core.gradients.gradient_request import GradientResult
 
 
 def draw(
@@ -26,7 +26,7 @@ def draw(
     descriptions: Mapping[str, str],
 ) -> None:
     """Nothing without a chosen cell."""
-    from core.view.gradients.shown import place_of
+    from core.gradients.display import place_of
 
     if not view.cell:
         return
@@ -41,7 +41,7 @@ def draw(
             f"**{exact_markdown(matrix.sources['label'].iloc[place[1]])} → "
             f"{exact_markdown(matrix.targets['label'].iloc[place[0]])}**"
         )
-        close.button("Close", key="grad_close", on_click=lambda: state.change(cell=()))
+        close.button("Close", key="grad_close", on_click=lambda: controls.change(cell=()))
         with errors.shown_plainly():
             _verified(result, view, place)
         left, right = st.columns(2)
@@ -116,19 +116,12 @@ def latent(
 def _verified(result: "GradientResult", view: GradientView, place: tuple[int, int]) -> None:
     import pandas as pd
 
-    from core.view.gradients.check import check, check_key
-
     slope = float(result.matrix.values[place])
     if slope == 0:
         st.caption("The gradient of this cell is zero.")
         return
     cells = [(view.cell[0], view.cell[1], view.cell[2], view.cell[3])]
-    engine, store = resources.engine(), resources.store()
-    found = work.result(
-        check_key(result, cells),
-        "Verifying a cell",
-        lambda progress: check(engine, store, result, cells, progress),
-    )
+    found = heatmap.checked(result, cells, "Verifying a cell")
     if found is None:
         return
     row = found.verification.cells.iloc[0]

@@ -7,16 +7,15 @@ import streamlit as st
 
 from core import resources
 from core.catalog.entries import SaeEntry
-from core.view.gradients import sites
-from core.view.gradients.view import GradientView
+from core.gradients import sae_choices
+from core.gradients.page_view import GradientView
 from core.view.markup import exact_markdown, visible_token
 from core.view.selection import Selection
 from pages.parts import downloads, latent_links, weights, work
-from pages.parts.gradients import cell, chart, controls, descriptions, state
-from pages.parts.polling import reserve_room
+from pages.parts.gradients import cell, controls, descriptions, heatmap
 
 if TYPE_CHECKING:
-    from core.view.gradients.circuit import CircuitResult
+    from core.circuits.request import CircuitResult
 
 KEY = "grad_circuit"
 ROOM = 760
@@ -29,9 +28,9 @@ _HOW = (
 
 def draw(selection: Selection, entries: Sequence[SaeEntry], view: GradientView) -> None:
     """The whole tab."""
-    from core.circuits import Pruning
-    from core.view.gradients.circuit import CircuitRequest, chain_note, trace
-    from core.view.gradients.prompt import example_prompt, short_prompt_note
+    from core.circuits.graph import Pruning
+    from core.circuits.request import CircuitRequest, chain_note, trace
+    from core.gradients.prompt import example_prompt, short_prompt_note
 
     example = example_prompt(resources.catalog().model(selection.model).source, view.tab)
     prompt = controls.prompt(view, example)
@@ -50,14 +49,17 @@ def draw(selection: Selection, entries: Sequence[SaeEntry], view: GradientView) 
     if not weights.ready(selection.model, chain):
         return
     engine, store = resources.engine(), resources.store()
-    result: CircuitResult | None = work.result(
+    saes = [entry.key for entry in chain]
+    result: CircuitResult | None = work.recent_result(
         request.key,
         "Tracing a circuit",
-        lambda progress: trace(engine, store, request, progress),
+        lambda progress: trace(
+            engine.lease(request.model, saes, progress=progress), store, request
+        ),
         link=latent_links.address("gradients", selection, tab="circuit"),
+        room=ROOM,
     )
     if result is None:
-        reserve_room(ROOM)
         return
     with explained:
         _end(result)
@@ -70,25 +72,27 @@ def draw(selection: Selection, entries: Sequence[SaeEntry], view: GradientView) 
 def _chain(
     selection: Selection, entries: Sequence[SaeEntry], view: GradientView
 ) -> tuple[SaeEntry, ...]:
-    chosen = next(it for it in entries if it.key == selection.sae)
-    found = [sites.find(entries, name) for name in view.chain]
-    chain = [it for it in found if it is not None] or list(sites.default_chain(entries, chosen))
-    chain.sort(key=sites.depth)
-    titles = {sites.name_of(it): sites.title_of(it) for it in entries}
-    st.session_state["grad_chain"] = [sites.name_of(it) for it in chain]
+    chosen = next(entry for entry in entries if entry.key == selection.sae)
+    found = [sae_choices.find(entries, name) for name in view.chain]
+    chain = [entry for entry in found if entry is not None] or list(
+        sae_choices.default_chain(entries, chosen)
+    )
+    chain.sort(key=sae_choices.depth)
+    titles = {sae_choices.name_of(entry): sae_choices.title_of(entry) for entry in entries}
+    st.session_state["grad_chain"] = [sae_choices.name_of(entry) for entry in chain]
     st.multiselect(
         "Through the latents of",
         list(titles),
         format_func=lambda name: titles[name],
         key="grad_chain",
-        on_change=lambda: state.change(chain=tuple(st.session_state["grad_chain"])),
+        on_change=lambda: controls.change(chain=tuple(st.session_state["grad_chain"])),
         help="The circuit goes through these SAEs in the order in which the model passes them.",
     )
     return tuple(chain)
 
 
 def _end(result: "CircuitResult") -> None:
-    titles = {it.end: it.title for it in result.ends}
+    titles = {choice.end: choice.title for choice in result.ends}
     # Nothing chosen means the likeliest token, which is the first of the list.
     st.session_state["grad_end"] = result.request.end or result.ends[0].end
     st.selectbox(
@@ -96,7 +100,7 @@ def _end(result: "CircuitResult") -> None:
         list(titles),
         format_func=lambda end: titles[end],
         key="grad_end",
-        on_change=lambda: state.change(end=st.session_state["grad_end"]),
+        on_change=lambda: controls.change(end=st.session_state["grad_end"]),
         help="A likely next token, or a latent of the last SAE that is active at the last token.",
     )
 
@@ -133,7 +137,7 @@ def _slider(label: str, field: str, view: GradientView) -> None:
         step=0.05,
         key=key,
         width=260,
-        on_change=lambda: state.change(**{field: st.session_state[key]}),
+        on_change=lambda: controls.change(**{field: st.session_state[key]}),
         help="The strongest are kept until they carry this share of all that flows to what is "
         "explained, within each layer.",
     )
@@ -141,9 +145,9 @@ def _slider(label: str, field: str, view: GradientView) -> None:
 
 def _drawn(result: "CircuitResult", selection: Selection, view: GradientView) -> None:
     from core.circuits.figure import circuit_figure
-    from core.view.gradients.circuit import descriptions_of, missing_note
+    from core.circuits.request import descriptions_of, missing_note
 
-    known = descriptions.known(selection.model, result.prints, result.request.chain)
+    known = descriptions.known(selection.model, result.saes, result.request.chain)
     texts = descriptions_of(result, known)
     chosen = result.circuit.node(*view.node) if len(view.node) == 3 else None
     figure = circuit_figure(
@@ -156,12 +160,12 @@ def _drawn(result: "CircuitResult", selection: Selection, view: GradientView) ->
         dark=st.context.theme.type == "dark",
     )
     st.plotly_chart(
-        chart.on_page(figure),
+        heatmap.on_page(figure),
         key=KEY,
         theme=None,
         on_select=lambda: _clicked(result),
         selection_mode="points",
-        config=chart.camera("circuit") | {"scrollZoom": True},
+        config=heatmap.camera("circuit") | {"scrollZoom": True},
     )
     st.caption(f"{_HOW} {missing_note(result)}")
     if chosen is not None:
@@ -186,7 +190,7 @@ def _node(result: "CircuitResult", selection: Selection, row: int, texts: dict[i
     with st.container(border=True):
         title, close = st.columns([6, 1])
         title.markdown(f"**{exact_markdown(result.labels[row])}**")
-        close.button("Close", key="grad_close_node", on_click=lambda: state.change(node=()))
+        close.button("Close", key="grad_close_node", on_click=lambda: controls.change(node=()))
         st.caption(
             f"Activation {node['value']:.3g}; it adds {node['influence']:.3g} to what is explained."
         )
@@ -226,7 +230,7 @@ def _neighbours(result: "CircuitResult", row: int) -> None:
         if len(part):
             st.dataframe(
                 {
-                    "node": [result.labels[it] for it in part[other]],
+                    "node": [result.labels[end] for end in part[other]],
                     "contribution": part["weight"].round(3).to_numpy(),
                 },
                 hide_index=True,
@@ -240,5 +244,5 @@ def _clicked(result: "CircuitResult") -> None:
         if data:
             node = result.circuit.nodes.iloc[int(data[0])]
             place = (int(node["layer"]), int(node["position"]), int(node["index"]))
-            state.change(node=place)
+            controls.change(node=place)
             return

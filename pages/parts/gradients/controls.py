@@ -1,15 +1,17 @@
-"""What the reader sets above the heatmap: prompt, SAEs, and how gradients are taken."""
+"""The view of the page in this session, and the widgets with which a reader changes it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import streamlit as st
 
 from core.catalog.entries import SaeEntry
-from core.view.gradients import sites
-from core.view.gradients.view import MOST_CHARACTERS, GradientView
+from core.gradients import sae_choices
+from core.gradients.page_view import LINK, MOST_CHARACTERS, GradientView
+from core.view.choices import Choices
 from core.view.markup import exact_markdown, visible_token
-from pages.parts.gradients import state
+from pages.parts.page_state import PageState
 
 TABS = {
     "latents": "Latent → latent",
@@ -23,6 +25,60 @@ _ERRORS = {
     "nowhere": "The SAE's reconstruction",
     "everywhere": "What the model itself has there",
 }
+_page = PageState("gradients", LINK)
+problems = _page.problems
+_SAES = ("source", "target", "early", "late")
+_OF_A_CELL = {"tab", "prompt", "source", "target"}
+_OF_A_NODE = {"tab", "prompt", "chain", "end"}
+_OF_AN_END = {"prompt", "chain"}
+
+
+def begin(choices: Choices, model: str) -> GradientView:
+    """The view to show; a link that this session did not write is followed first."""
+
+    def parse(link: Mapping[str, str]) -> tuple[GradientView, tuple[str, ...]]:
+        view, problems = LINK.parse(link)
+        found: list[str] = []
+        dropped: dict[str, Any] = {}
+        parameters = {field.name: field.parameter for field in LINK.fields}
+
+        def check(field: str, names: tuple[str, ...]) -> bool:
+            try:
+                for name in names:
+                    sae_choices.checked_name(choices, model, name)
+            except ValueError as error:
+                found.append(f"{parameters[field]} in this link cannot be used: {error}")
+                return False
+            return True
+
+        for field in _SAES:
+            name = getattr(view, field)
+            if name and not check(field, (name,)):
+                dropped[field] = ""
+        if not check("chain", view.chain):
+            dropped["chain"] = ()
+        return replace(view, **dropped), (*problems, *found)
+
+    view = _page.begin(parse)
+    names = {sae_choices.name_of(entry) for entry in sae_choices.usable(choices, model)}
+    if not {*view.chain, *(getattr(view, field) for field in _SAES)} - {""} <= names:
+        # Another model was chosen.
+        view = replace(
+            view, source="", target="", early="", late="", chain=(), cell=(), end=(), node=()
+        )
+        _page.note(view)
+    return view
+
+
+def change(**fields: Any) -> None:
+    """Another view from the next run on; for callbacks of widgets."""
+    if _OF_A_CELL & set(fields):
+        fields = {"cell": (), "from_positions": (), "to_positions": ()} | fields
+    if _OF_A_NODE & set(fields):
+        fields = {"node": ()} | fields
+    if _OF_AN_END & set(fields):
+        fields = {"end": ()} | fields
+    _page.change(**fields)
 
 
 def tabs(view: GradientView) -> None:
@@ -33,7 +89,7 @@ def tabs(view: GradientView) -> None:
         list(TABS),
         format_func=TABS.__getitem__,
         key="grad_tab",
-        on_change=lambda: state.change(tab=st.session_state["grad_tab"] or view.tab),
+        on_change=lambda: change(tab=st.session_state["grad_tab"] or view.tab),
         label_visibility="collapsed",
     )
 
@@ -47,7 +103,7 @@ def prompt(view: GradientView, example: str) -> str:
         key="grad_prompt",
         height=80,
         max_chars=MOST_CHARACTERS,
-        on_change=lambda: state.change(prompt=st.session_state["grad_prompt"]),
+        on_change=lambda: change(prompt=st.session_state["grad_prompt"]),
         help="The text that the model reads. Press Ctrl+Enter (⌘+Enter on a Mac), or click "
         "elsewhere, to use it.",
     )
@@ -77,15 +133,15 @@ def sae(
     help: str | None = None,
 ) -> None:
     """A menu of SAEs for a field of the view."""
-    names = {sites.name_of(entry): sites.title_of(entry) for entry in entries}
+    names = {sae_choices.name_of(entry): sae_choices.title_of(entry) for entry in entries}
     key = f"grad_{field}"
-    st.session_state[key] = sites.name_of(chosen)
+    st.session_state[key] = sae_choices.name_of(chosen)
     st.selectbox(
         label,
         list(names),
         format_func=lambda name: names[name],
         key=key,
-        on_change=lambda: state.change(**{field: st.session_state[key]}),
+        on_change=lambda: change(**{field: st.session_state[key]}),
         help=help,
     )
 
@@ -99,7 +155,7 @@ def choice(label: str, field: str, options: dict[str, str], view: Any, **more: A
         list(options),
         format_func=options.__getitem__,
         key=key,
-        on_change=lambda: state.change(**{field: st.session_state[key] or value}),
+        on_change=lambda: change(**{field: st.session_state[key] or value}),
         **more,
     )
 
@@ -115,7 +171,7 @@ def number(
         low,
         high,
         key=key,
-        on_change=lambda: state.change(**{field: st.session_state[key]}),
+        on_change=lambda: change(**{field: st.session_state[key]}),
         help=help,
         **more,
     )
@@ -128,7 +184,7 @@ def flag(label: str, field: str, view: Any, help: str) -> None:
     st.toggle(
         label,
         key=key,
-        on_change=lambda: state.change(**{field: st.session_state[key]}),
+        on_change=lambda: change(**{field: st.session_state[key]}),
         help=help,
     )
 
@@ -155,7 +211,7 @@ def method(view: GradientView) -> None:
                 list(_ERRORS),
                 format_func=_ERRORS.__getitem__,
                 key="grad_keep_error",
-                on_change=lambda: state.change(keep_error=st.session_state["grad_keep_error"]),
+                on_change=lambda: change(keep_error=st.session_state["grad_keep_error"]),
                 help="Later latents are computed from it. Heads park their attention on the first "
                 "token; an SAE that was not trained on it would change everything behind.",
             )

@@ -10,19 +10,19 @@ from core.catalog.entries import SaeEntry
 from pages.parts import neuronpedia, work
 
 if TYPE_CHECKING:
+    from core.descriptions.sources import DescribedSae
     from core.descriptions.table import Descriptions
-    from core.view.gradients.texts import SaePrint
 
 _READING = "Reading a sample of text for descriptions"
 
 
-def known(model: str, prints: "Mapping[str, SaePrint]", entries: Sequence[SaeEntry]) -> Any:
+def known(model: str, saes: "Mapping[str, DescribedSae]", entries: Sequence[SaeEntry]) -> Any:
     """What is known now, by the SAE's name in links; nothing is started."""
-    from core.view.gradients import texts
+    from core.descriptions.sources import best_descriptions
 
-    return texts.gather(
-        prints,
+    return best_descriptions(
         resources.store(),
+        saes,
         published=neuronpedia.fetched(_by_name(entries)),
         offline=_offline(model, entries),
     )
@@ -49,16 +49,16 @@ def draw(model: str, found: "Mapping[str, Descriptions]", entries: Sequence[SaeE
             on_click=lambda: st.session_state.update(grad_read_sample=key),
         )
     if any(entry.neuronpedia_id is not None for entry in entries):
-        widths = {name: it.d_sae for name, it in found.items()}
+        widths = {name: one.d_sae for name, one in found.items()}
         neuronpedia.fetching(_by_name(entries), widths)
 
 
 def _read_sample(model: str, entries: Sequence[SaeEntry], key: str) -> None:
     from core.corpus import docs_sample
+    from core.gradients import display
     from core.splitting.text_evidence import read_sample
-    from core.view.gradients import texts
 
-    engine, store, members = resources.engine(), resources.store(), texts.members(entries)
+    engine, store, members = resources.engine(), resources.store(), display.members(entries)
     labels = [member.label for member in members]
 
     def make(progress: Any) -> Any:
@@ -67,29 +67,24 @@ def _read_sample(model: str, entries: Sequence[SaeEntry], key: str) -> None:
 
     # One at a time: two would leave nobody to run what the reader is waiting for.
     jobs = resources.jobs()
-    others = [it for it in jobs.jobs() if it.title == _READING and it.key != key]
-    other = next((it for it in others if not it.state.finished), None)
+    others = [job for job in jobs.jobs() if job.title == _READING and job.key != key]
+    other = next((job for job in others if not job.state.finished), None)
     busy = None if other is None or jobs.get(key) is not None else jobs.get(other.key)
     if busy is not None:
         st.caption("Descriptions of these latents follow those that are being made.")
         work.shown(busy)
         return
-    found = work.recent_result(
-        key,
-        _READING,
-        make,
-        wait=0.3,
-    )
+    found = work.recent_result(key, _READING, make, wait=0.3)
     if found is not None:
         st.rerun()
 
 
 def _evidence_key(model: str, entries: Sequence[SaeEntry]) -> str:
     from core.corpus import docs_sample
+    from core.gradients import display
     from core.splitting.text_evidence import evidence_key
-    from core.view.gradients import texts
 
-    return evidence_key(model, texts.members(entries), docs_sample())
+    return evidence_key(model, display.members(entries), docs_sample())
 
 
 def _offline(model: str, entries: Sequence[SaeEntry]) -> "dict[str, Descriptions]":
@@ -98,6 +93,6 @@ def _offline(model: str, entries: Sequence[SaeEntry]) -> "dict[str, Descriptions
 
 
 def _by_name(entries: Sequence[SaeEntry]) -> dict[str, SaeEntry]:
-    from core.view.gradients.sites import name_of
+    from core.gradients.sae_choices import name_of
 
     return {name_of(entry): entry for entry in entries}

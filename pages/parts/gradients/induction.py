@@ -7,18 +7,18 @@ import streamlit as st
 
 from core import resources
 from core.catalog.entries import SaeEntry
-from core.view.gradients import sites
-from core.view.gradients.view import GradientView
+from core.gradients import sae_choices
+from core.gradients.page_view import GradientView
 from core.view.markup import shaded_tokens
 from core.view.selection import Selection
 from pages.parts import downloads, latent_links, weights, work
-from pages.parts.gradients import chart, controls, descriptions
-from pages.parts.polling import reserve_room
+from pages.parts.gradients import controls, descriptions, heatmap
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from core.view.gradients.induction import HeadsResult, InductionResult
+    from core.gradients.heads import HeadsResult
+    from core.gradients.induction_request import InductionResult
 
 ROOM = 500
 _SHOWN_SOURCES, _SHOWN_TARGETS = 60, 60
@@ -32,13 +32,8 @@ _INTRO = (
 
 def draw(selection: Selection, entries: Sequence[SaeEntry], view: GradientView) -> None:
     """The whole tab."""
-    from core.view.gradients.induction import (
-        HeadsRequest,
-        InductionRequest,
-        find,
-        find_heads,
-        suggested_pair,
-    )
+    from core.gradients.heads import HeadsRequest, find_heads, suggested_pair
+    from core.gradients.induction_request import InductionRequest, find
 
     st.markdown(_INTRO)
     with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
@@ -46,18 +41,18 @@ def draw(selection: Selection, entries: Sequence[SaeEntry], view: GradientView) 
             controls.number("Tokens that are repeated", "length", view, 2, 500)
         with st.container(width=220):
             controls.number("Seed", "seed", view, 0, 2**31 - 1, "Which random tokens.")
-    saes = sites.attention(entries)
+    saes = sae_choices.attention(entries)
     request = HeadsRequest(selection.model, view.length, view.seed)
     engine, store = resources.engine(), resources.store()
     link = latent_links.address("gradients", selection, tab="induction")
-    heads = work.result(
+    heads = work.recent_result(
         request.key,
         "Scores of attention heads",
-        lambda progress: find_heads(engine, store, request, progress),
+        lambda progress: find_heads(engine.lease(request.model, progress=progress), store, request),
         link=link,
+        room=ROOM,
     )
     if heads is None:
-        reserve_room(ROOM)
         return
     _heads(heads, view)
     pair = suggested_pair(heads.scores, entries)
@@ -67,7 +62,10 @@ def draw(selection: Selection, entries: Sequence[SaeEntry], view: GradientView) 
             f"are none for {selection.model}."
         )
         return
-    early, late = sites.find(saes, view.early) or pair[0], sites.find(saes, view.late) or pair[1]
+    early, late = (
+        sae_choices.find(saes, view.early) or pair[0],
+        sae_choices.find(saes, view.late) or pair[1],
+    )
     left, right = st.columns(2)
     with left:
         controls.sae(
@@ -88,42 +86,44 @@ def draw(selection: Selection, entries: Sequence[SaeEntry], view: GradientView) 
     if not weights.ready(selection.model, [early, late]):
         return
     wanted = InductionRequest(request, early, late)
-    result = work.result(
+    result = work.recent_result(
         wanted.key,
         "Looking for induction",
-        lambda progress: find(engine, store, wanted, progress),
+        lambda progress: find(
+            engine.lease(request.model, [early.key, late.key], progress=progress), store, wanted
+        ),
         link=link,
+        room=ROOM,
     )
     if result is None:
-        reserve_room(ROOM)
         return
     _found(result, selection)
 
 
 def _heads(heads: "HeadsResult", view: GradientView) -> None:
-    from core.view.gradients.heads_figure import head_score_figure, pattern_figure
-    from core.view.gradients.induction import shading
+    from core.gradients.heads import head_score_figure, pattern_figure
 
-    st.markdown(shaded_tokens(heads.tokens, shading(heads.tokens, view.length)))
+    second = [float(n > view.length) for n in range(len(heads.tokens))]
+    st.markdown(shaded_tokens(heads.tokens, second))
     st.caption("The first of four such prompts; the second copy is shaded.")
     dark = st.context.theme.type == "dark"
     st.plotly_chart(
-        chart.on_page(head_score_figure(heads.scores, dark=dark)),
+        heatmap.on_page(head_score_figure(heads.scores, dark=dark)),
         key="grad_heads",
         theme=None,
-        config=chart.camera("heads"),
+        config=heatmap.camera("heads"),
     )
     with st.expander("Where the heads concerned look"):
         st.plotly_chart(
-            chart.on_page(pattern_figure(heads.patterns, heads.titles, heads.tokens, dark=dark)),
+            heatmap.on_page(pattern_figure(heads.patterns, heads.titles, heads.tokens, dark=dark)),
             key="grad_patterns",
             theme=None,
-            config=chart.camera("attention-patterns"),
+            config=heatmap.camera("attention-patterns"),
         )
 
 
 def _found(result: "InductionResult", selection: Selection) -> None:
-    from core.view.gradients.induction import verdict
+    from core.gradients.induction_request import verdict
 
     boxes, control = result.boxes, result.control_boxes
     st.markdown(f"**{verdict(result)}**")
@@ -134,18 +134,18 @@ def _found(result: "InductionResult", selection: Selection) -> None:
     columns[1].metric("Expected for their area", f"{boxes.chance:.1%}")
     columns[2].metric("In the same boxes without repetition", f"{control.share:.1%}")
     _heatmap(result)
-    known = descriptions.known(selection.model, result.prints, result.request.entries)
+    known = descriptions.known(selection.model, result.saes, result.request.entries)
     _tables(result, selection, known)
     descriptions.draw(selection.model, known, result.request.entries)
 
 
 def _heatmap(result: "InductionResult") -> None:
-    from core.gradients.figure import gradient_heatmap
+    from core.gradients.display import colour_limit
+    from core.gradients.heatmap import gradient_heatmap
     from core.gradients.induction import box_positions
-    from core.view.gradients.induction import strongest_part
-    from core.view.gradients.shown import colour_limit
+    from core.gradients.induction_request import strongest_part
 
-    part = strongest_part(result.matrix, n_sources=_SHOWN_SOURCES, n_targets=_SHOWN_TARGETS)
+    part = strongest_part(result.first_prompt, n_sources=_SHOWN_SOURCES, n_targets=_SHOWN_TARGETS)
     if not part.values.any():
         st.info("On the first of the prompts none of these latents is fed by the earlier SAE.")
         return
@@ -156,11 +156,11 @@ def _heatmap(result: "InductionResult") -> None:
         dark=st.context.theme.type == "dark",
     )
     st.plotly_chart(
-        chart.on_page(figure),
+        heatmap.on_page(figure),
         key="grad_induction",
         theme=None,
         width="content",
-        config=chart.camera("induction"),
+        config=heatmap.camera("induction"),
     )
     st.caption(
         f"Gradients on the first prompt: the strongest {_SHOWN_SOURCES} sources of the earlier SAE "
@@ -168,7 +168,7 @@ def _heatmap(result: "InductionResult") -> None:
         "the second A of each pair of neighbours."
     )
     downloads.figure(figure, "induction", title="Induction", key="grad_induction_page")
-    downloads.table(result.matrix.frame, "induction", key="grad_induction_table")
+    downloads.table(result.first_prompt.frame, "induction", key="grad_induction_table")
 
 
 def _tables(result: "InductionResult", selection: Selection, known: dict[str, object]) -> None:
@@ -232,17 +232,12 @@ def _partner_table(
 
 
 def _links(entry: SaeEntry, selection: Selection, latents: "pd.Series") -> list[str]:
-    # The page of a latent comes with the explorer; until then this is the home page's view of it.
-    from pages.parts import registry
-
-    addresses = {tool.url_path for tool in registry.TOOLS}
-    page = "latent" if "latent" in addresses else ""
     return [
-        latent_links.address(page, Selection(selection.model, *entry.key, latent=int(it)))
-        for it in latents
+        latent_links.address("latent", Selection(selection.model, *entry.key, latent=int(latent)))
+        for latent in latents
     ]
 
 
 def _texts(entry: SaeEntry, known: dict[str, object], latents: "pd.Series") -> list[str]:
-    texts = getattr(known.get(sites.name_of(entry)), "texts", None)
-    return ["" if texts is None else str(texts[int(it)]) for it in latents]
+    texts = getattr(known.get(sae_choices.name_of(entry)), "texts", None)
+    return ["" if texts is None else str(texts[int(latent)]) for latent in latents]

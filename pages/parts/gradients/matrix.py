@@ -7,23 +7,36 @@ import streamlit as st
 
 from core import resources
 from core.catalog.entries import SaeEntry
-from core.view.gradients import sites
-from core.view.gradients.view import GradientView
+from core.gradients import sae_choices
+from core.gradients.page_view import GradientView
 from core.view.markup import visible_token
 from core.view.selection import Selection
 from pages.parts import latent_links, weights, work
-from pages.parts.gradients import cell, chart, controls, descriptions, filters, state
+from pages.parts.gradients import cell, controls, descriptions, heatmap
 
 if TYPE_CHECKING:
-    from core.view.gradients.compute import GradientRequest, GradientResult
+    from core.gradients.gradient_request import GradientRequest, GradientResult
 
 ROOM = 700
+_KINDS = {"gradient": "Gradient", "attribution": "Gradient × activation"}
+_ORDERS = {"position": "Position", "strength": "Strength", "clustered": "Similarity"}
+_PAIRS = {"all": "All", "same token": "Same token", "across tokens": "Between tokens"}
+_FILTERS = (
+    "first_token",
+    "from_positions",
+    "to_positions",
+    "min_size",
+    "top_from",
+    "top_to",
+    "pairs",
+    "pattern",
+)
 
 
 def draw(selection: Selection, entries: Sequence[SaeEntry], view: GradientView) -> None:
     """The whole tab."""
-    from core.view.gradients.compute import GradientRequest
-    from core.view.gradients.prompt import example_prompt, short_prompt_note
+    from core.gradients.gradient_request import GradientRequest
+    from core.gradients.prompt import example_prompt, short_prompt_note
 
     example = example_prompt(resources.catalog().model(selection.model).source, view.tab)
     prompt = controls.prompt(view, example)
@@ -56,19 +69,19 @@ def draw(selection: Selection, entries: Sequence[SaeEntry], view: GradientView) 
 def _saes(
     selection: Selection, entries: Sequence[SaeEntry], view: GradientView
 ) -> tuple[SaeEntry | None, SaeEntry | None]:
-    chosen = next(it for it in entries if it.key == selection.sae)
-    first, last = sites.default_pair(entries, chosen)
-    source, target = sites.find(entries, view.source), sites.find(entries, view.target)
+    chosen = next(entry for entry in entries if entry.key == selection.sae)
+    first, last = sae_choices.default_pair(entries, chosen)
+    source, target = sae_choices.find(entries, view.source), sae_choices.find(entries, view.target)
     if view.tab == "latents":
         if source is None and target is not None:
-            first = sites.default_pair(entries, target)[0]
+            first = sae_choices.default_pair(entries, target)[0]
         source, target = source or first, target or last
         left, right = st.columns(2)
         with left:
             controls.sae("From latents of", "source", entries, source)
         with right:
             controls.sae("To latents of", "target", entries, target)
-        if sites.depth(source) > sites.depth(target):
+        if sae_choices.depth(source) > sae_choices.depth(target):
             st.button(
                 "Swap the two SAEs",
                 icon=":material/swap_horiz:",
@@ -91,49 +104,52 @@ def _saes(
 
 
 def _swap(source: SaeEntry, target: SaeEntry) -> None:
-    state.change(source=sites.name_of(target), target=sites.name_of(source))
+    controls.change(source=sae_choices.name_of(target), target=sae_choices.name_of(source))
 
 
 def _result(request: "GradientRequest", link: str) -> "GradientResult | None":
     """The matrix, or None while it is being computed, which is then shown in its place."""
-    from core.view.gradients.compute import compute
+    from core.gradients.gradient_request import compute
 
     engine, store = resources.engine(), resources.store()
+    saes = [entry.key for entry in request.entries]
     return work.recent_result(
         request.key,
         "Gradients of a prompt",
-        lambda progress: compute(engine, store, request, progress),
+        lambda progress: compute(
+            engine.lease(request.model, saes, progress=progress), store, request
+        ),
         link=link,
         room=ROOM,
     )
 
 
 def _shown(result: "GradientResult", selection: Selection, view: GradientView) -> None:
-    from core.view.gradients import shown
-    from core.view.gradients.texts import by_label
+
+    from core.gradients import display
 
     request = result.request
-    known = descriptions.known(selection.model, result.prints, request.entries)
+    known = descriptions.known(selection.model, result.saes, request.entries)
     axes = [(result.matrix.sources, request.source), (result.matrix.targets, request.target)]
-    texts = by_label(axes, known)
-    st.caption(shown.counts_sentence(result))
-    warning = shown.warning_sentence(result)
+    texts = display.descriptions_by_label(axes, known)
+    st.caption(display.counts_sentence(result))
+    warning = display.warning_sentence(result)
     if warning and result.n_targets and result.n_sources:
         st.warning(warning, icon=":material/warning:")
     if result.next_tokens is not None:
         _next_tokens(result)
-    filters.draw(view, result.tokens, n_leading=result.n_leading)
-    matrix = shown.shown_matrix(result, view, texts)
-    nothing = shown.nothing_sentence(result, matrix)
+    _filter_row(view, result.tokens, n_leading=result.n_leading)
+    matrix = display.shown_matrix(result, view, texts)
+    nothing = display.nothing_sentence(result, matrix)
     if nothing:
         st.info(nothing)
         return
-    chart.draw(result, matrix, view, texts)
+    heatmap.draw(result, matrix, view, texts)
     cell.draw(result, selection, view, texts)
     st.subheader("Do the gradients predict what really happens?")
-    chart.check(result, matrix)
+    heatmap.check(result, matrix)
     st.subheader("Take it with you")
-    chart.downloads(matrix)
+    heatmap.downloads(matrix)
     descriptions.draw(selection.model, known, request.entries)
 
 
@@ -156,3 +172,81 @@ def _next_tokens(result: "GradientResult") -> None:
             ),
             hide_index=True,
         )
+
+
+def _filter_row(view: GradientView, tokens: Sequence[str], *, n_leading: int) -> None:
+    """The row above the heatmap; `n_leading` of the tokens stand in front of the prompt."""
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        controls.choice(
+            "Show",
+            "kind",
+            _KINDS,
+            view,
+            help="A gradient says how much the target changes for a unit of the source; times its "
+            "activation, how much the source contributes here.",
+        )
+        controls.choice("Order by", "order", _ORDERS, view)
+        if view.tab != "logits":
+            controls.choice("Pairs", "pairs", _PAIRS, view)
+        with st.popover("Filters", icon=":material/filter_alt:"):
+            _filters(view, tokens, n_leading)
+        st.button(
+            "Show everything again",
+            key="grad_reset",
+            icon=":material/filter_alt_off:",
+            on_click=_reset,
+            disabled=not _is_filtered(view),
+        )
+
+
+def _filters(view: GradientView, tokens: Sequence[str], n_leading: int) -> None:
+    key = "grad_pattern"
+    st.session_state[key] = view.pattern
+    st.text_input(
+        "Names or descriptions contain",
+        key=key,
+        max_chars=200,
+        placeholder="for example: 'mean' or F1\\.12",
+        on_change=lambda: controls.change(pattern=st.session_state[key].strip()),
+        help="Plain text or a regular expression. A row or column that matches is shown with what "
+        "it connects to.",
+    )
+    left, right = st.columns(2)
+    with left:
+        controls.number("Strongest sources", "top_from", view, 1, 150)
+        _positions("Sources at", "from_positions", view, tokens)
+    with right:
+        controls.number("Strongest targets", "top_to", view, 1, 150)
+        if view.tab != "logits":
+            _positions("Targets at", "to_positions", view, tokens)
+    if n_leading:
+        controls.flag(
+            "Show the first token",
+            "first_token",
+            view,
+            "Attention heads park on the first token, and what latents say there means little.",
+        )
+    controls.number("Smallest absolute value", "min_size", view, 0.0, 1e9, step=0.01, format="%.4g")
+
+
+def _positions(label: str, field: str, view: GradientView, tokens: Sequence[str]) -> None:
+    key = f"grad_{field}"
+    st.session_state[key] = [place for place in getattr(view, field) if place < len(tokens)]
+    st.multiselect(
+        label,
+        range(len(tokens)),
+        format_func=lambda place: f"{place} {visible_token(tokens[place])}",
+        key=key,
+        placeholder="all positions",
+        on_change=lambda: controls.change(**{field: tuple(sorted(st.session_state[key]))}),
+    )
+
+
+def _is_filtered(view: GradientView) -> bool:
+    default = GradientView()
+    return any(getattr(view, name) != getattr(default, name) for name in _FILTERS)
+
+
+def _reset() -> None:
+    default = GradientView()
+    controls.change(**{name: getattr(default, name) for name in _FILTERS})

@@ -1,4 +1,4 @@
-"""What of a matrix is shown, and how it is put into words."""
+"""What of a matrix the page shows, how it is put into words, and what is said of its latents."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,11 +6,17 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from core.catalog.entries import SaeEntry
+from core.descriptions.table import Descriptions
+from core.gradients.gradient_request import GradientResult
 from core.gradients.matrix import GradientMatrix, filtered, ordered
-from core.gradients.report import POOR_RELATIVE_ERROR
-from core.view.gradients.compute import GradientResult
-from core.view.gradients.view import GradientView
+from core.gradients.page_view import GradientView
+from core.gradients.reconstruction import POOR_RELATIVE_ERROR
+from core.gradients.sae_choices import name_of
+from core.gradients.verify import strongest_cells
+from core.splitting.members import Member
 
 Cell = tuple[int, int, int, int]
 """Position and index of a source, then of a target."""
@@ -71,10 +77,7 @@ def place_of(matrix: GradientMatrix, cell: Sequence[int]) -> tuple[int, int] | N
 
 def strongest_shown(matrix: GradientMatrix, n: int = 20) -> list[Cell]:
     """The strongest cells, strongest first, zeros left out."""
-    flat = np.abs(matrix.values).ravel()
-    order = np.argsort(-flat, kind="stable")[:n]
-    width = matrix.values.shape[1]
-    return [cell_of(matrix, *divmod(int(it), width)) for it in order if flat[it] > 0]
+    return [cell_of(matrix, *place) for place in strongest_cells(matrix.values, n)]
 
 
 def counts_sentence(result: GradientResult) -> str:
@@ -142,3 +145,21 @@ def nothing_sentence(result: GradientResult, matrix: GradientMatrix) -> str | No
 
 def _error(relative: float) -> str:
     return "an unknown part" if math.isnan(relative) else f"{relative:.0%} of the norm"
+
+
+def members(entries: Sequence[SaeEntry]) -> tuple[Member, ...]:
+    """The SAEs as those functions take them that read a sample of text or ask Neuronpedia."""
+    return tuple(Member(name_of(entry), entry) for entry in dict.fromkeys(entries))
+
+
+def descriptions_by_label(
+    axes: Sequence[tuple[pd.DataFrame, SaeEntry | None]], descriptions: Mapping[str, Descriptions]
+) -> dict[str, str]:
+    """Description of each label on the axes of a matrix; tokens and logits have none."""
+    found: dict[str, str] = {}
+    for axis, entry in axes:
+        known = descriptions.get(name_of(entry)) if entry is not None else None
+        if known is not None:
+            texts = known.texts[axis["index"].to_numpy()]
+            found |= dict(zip(axis["label"], texts, strict=True))
+    return found

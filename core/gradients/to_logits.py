@@ -19,9 +19,10 @@ from core.gradients.ends import (
     written_by,
 )
 from core.gradients.jacobian import Entries
-from core.gradients.report import SaeFit
+from core.gradients.prompt import checked_tokens
+from core.gradients.reconstruction import SaeFit
 from core.gradients.route import GradientOptions, Route, freezing, narrowing, pass_options
-from core.gradients.segment import LOGIT_SITE, checked_tokens, open_segment
+from core.gradients.segment import LOGIT_SITE, open_segment
 from core.gradients.sparse import SparseTensor
 from core.models.hooks import Model, run_with_replacements
 from core.saes import check_fits, sae_hook_name

@@ -1,4 +1,4 @@
-"""From a prompt and SAEs to a matrix of gradients: the work of one job, a short lease at a time."""
+"""From a prompt and SAEs to a matrix of gradients: what is asked, its key, and the computation."""
 
 import hashlib
 import json
@@ -11,28 +11,24 @@ from sae_lens import SAE
 from torch import Tensor
 
 from core.catalog.entries import SaeEntry
-from core.engine import Engine
-from core.gradients import Route, latent_route, logit_route, token_route
-from core.gradients.cost import DEFAULT_MEMORY_BUDGET
+from core.descriptions.sources import DescribedSae
 from core.gradients.ends import KeepError
-from core.gradients.filling import Filling
+from core.gradients.jacobian import DEFAULT_MEMORY_BUDGET
 from core.gradients.matrix import GradientMatrix, gradient_matrix
-from core.gradients.report import ReconstructionReport, SaeFit, sae_fit
-from core.gradients.route import strongest
-from core.gradients.segment import checked_tokens
-from core.hub import HubErrorsInWords
-from core.jobs.progress import Progress
+from core.gradients.prompt import checked_tokens, prompt_ids, prompt_texts, read_prompt
+from core.gradients.reconstruction import ReconstructionReport, SaeFit, sae_fit
+from core.gradients.route import Filling, Route, strongest
+from core.gradients.sae_choices import described_saes
+from core.gradients.to_latents import latent_route, token_route
+from core.gradients.to_logits import logit_route
+from core.lease import TURN_SECONDS, Lease
 from core.models.hooks import Model
 from core.saes import reconstruct, sae_inputs
-from core.store import Store
+from core.store import Key, Store
+from core.store.dataclass_codec import dataclass_codec
 from core.tokens import token_text
-from core.view.gradients import kept
-from core.view.gradients.prompt import prompt_ids, prompt_texts, read_prompt
-from core.view.gradients.texts import SaePrint, sae_prints
 
-LEASE_SECONDS = 3.0
-"""How long a model is held before others get their turn."""
-_VERSION = 1
+_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -75,11 +71,9 @@ class GradientRequest:
 
 
 @dataclass(frozen=True, eq=False)
-class GradientResult:
-    """A finished matrix with what belongs to it; nothing here holds on to a model."""
+class PromptGradients:
+    """A matrix with what belongs to it, as it is stored; nothing here holds on to a model."""
 
-    request: GradientRequest
-    """What was asked."""
     matrix: GradientMatrix
     """All gradients that were computed, of active latents."""
     tokens: tuple[str, ...]
@@ -96,15 +90,28 @@ class GradientResult:
     """Sources there were before the strongest were chosen."""
     n_targets: int
     """Targets there were."""
-    prints: Mapping[str, SaePrint]
-    """What identifies the weights of each SAE, by its name in links."""
     next_tokens: pd.DataFrame | None
     """Of logits, likeliest first: token, token_id, logit(_recon), rank(_recon) from 0."""
 
 
+@dataclass(frozen=True, eq=False)
+class GradientResult(PromptGradients):
+    """The same with what was asked."""
+
+    request: GradientRequest
+    """What was asked."""
+    saes: Mapping[str, DescribedSae]
+    """What identifies the weights of each SAE, by its name in links."""
+    digest: str
+    """Of the key that it is stored under; what is computed from it has this in its own key."""
+
+
+_CODEC = dataclass_codec(PromptGradients)
+
+
 @dataclass(frozen=True)
 class Opened:
-    """A route in a lease, with what is told of it."""
+    """A route in one turn, with what is said of it."""
 
     route: Route
     """The route, narrowed to what is wanted."""
@@ -124,47 +131,55 @@ class Opened:
     """As in the result."""
 
 
-def compute(
-    engine: Engine, store: Store, request: GradientRequest, progress: Progress
-) -> GradientResult:
+def compute(lease: Lease, store: Store, request: GradientRequest) -> GradientResult:
     """The matrix of `request`, from the store where it has been computed before.
+
+    `lease` is of the request's model and SAEs.
 
     Raises:
         ValueError: a prompt that cannot be used, or SAEs that do not go together.
-        JobCancelled: through `progress`.
+        JobCancelled: through the lease's progress.
     """
-    names = [entry.key for entry in request.entries]
+    with lease.turn() as (model, saes):
+        ids = prompt_ids(model, saes, request.prompt)[0].tolist()
+        described = described_saes(lease, request.entries)
+        # Weights, tokens and options rather than names.
+        parameters = {
+            "model": lease.model_fingerprint,
+            "saes": [sae.fingerprint for sae in described.values()],
+            "tokens": ids,
+            "tab": request.tab,
+            "k": request.k,
+            "freeze": [request.freeze_attention, request.freeze_layer_norm],
+            "keep_error": request.keep_error,
+            "most": request.most,
+        }
+    key = Key("gradients", _VERSION, parameters)
+    found = store.get_or_compute(
+        key, lambda: _computed(lease, request), _CODEC, waiting=lease.progress.check
+    )
+    return GradientResult(**vars(found), request=request, saes=described, digest=key.digest)
+
+
+def _computed(lease: Lease, request: GradientRequest) -> PromptGradients:
     filling: Filling | None = None
-
-    def report(bytes_done: int, bytes_total: int | None, message: str) -> None:
-        progress.update(bytes_done, bytes_total, unit="bytes", message=message)
-
     while filling is None or not filling.is_full:
-        with HubErrorsInWords(), engine.use(request.model, names, progress=report) as (model, saes):
-            if filling is None:
-                prints = sae_prints(request.entries, saes)
-                ids = prompt_ids(model, saes, request.prompt)[0].tolist()
-                key = kept.key_of(request, model, ids, prints)
-                found = kept.load(store, key, request, prints)
-                if found is not None:
-                    return found
+        with lease.turn() as (model, saes):
             opened = open_route(request, model, saes)
             if filling is None:
                 filling = Filling(opened.route)
-                result = _unfilled(request, opened, model, prints, filling.values)
+                result = _described(request, opened, model, filling.values)
             filling.go_on(
                 opened.route,
-                progress,
-                seconds=LEASE_SECONDS,
+                lease.progress,
+                seconds=TURN_SECONDS,
                 memory_budget_bytes=DEFAULT_MEMORY_BUDGET,
             )
-    result = replace(result, matrix=replace(result.matrix, values=filling.values.numpy()))
-    kept.save(store, key, result)
-    return result
+    return replace(result, matrix=replace(result.matrix, values=filling.values.numpy()))
 
 
 def open_route(request: GradientRequest, model: Model, saes: list[SAE]) -> Opened:
-    """The route of a request; the same in every lease."""
+    """The route of a request; the same in every turn."""
     prompt = read_prompt(model, saes, request.prompt)
     ids = checked_tokens(model, prompt.tokens)
     freezing: Any = {
@@ -211,21 +226,16 @@ def open_route(request: GradientRequest, model: Model, saes: list[SAE]) -> Opene
 _UNKNOWN = SaeFit(float("nan"), float("nan"))
 
 
-def _unfilled(
-    request: GradientRequest,
-    opened: Opened,
-    model: Model,
-    prints: Mapping[str, SaePrint],
-    values: Tensor,
-) -> GradientResult:
+def _described(
+    request: GradientRequest, opened: Opened, model: Model, values: Tensor
+) -> PromptGradients:
     texts = prompt_texts(model, opened.ids)
     vocabulary = None
     if opened.next_tokens is not None:
         vocabulary = dict(
             zip(opened.next_tokens["token_id"], opened.next_tokens["token"], strict=True)
         )
-    return GradientResult(
-        request=request,
+    return PromptGradients(
         matrix=gradient_matrix(opened.route, values, [list(texts.cells)], vocabulary=vocabulary),
         tokens=texts.cells,
         parts=texts.parts,
@@ -234,7 +244,6 @@ def _unfilled(
         fit=opened.fit,
         n_sources=opened.n_sources,
         n_targets=opened.n_targets,
-        prints=prints,
         next_tokens=opened.next_tokens,
     )
 
@@ -249,7 +258,7 @@ def _next_tokens(
             "token_id": ids,
             "logit": logits[ids].float().tolist(),
             "logit_recon": recon[ids].float().tolist(),
-            "rank": [int((logits > logits[it]).sum()) for it in ids],
-            "rank_recon": [int((recon > recon[it]).sum()) for it in ids],
+            "rank": [int((logits > logits[token]).sum()) for token in ids],
+            "rank_recon": [int((recon > recon[token]).sum()) for token in ids],
         }
     )

@@ -1,9 +1,14 @@
 """Which SAEs of a model can be looked at together, and in which order the model passes them."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from core.catalog.entries import SaeEntry
 from core.view.choices import Choices
+
+if TYPE_CHECKING:
+    from core.descriptions.sources import DescribedSae
+    from core.lease import Lease
 
 _PLACES = (
     ("hook_resid_pre", "residual stream before"),
@@ -17,6 +22,18 @@ _PLACES = (
 )
 _MOST_IN_CHAIN = 5
 _LAYERS_BACK = 3
+
+
+def described_saes(lease: "Lease", entries: Sequence[SaeEntry]) -> "dict[str, DescribedSae]":
+    """Each SAE of a lease, which are those of `entries`, by its name in links."""
+    from core.descriptions.sources import DescribedSae
+
+    with lease.turn() as (_, saes):
+        fingerprints = lease.sae_fingerprints
+        return {
+            name_of(entry): DescribedSae(fingerprint, int(sae.cfg.d_sae), entry.neuronpedia_id)
+            for entry, fingerprint, sae in zip(entries, fingerprints, saes, strict=True)
+        }
 
 
 def depth(entry: SaeEntry) -> tuple[int, int]:
@@ -47,20 +64,26 @@ def title_of(entry: SaeEntry) -> str:
 def usable(choices: Choices, model: str) -> tuple[SaeEntry, ...]:
     """SAEs of a model, those that it passes first in front."""
     names = choices.names_of(model)
-    found = [it for entries in choices.saes.values() for it in entries if it.model in names]
-    return tuple(sorted(found, key=lambda it: (depth(it), it.release, it.width or 0, it.sae_id)))
+    found = [
+        entry for entries in choices.saes.values() for entry in entries if entry.model in names
+    ]
+    return tuple(
+        sorted(
+            found, key=lambda entry: (depth(entry), entry.release, entry.width or 0, entry.sae_id)
+        )
+    )
 
 
 def find(entries: Sequence[SaeEntry], name: str) -> SaeEntry | None:
     """The SAE of that name, or None."""
-    return next((it for it in entries if name_of(it) == name), None)
+    return next((entry for entry in entries if name_of(entry) == name), None)
 
 
 def checked_name(choices: Choices, model: str, name: str) -> str:
     """`name`, if it is an SAE of the model. Raises ValueError with the reason where it is not."""
     if find(usable(choices, model), name) is not None:
         return name
-    everything = [it for entries in choices.saes.values() for it in entries]
+    everything = [entry for entries in choices.saes.values() for entry in entries]
     other = find(everything, name)
     if other is not None:
         raise ValueError(f"{name} was trained on {other.model}, not on {model}.")
@@ -72,12 +95,12 @@ def default_pair(entries: Sequence[SaeEntry], chosen: SaeEntry) -> tuple[SaeEntr
 
     From its own release if that has another site, else from all.
     """
-    for companions in ([it for it in entries if it.release == chosen.release], entries):
-        earlier = [it for it in companions if depth(it) < depth(chosen)]
-        near = [it for it in earlier if depth(it)[0] >= depth(chosen)[0] - _LAYERS_BACK]
+    for companions in ([entry for entry in entries if entry.release == chosen.release], entries):
+        earlier = [entry for entry in companions if depth(entry) < depth(chosen)]
+        near = [entry for entry in earlier if depth(entry)[0] >= depth(chosen)[0] - _LAYERS_BACK]
         if earlier:
             return (near or earlier[-1:])[0], chosen
-        later = [it for it in companions if depth(it) > depth(chosen)]
+        later = [entry for entry in companions if depth(entry) > depth(chosen)]
         if later:
             return chosen, later[0]
     return chosen, chosen
@@ -89,9 +112,9 @@ def default_chain(entries: Sequence[SaeEntry], chosen: SaeEntry) -> tuple[SaeEnt
     From the release of `chosen` where that has several sites, else from the one that has most.
     """
     by_release: dict[str, dict[tuple[int, int], SaeEntry]] = {}
-    for it in entries:
-        if "resid" in (it.hook_name or "") and it.kind == "sae":
-            by_release.setdefault(it.release, {}).setdefault(depth(it), it)
+    for entry in entries:
+        if "resid" in (entry.hook_name or "") and entry.kind == "sae":
+            by_release.setdefault(entry.release, {}).setdefault(depth(entry), entry)
     if not by_release:
         return (chosen,)
     own = by_release.get(chosen.release, {})
@@ -105,7 +128,7 @@ def default_chain(entries: Sequence[SaeEntry], chosen: SaeEntry) -> tuple[SaeEnt
 
 def attention(entries: Sequence[SaeEntry]) -> tuple[SaeEntry, ...]:
     """Those that read attention heads, between which induction can be seen."""
-    return tuple(it for it in entries if _ends(it, "hook_z"))
+    return tuple(entry for entry in entries if _ends(entry, "hook_z"))
 
 
 def _ends(entry: SaeEntry, end: str) -> bool:

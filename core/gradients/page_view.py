@@ -103,7 +103,7 @@ def _read_names(text: str) -> tuple[str, ...]:
         names = json.loads(text)
     except ValueError:
         names = None
-    if not isinstance(names, list) or not all(isinstance(it, str) for it in names):
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError("it is not a list of names.")
     if len(names) > 40:
         raise ValueError(f"it holds {len(names)} names; at most 40 can be used.")

@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.gradients import latent_route, logit_route
-from core.gradients.filling import Filling
 from core.gradients.jacobian import Entries, jacobian
 from core.gradients.linearise import linearised
+from core.gradients.route import Filling
 from core.gradients.segment import LOGIT_SITE, Segment, open_segment
+from core.gradients.to_latents import latent_route
+from core.gradients.to_logits import logit_route
 from core.jobs.progress import JobCancelled, Progress
 from core.models import Model
 from tests.builders import make_sae

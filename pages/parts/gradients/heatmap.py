@@ -1,22 +1,23 @@
 """The heatmap, its check by intervention, and its files."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
 from core import resources
-from core.view.gradients.view import GradientView
+from core.gradients.page_view import GradientView
 from pages.parts import downloads as files
 from pages.parts import work
-from pages.parts.gradients import state
+from pages.parts.gradients import controls
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+    from core.gradients.display import Cell
+    from core.gradients.gradient_request import GradientResult
     from core.gradients.matrix import GradientMatrix
-    from core.view.gradients.check import Check
-    from core.view.gradients.compute import GradientResult
+    from core.gradients.verify_request import Check
 
 KEY = "grad_heatmap"
 N_CHECKED = 20
@@ -29,8 +30,8 @@ def draw(
     descriptions: Mapping[str, str],
 ) -> None:
     """The matrix; a click on a cell chooses it."""
-    from core.gradients.figure import gradient_heatmap
-    from core.view.gradients.shown import colour_limit, place_of
+    from core.gradients.display import colour_limit, place_of
+    from core.gradients.heatmap import gradient_heatmap
 
     limit = colour_limit(matrix)
     figure = gradient_heatmap(
@@ -79,19 +80,11 @@ def camera(name: str) -> dict[str, Any]:
 
 def check(result: "GradientResult", matrix: "GradientMatrix") -> None:
     """The strongest cells shown: predicted against actual changes."""
-    from core.view.gradients.check import check as run
-    from core.view.gradients.check import check_key
-    from core.view.gradients.check_figure import check_figure
-    from core.view.gradients.shown import strongest_shown
+    from core.gradients.display import strongest_shown
+    from core.gradients.verify_request import check_figure
 
     cells = strongest_shown(matrix, N_CHECKED)
-    engine, store = resources.engine(), resources.store()
-    found: Check | None = work.result(
-        check_key(result, cells),
-        "Verifying the strongest cells",
-        lambda progress: run(engine, store, result, cells, progress),
-        wait=0.2,
-    )
+    found = checked(result, cells, "Verifying the strongest cells", wait=0.2)
     if found is None:
         return
     st.markdown(found.verification.verdict)
@@ -109,9 +102,28 @@ def check(result: "GradientResult", matrix: "GradientMatrix") -> None:
     )
 
 
+def checked(
+    result: "GradientResult", cells: "Sequence[Cell]", title: str, *, wait: float = 0.5
+) -> "Check | None":
+    """What interventions on the sources of these cells do, or None while they run."""
+    from core.gradients.verify_request import check, check_key
+
+    engine, store, request = resources.engine(), resources.store(), result.request
+    saes = [entry.key for entry in request.entries]
+    found: Check | None = work.recent_result(
+        check_key(result, cells),
+        title,
+        lambda progress: check(
+            engine.lease(request.model, saes, progress=progress), store, result, cells
+        ),
+        wait=wait,
+    )
+    return found
+
+
 def downloads(matrix: "GradientMatrix") -> None:
     """The matrix as it is shown, as a page, tables and numbers."""
-    from core.gradients.figure import gradient_heatmap
+    from core.gradients.heatmap import gradient_heatmap
 
     with st.container(horizontal=True, gap="small"):
         files.figure(
@@ -148,14 +160,14 @@ def _left_out(result: "GradientResult", matrix: "GradientMatrix", view: Gradient
 
 
 def _clicked(result: "GradientResult") -> None:
-    from core.view.gradients.shown import cell_of
+    from core.gradients.display import cell_of
 
     event: Any = st.session_state[KEY].selection
     for point in event.get("points", ()):
         data: Any = point.get("customdata") or ()
         if len(data) >= 2:
             target, source = int(data[0]), int(data[1])
-            state.change(cell=cell_of(result.matrix, target, source))
+            controls.change(cell=cell_of(result.matrix, target, source))
             return
 
 

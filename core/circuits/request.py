@@ -1,4 +1,4 @@
-"""A circuit for the page: traced in short leases, named, and with what else could be explained."""
+"""A circuit of a prompt: what is asked, and the graph with names and what else can be explained."""
 
 import hashlib
 import json
@@ -11,23 +11,20 @@ from sae_lens import SAE
 from torch import Tensor
 
 from core.catalog.entries import SaeEntry
-from core.circuits import Circuit, LatentEnd, LogitEnd, Pruning
-from core.circuits.graph import LATENT, LOGIT, REST, TOKEN
-from core.circuits.trace import Tracing
-from core.engine import Engine
-from core.gradients.route import Freezing
-from core.gradients.segment import checked_tokens
-from core.hub import HubErrorsInWords
-from core.jobs.progress import Progress
+from core.circuits.graph import LATENT, LOGIT, REST, TOKEN, Circuit, Pruning
+from core.circuits.steps import LatentEnd, LogitEnd
+from core.circuits.trace import trace_circuit
+from core.descriptions.sources import DescribedSae
+from core.gradients.prompt import checked_tokens, prompt_texts, read_prompt
+from core.gradients.sae_choices import described_saes, name_of, title_of
+from core.lease import Lease
 from core.models.hooks import Model
 from core.saes import encode, sae_inputs
-from core.store import Store
+from core.store import Key, Store
+from core.store.dataclass_codec import dataclass_codec
 from core.tokens import token_text
-from core.view.gradients import circuit_kept
-from core.view.gradients.prompt import prompt_texts, read_prompt
-from core.view.gradients.sites import name_of, title_of
-from core.view.gradients.texts import SaePrint, sae_prints
 
+_VERSION = 3
 _N_TOKENS, _N_LATENTS = 10, 20
 
 
@@ -70,11 +67,9 @@ class EndChoice:
 
 
 @dataclass(frozen=True, eq=False)
-class CircuitResult:
-    """A traced circuit; nothing here holds on to a model."""
+class NamedCircuit:
+    """A traced circuit in words, as it is stored; nothing here holds on to a model."""
 
-    request: CircuitRequest
-    """What was asked."""
     circuit: Circuit
     """The graph."""
     tokens: tuple[str, ...]
@@ -89,7 +84,15 @@ class CircuitResult:
     """Name of each layer."""
     ends: tuple[EndChoice, ...]
     """What can be explained on this prompt, this end among it."""
-    prints: Mapping[str, SaePrint]
+
+
+@dataclass(frozen=True, eq=False)
+class CircuitResult(NamedCircuit):
+    """The same with what was asked."""
+
+    request: CircuitRequest
+    """What was asked."""
+    saes: Mapping[str, DescribedSae]
     """What identifies the weights of each SAE, by its name in links."""
 
     def entry(self, layer: int) -> SaeEntry | None:
@@ -110,67 +113,69 @@ class CircuitResult:
         return pd.concat([table, edges[["weight", "influence", "flow"]]], axis=1)
 
 
-def trace(
-    engine: Engine, store: Store, request: CircuitRequest, progress: Progress
-) -> CircuitResult:
-    """The circuit of `request`, a layer a lease; from the store where it was traced before.
+_CODEC = dataclass_codec(NamedCircuit)
+
+
+def trace(lease: Lease, store: Store, request: CircuitRequest) -> CircuitResult:
+    """The circuit of `request`, a layer a turn; from the store where it was traced before.
+
+    `lease` is of the request's model and chain.
 
     Raises:
         ValueError: a prompt that cannot be used, SAEs that do not go together, an end that is not
             active, or no SAE.
-        JobCancelled: through `progress`.
+        JobCancelled: through the lease's progress.
     """
     if not request.chain:
         raise ValueError("Choose at least one SAE to trace the circuit through.")
     if len(request.end) > 2:
         raise ValueError("What is to be explained is a token, or a position and a latent.")
+    with lease.turn() as (model, saes):
+        prompt = read_prompt(model, saes, request.prompt)
+        ids = checked_tokens(model, prompt.tokens)
+        described = described_saes(lease, request.chain)
+        # Weights, tokens and options rather than names; and what the menu of ends says.
+        parameters = {
+            "model": lease.model_fingerprint,
+            "saes": [sae.fingerprint for sae in described.values()],
+            "tokens": ids[0].tolist(),
+            "end": list(request.end),
+            "pruning": asdict(request.pruning),
+            "freeze": [request.freeze_attention, request.freeze_layer_norm],
+            "titles": list(layer_titles(request)),
+        }
+    found = store.get_or_compute(
+        Key("circuit", _VERSION, parameters),
+        lambda: _traced(lease, request, ids, n_leading=prompt.n_leading),
+        _CODEC,
+        waiting=lease.progress.check,
+    )
+    return CircuitResult(**vars(found), request=request, saes=described)
 
-    def report(done: int, total: int | None, message: str) -> None:
-        progress.update(done, total, unit="bytes", message=message)
 
-    names = [entry.key for entry in request.chain]
-    tracing: Tracing | None = None
-    while tracing is None or not tracing.is_done:
-        with HubErrorsInWords(), engine.use(request.model, names, progress=report) as (model, saes):
-            if tracing is None:
-                prompt = read_prompt(model, saes, request.prompt)
-                ids = checked_tokens(model, prompt.tokens)
-                prints = sae_prints(request.chain, saes)
-                key = circuit_kept.key_of(request, model, ids[0].tolist(), prints)
-                known = circuit_kept.load(store, key, request, prints)
-                if known is not None:
-                    return known
-                texts = prompt_texts(model, ids)
-                ends = _likely_ends(model, saes[-1], ids)
-                tracing = Tracing(
-                    ids,
-                    saes,
-                    model,
-                    _end_of(request),
-                    pruning=request.pruning,
-                    freezing=Freezing(
-                        freeze_attention=request.freeze_attention,
-                        freeze_layer_norm=request.freeze_layer_norm,
-                    ),
-                )
-            tracing.go_on(model, saes, progress)
-            if tracing.is_done:
-                found = tracing.circuit()
-                wanted = {*(it[0] for it, _ in ends if len(it) == 1), *_logit_ids(found)}
-                named = {token: token_text(model.tokenizer, token) for token in wanted}
-    result = CircuitResult(
-        request=request,
-        circuit=found,
+def _traced(lease: Lease, request: CircuitRequest, ids: Tensor, *, n_leading: int) -> NamedCircuit:
+    circuit = trace_circuit(
+        lease,
+        ids,
+        _end_of(request),
+        pruning=request.pruning,
+        freeze_attention=request.freeze_attention,
+        freeze_layer_norm=request.freeze_layer_norm,
+    )
+    with lease.turn() as (model, saes):
+        texts = prompt_texts(model, ids)
+        ends = _likely_ends(model, saes[-1], ids)
+        wanted = {*(end[0] for end, _ in ends if len(end) == 1), *_logit_ids(circuit)}
+        named = {token: token_text(model.tokenizer, token) for token in wanted}
+    return NamedCircuit(
+        circuit=circuit,
         tokens=texts.cells,
         parts=texts.parts,
-        n_leading=prompt.n_leading,
-        labels=tuple(_labels(found, texts.cells, named)),
+        n_leading=n_leading,
+        labels=tuple(_labels(circuit, texts.cells, named)),
         titles=layer_titles(request),
         ends=_choices(request, ends, texts.cells, named),
-        prints=prints,
     )
-    circuit_kept.save(store, key, result)
-    return result
 
 
 def layer_titles(request: CircuitRequest) -> tuple[str, ...]:
@@ -255,7 +260,7 @@ def descriptions_of(result: CircuitResult, known: Mapping[str, object]) -> dict[
 
 def _logit_ids(circuit: Circuit) -> list[int]:
     nodes = circuit.nodes
-    return [int(it) for it in nodes["index"][nodes["kind"] == LOGIT]]
+    return [int(token) for token in nodes["index"][nodes["kind"] == LOGIT]]
 
 
 def _short(entry: SaeEntry) -> str:

@@ -1,1 +1,0 @@
-"""What the page of latent gradients shows, worked out without Streamlit."""
