@@ -12,8 +12,6 @@ from core.activations import (
     LatentIndex,
     build_index,
     collect_firings,
-    fingerprint_of_model,
-    fingerprint_of_sae,
     index_key,
     keep,
     latent_examples,
@@ -27,6 +25,7 @@ from core.jobs.progress import JobCancelled, Progress
 from core.lease import PlainLease
 from core.models import Model
 from core.store import ARRAYS, Key, Store
+from core.store.fingerprint import fingerprint_of_model, fingerprint_of_sae
 from tests.builders import make_sae
 from tests.dense_index import dense_activations
 from tests.test_activations_exact import some_tokens
