@@ -15,8 +15,8 @@ from typing import Any
 
 from core.device import format_bytes
 from core.hub.errors import HubErrorsInWords, explain_hub_error, hub_explanation
-from core.hub.file_checks import checksum_problem, safetensors_problem
 from core.hub.plan import DownloadPlan, PlannedFile, plan_download
+from core.weight_files import checksum_problem, safetensors_problem
 
 __all__ = [
     "DownloadPlan",

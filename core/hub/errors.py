@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from core.hub.file_checks import checksum_problem, safetensors_problem
+from core.weight_files import checksum_problem, safetensors_problem
 
 if TYPE_CHECKING:
     from core.hub.plan import DownloadPlan

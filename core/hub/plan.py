@@ -9,7 +9,7 @@ from core.catalog import model_names
 from core.catalog.entries import ModelEntry, SaeEntry
 from core.device import format_bytes
 from core.hub import files as hub_files
-from core.hub.file_checks import count_numbers
+from core.weight_files import count_numbers
 
 DISK_MARGIN = 500_000_000
 """Bytes that a download must leave free on the disk."""

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from core.hub.file_checks import safetensors_problem
+from core.weight_files import safetensors_problem
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "vocab.txt")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")

@@ -13,11 +13,11 @@ from safetensors import safe_open
 from core.catalog.model_names import official_name
 from core.catalog.sae_config import folder_problem, weights_problem
 from core.catalog.sae_kinds import format_problem
-from core.hub.file_checks import safetensors_problem
 from core.models.folder import pickle_files, read_json_object
 from core.models.hooks import Model, hook_width, layer_of_hook, site_shape
 from core.saes.kinds import check_kind
 from core.saes.site import check_head, head_of
+from core.weight_files import safetensors_problem
 
 CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
 _PICKLE_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from core.catalog.sae_kinds import said
-from core.hub.file_checks import safetensors_problem
+from core.weight_files import safetensors_problem
 
 MAX_CONFIG_BYTES = 1_000_000
 MAX_NUMBER = 2**31 - 1
