@@ -15,15 +15,20 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from core import device as devices
 from core.catalog import Catalog
 from core.catalog.entries import ModelEntry, SaeEntry
+from core.engine.listing import LoadedKey, LoadedObject
 from core.engine.loaders import Loaders
 from core.engine.locks import ModelLocks, Variant
-from core.engine.residents import EngineMemoryError, Resident, Residents, free_caches
+from core.engine.residents import (
+    EngineMemoryError,
+    Resident,
+    Residents,
+    free_caches,
+)
 from core.hub import Progress
 from core.jobs.progress import Progress as JobProgress
 from core.lease import EngineLease, SaeName
@@ -38,34 +43,6 @@ __all__ = ["Engine", "EngineMemoryError", "LoadedObject"]
 
 BUDGET_SHARE = 0.8
 """Share of the memory free at the start that the engine may fill by default."""
-
-
-@dataclass(frozen=True)
-class LoadedObject:
-    """One line of the sidebar's list of what is loaded."""
-
-    name: str
-    """Model, or `release / sae_id`."""
-    kind: str
-    """`model` or `sae`."""
-    model: str
-    """Model whose lock it is under."""
-    n_bytes: int
-    """Size of its tensors."""
-    device: str
-    """Where it lives."""
-    in_use: bool
-    """Whether a lease holds it or waits for it."""
-    used_at: float
-    """Last use, in seconds since the epoch."""
-
-
-@dataclass(frozen=True)
-class _Key:
-    model: str
-    variant: Variant = ()
-    sae: SaeName | None = None
-    version: str = ""
 
 
 class Engine:
@@ -175,7 +152,8 @@ class Engine:
 
     def loaded(self) -> tuple[LoadedObject, ...]:
         """What is loaded, most recently used first; never waits for a lease."""
-        return tuple(self._describe(resident) for resident in self._residents.listing())
+        listing = self._residents.listing()
+        return tuple(LoadedObject.of(resident, device=self.device) for resident in listing)
 
     def unload(self, model_name: str | None = None) -> int:
         """Unload a model, all its variants and its SAEs, or everything idle; returns bytes freed.
@@ -188,20 +166,7 @@ class Engine:
         name = self.catalog.model(model_name).name
         if any(it.model == name and it.in_use for it in self.loaded()):
             raise ValueError(f"{name} is in use; try again when its task has finished.")
-        return self._residents.evict(lambda key: isinstance(key, _Key) and key.model == name)
-
-    def _describe(self, resident: Resident) -> LoadedObject:
-        key = resident.key
-        assert isinstance(key, _Key)
-        return LoadedObject(
-            name=" / ".join(key.sae) if key.sae else key.model,
-            kind="sae" if key.sae else "model",
-            model=key.model,
-            n_bytes=resident.n_bytes,
-            device=self.device,
-            in_use=resident.users > 0,
-            used_at=resident.used_at,
-        )
+        return self._residents.evict(lambda key: isinstance(key, LoadedKey) and key.model == name)
 
     def _budget_bytes(self) -> int:
         if self._budget is None:
@@ -218,7 +183,7 @@ class Engine:
             with self._building:
                 return self._guarded(lambda: self._loaders.load_sae(entry, device=self.device))
 
-        key = _Key(model=model.name, sae=entry.key, version=entry.version)
+        key = LoadedKey(model=model.name, sae=entry.key, version=entry.version)
         return self._residents.acquire(key, load, progress=progress)
 
     def _model(self, entry: ModelEntry, variant: Variant, progress: Progress | None) -> Resident:
@@ -245,7 +210,7 @@ class Engine:
                 held.enter_context(self._building)
                 return self._guarded(build)
 
-        key = _Key(model=entry.name, variant=variant)
+        key = LoadedKey(model=entry.name, variant=variant)
         return self._residents.acquire(key, load, progress=progress)
 
     def _prepare(self, entry: SaeEntry | ModelEntry, what: str, report: Progress) -> None:
