@@ -1,0 +1,201 @@
+"""What work will cost, measured on first shards of it.
+
+Two shards of the text, a short one and a longer one, go through the very functions that the work
+itself calls, with a store that is thrown away. Time and disk are drawn out along the line through
+the two: what every run needs, and what every token needs.
+"""
+
+import math
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import psutil
+
+from core.device import format_bytes
+from core.jobs.progress import Progress
+from core.store import Store
+
+SHARD_TOKENS, SHORT_TOKENS = 16_384, 1024
+"""Tokens of the longer shard, and of the shorter one, where the text has that many."""
+_POLL_SECONDS = 0.02
+_BYTES_A_TOKEN = 16
+_MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86_400.0
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run takes."""
+
+    seconds: float = 0.0
+    """Time, from now on."""
+    memory: float = 0.0
+    """Bytes of memory of this process at its largest."""
+    disk: float = 0.0
+    """Bytes that stay on the disk."""
+    store: float = 0.0
+    """Of these, bytes in the store of results, whose size is limited."""
+    download: int = 0
+    """Bytes to be fetched first."""
+    calls: int = 0
+    """Questions to a chat service, at most."""
+    prompt_tokens: int = 0
+    """Tokens sent to it, about."""
+    completion_tokens: int = 0
+    """Tokens received, at most."""
+    dollars: float | None = 0.0
+    """What these cost, at most; None where the prices are not known."""
+    basis: str = ""
+    """What it was measured on, as a sentence."""
+    notes: tuple[str, ...] = field(default=())
+    """What else should be known, in sentences."""
+
+    def lines(self) -> list[str]:
+        """The figures, a line each."""
+        money = "$0, no service is asked"
+        if self.calls:
+            price = "unknown" if self.dollars is None else f"at most ${self.dollars:,.4f}"
+            money = (
+                f"{price} ({self.calls:,} questions, about {self.prompt_tokens:,} tokens sent, at "
+                f"most {self.completion_tokens:,} received)"
+            )
+        download = [f"Download  {format_bytes(self.download)}"] if self.download else []
+        return [
+            *download,
+            f"Time      about {duration(self.seconds)}"
+            + (", and until the service has answered" if self.calls else ""),
+            f"Memory    about {format_bytes(self.memory)}",
+            f"Disk      about {format_bytes(self.disk)}",
+            f"Money     {money}",
+            *([self.basis] if self.basis else []),
+            *self.notes,
+        ]
+
+
+def duration(seconds: float) -> str:
+    """As people say it: `12 s`, `3 min`, `5.2 h`, `2.1 days`."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 90 * _MINUTE:
+        return f"{seconds / _MINUTE:.0f} min"
+    return f"{seconds / _HOUR:.1f} h" if seconds < 2 * _DAY else f"{seconds / _DAY:.1f} days"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one shard took."""
+
+    tokens: int
+    """Tokens asked for."""
+    seconds: float
+    """Time."""
+    memory: float
+    """Bytes of this process at its largest."""
+    disk: float
+    """Bytes written to its folder."""
+    store: float
+    """Of these, bytes in the store of results."""
+
+
+def shards_of(tokens: int, *, shorter: int = SHORT_TOKENS) -> tuple[int, int]:
+    """Tokens of the two shards of a text.
+
+    The shorter one tells what every run needs; where work has a part that ends after so many
+    tokens, it is `shorter` that long. The longer one has more weight on a busy machine.
+    """
+    longer = max(2, min(max(SHARD_TOKENS, 4 * shorter), tokens // 2))
+    return max(1, min(shorter, longer // 2)), longer
+
+
+def measured(
+    work: Callable[[Store, int, Progress], object], shards: Sequence[int], progress: Progress
+) -> list[Measured]:
+    """What `work(store, tokens, progress)` takes on each shard; the first one also warms up."""
+    found = []
+    with tempfile.TemporaryDirectory(prefix="first-shard-") as folder:
+        for number, tokens in enumerate((shards[0], *shards)):
+            store = Store(Path(folder) / str(number))
+            empty, others = store_bytes(store), bytes_beside(store)
+            with peak_memory() as peak:
+                began = time.monotonic()
+                work(store, tokens, progress)
+                took = time.monotonic() - began
+            in_store = store_bytes(store) - empty
+            disk = in_store + bytes_beside(store) - others
+            found.append(Measured(tokens, took, peak(), disk, in_store))
+            store.close()
+    return found[1:]
+
+
+def drawn_out(shards: Sequence[Measured], tokens: int) -> Cost:
+    """What the whole text takes, by the line through two shards."""
+    first, last = shards[0], shards[-1]
+    step = max(1, last.tokens - first.tokens)
+
+    def at(one: float, other: float, most: float = math.inf) -> float:
+        slope = min(most, max(0.0, (other - one) / step))
+        return other + slope * (tokens - last.tokens)
+
+    # On a busy machine the second shard may be slow by chance; no part of it runs backwards.
+    a_token = last.seconds / last.tokens
+    return Cost(
+        seconds=at(first.seconds, last.seconds, a_token),
+        # Passes go through a text piece by piece: the tokens alone grow with it.
+        memory=last.memory + _BYTES_A_TOKEN * (tokens - last.tokens),
+        disk=at(first.disk, last.disk),
+        store=at(first.store, last.store),
+        basis=f"Measured on the first {last.tokens:,} of {tokens:,} tokens.",
+    )
+
+
+def together(costs: Sequence[Cost]) -> Cost:
+    """What runs one after the other take: times add up, the largest needs the memory."""
+    prices = [cost.dollars for cost in costs]
+    return replace(
+        costs[0],
+        seconds=sum(cost.seconds for cost in costs),
+        memory=max(cost.memory for cost in costs),
+        disk=sum(cost.disk for cost in costs),
+        store=sum(cost.store for cost in costs),
+        calls=sum(cost.calls for cost in costs),
+        prompt_tokens=sum(cost.prompt_tokens for cost in costs),
+        completion_tokens=sum(cost.completion_tokens for cost in costs),
+        dollars=None if None in prices else sum(price or 0 for price in prices),
+        notes=tuple(dict.fromkeys(note for cost in costs for note in cost.notes)),
+    )
+
+
+@contextmanager
+def peak_memory() -> Iterator[Callable[[], int]]:
+    """A function that says how many bytes this process had at its largest since the block began."""
+    process, ended = psutil.Process(), threading.Event()
+    largest = process.memory_info().rss
+
+    def watch() -> None:
+        nonlocal largest
+        while not ended.wait(_POLL_SECONDS):
+            largest = max(largest, process.memory_info().rss)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield lambda: max(largest, process.memory_info().rss)
+    finally:
+        ended.set()
+        thread.join()
+
+
+def store_bytes(store: Store) -> int:
+    """Bytes of both tiers of a store."""
+    usage = store.usage()
+    return usage.recomputable.bytes + usage.paid.bytes
+
+
+def bytes_beside(store: Store) -> int:
+    """Bytes of what lies beside a store and is no result: every firing of some SAEs."""
+    files = (store.directory / "firings").rglob("*")
+    return sum(file.stat().st_size for file in files if file.is_file())

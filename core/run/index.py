@@ -1,0 +1,109 @@
+"""Indexes of all latents of some SAEs on a text: what the dashboards read."""
+
+from dataclasses import dataclass, replace
+
+from core.activations.pass_memory import index_bytes
+from core.activations.text_index import CONFIG, IndexRequest, make_index, was_ever_made
+from core.catalog.entries import SaeEntry
+from core.device import format_bytes
+from core.firings.kept import kept_firings
+from core.firings.make import make_firings
+from core.jobs.progress import Progress
+from core.latent.last_text import note_last_text
+from core.lease import Lease
+from core.run.cost import Cost, drawn_out, measured, shards_of
+from core.shell import Machine, address
+from core.store import Store
+
+
+@dataclass
+class IndexTask:
+    """One pass over a text for some SAEs."""
+
+    machine: Machine
+    """Catalog, store and engine."""
+    request: IndexRequest
+    """What is made, as the page of latents asks for it."""
+    entries: tuple[SaeEntry, ...]
+    """Its SAEs."""
+    text: str
+    """The text, as links write it."""
+    firings: bool = False
+    """Whether every firing is kept, too."""
+
+    @property
+    def model(self) -> str:
+        """Name of the model."""
+        return self.request.model
+
+    @property
+    def title(self) -> str:
+        """What is done."""
+        n = len(self.entries)
+        saes = f"{n} SAEs" if n > 1 else " / ".join(self.entries[0].key)
+        what = "Index and every firing" if self.firings else "Index"
+        text = self.request.corpus.name
+        return f"{what} of {saes} on {self.request.tokens:,} tokens of {text}"
+
+    def is_made(self) -> bool:
+        """Whether each SAE has its index."""
+        return not self._missing().saes
+
+    def estimate(self, progress: Progress) -> Cost:
+        """As `Task.estimate`; SAEs that have their index cost nothing."""
+        request = self._missing()
+        lease = self._lease(request, progress)
+        with lease.turn() as (_, saes):
+            widths = [int(sae.cfg.d_sae) for sae in saes]
+
+        def work(store: Store, tokens: int, progress: Progress) -> None:
+            lease, short = self._lease(request, progress), replace(request, tokens=tokens)
+            if self.firings:
+                make_firings(lease, store, short)
+            make_index(lease, store, short)
+
+        shards = measured(work, shards_of(request.tokens), progress)
+        cost = drawn_out(shards, request.tokens)
+        return replace(cost, memory=cost.memory + index_bytes(widths, CONFIG))
+
+    def run(self, progress: Progress) -> list[str]:
+        """As `Task.run`."""
+        store, request = self.machine.store, self.request
+        lease, lines = self._lease(request, progress), []
+        if self.firings:
+            kept = make_firings(lease, store, request)
+            size = format_bytes(sum(one.n_bytes for one in kept))
+            n = sum(int(one.totals.count.sum()) for one in kept)
+            lines.append(f"{n:,} firings of {len(kept)} SAEs are kept in {size}.")
+        found = make_index(lease, store, request)
+        for entry, index in zip(self.entries, found, strict=True):
+            named = (request.model, *entry.key, entry.version)
+            bos = request.include_bos
+            note_last_text(store, named, corpus=self.text, tokens=request.tokens, include_bos=bos)
+            more = {"corpus": self.text, "tokens": str(request.tokens)}
+            more |= {"bos": "1"} if bos else {}
+            fire = int((index.summary["count"] > 0).sum())
+            lines.append(
+                f"{' / '.join(entry.key)}: {fire:,} of {index.d_sae:,} latents fire on "
+                f"{index.n_tokens:,} tokens: {address('latent', request.model, entry, more)}"
+            )
+        return lines
+
+    def _missing(self) -> IndexRequest:
+        store, request = self.machine.store, self.request
+        ones = [request.only(number) for number in range(len(request.saes))]
+        kept = {
+            one.about.sae
+            for one in (kept_firings(store.directory, model=request.model) if self.firings else ())
+            if one.is_of(request)
+        }
+        missing = tuple(
+            one.saes[0]
+            for one in ones
+            if not was_ever_made(store, one) or (self.firings and one.saes[0] not in kept)
+        )
+        return replace(request, saes=missing)
+
+    def _lease(self, request: IndexRequest, progress: Progress) -> Lease:
+        names = [(release, sae) for release, sae, _ in request.saes]
+        return self.machine.engine.lease(request.model, names, progress=progress)
