@@ -5,17 +5,16 @@ torch is imported inside the functions that need it, so that the home page can b
 
 import os
 import re
-import sys
 from dataclasses import dataclass
 
 import psutil
 
+from core.lazy import imported
+from core.memory_limit import memory_limit
+
 ACCEPTED_DEVICES = ("auto", "cpu", "cuda", "cuda:<index>", "mps")
 DTYPES = {"float32": 4, "bfloat16": 2, "float16": 2}
 """Accepted dtypes and the bytes of one number."""
-
-ACTIVATION_HEADROOM = 1.5
-"""A model should leave this factor over its own size free, for activations, logits and SAEs."""
 
 
 @dataclass(frozen=True)
@@ -72,47 +71,13 @@ def choose_device(requested: str = "auto") -> str:
     return requested
 
 
-def choose_dtype(
-    device: str, *, requested: str = "auto", model_bytes: int | None = None, free: int | None = None
-) -> str:
-    """The dtype to load a model in: `float32`, `bfloat16` or `float16`.
-
-    `auto` is float32, except on a CUDA device with too little memory for it; there it is
-    bfloat16, or float16 on a GPU without bfloat16.
-
-    Args:
-        device: as `choose_device` returns it.
-        requested: `auto` or one of `DTYPES`.
-        model_bytes: size of the weights in float32, where known.
-        free: bytes free on the device (default: `memory_free(device)`).
-
-    Raises:
-        ValueError: unknown dtype, or a half precision on a device other than CUDA.
-    """
-    if requested not in ("auto", *DTYPES):
-        raise ValueError(f"Unknown dtype {requested!r}; use 'auto' or one of {', '.join(DTYPES)}.")
-    if not device.startswith("cuda"):
-        if requested not in ("auto", "float32"):
-            raise ValueError(
-                f"dtype {requested!r} needs a CUDA device, not {device!r}; use 'float32'."
-            )
-        return "float32"
-    if requested != "auto":
-        return requested
-    if model_bytes is None:
-        return "float32"
-    available = memory_free(device) if free is None else free
-    if model_bytes * ACTIVATION_HEADROOM <= available:
-        return "float32"
-    import torch
-
-    return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
-
-
 def memory_free(device: str = "cpu") -> int:
-    """Bytes that can still be allocated on `device` (`mps` shares the host's memory)."""
+    """Bytes that can still be allocated on `device` (`mps` shares the host's memory).
+
+    In a container, or a service with a limit, no more than that leaves.
+    """
     if not device.startswith("cuda"):
-        return int(psutil.virtual_memory().available)
+        return _host().free
     import torch
 
     free_outside, _ = torch.cuda.mem_get_info(device)
@@ -126,18 +91,24 @@ def memory_report() -> tuple[DeviceMemory, ...]:
 
     Never imports torch or starts CUDA itself: it is drawn on every page.
     """
-    host = psutil.virtual_memory()
+    host = _host()
     resident = psutil.Process().memory_info().rss
-    report = [
-        DeviceMemory(name="host", used=int(host.total - host.available), total=int(host.total)),
-        DeviceMemory(name="this process", used=int(resident), total=int(host.total)),
-    ]
-    torch = sys.modules.get("torch")
+    report = [host, DeviceMemory(name="this process", used=int(resident), total=host.total)]
+    torch = imported("torch")
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
         for index in range(torch.cuda.device_count()):
             free, total = torch.cuda.mem_get_info(index)
             report.append(DeviceMemory(name=f"cuda:{index}", used=total - free, total=total))
     return tuple(report)
+
+
+def _host() -> DeviceMemory:
+    """Memory of the machine, or of the container where that has less left."""
+    machine, limit = psutil.virtual_memory(), memory_limit()
+    if limit is not None and limit.free < machine.available:
+        return DeviceMemory(name="host", used=limit.used, total=limit.total)
+    used = int(machine.total - machine.available)
+    return DeviceMemory(name="host", used=used, total=int(machine.total))
 
 
 def format_bytes(n: float) -> str:
@@ -147,3 +118,17 @@ def format_bytes(n: float) -> str:
             return f"{n:.0f} {unit}" if abs(n) >= 10 or unit == "B" else f"{n:.1f} {unit}"
         n /= 1000
     return f"{n:.1f} TB"
+
+
+_OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception means that a device or the host ran out of memory.
+
+    Libraries under torch (cuBLAS, the driver) say so in a plain RuntimeError.
+    """
+    # torch.OutOfMemoryError is a RuntimeError whose message says so, too.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(it in str(error) for it in _OUT_OF_MEMORY)

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from core.syntax_trees import parse_module
+
 PACKAGES = ("numpy", "scipy", "pandas", "sklearn", "torch", "statsmodels", "networkx")
 """Packages whose docstrings make the demo corpus; all are dependencies of the explorer."""
 
@@ -107,8 +109,9 @@ def python_files(folder: Path) -> Iterator[Path]:
 
 def docstrings_of(path: Path) -> Iterator[tuple[str, str]]:
     """(name, docstring) of a module and of everything in it; nothing if it does not parse."""
+    source = path.read_bytes()
     try:
-        tree = ast.parse(path.read_bytes())
+        tree = parse_module(source)
     except (SyntaxError, ValueError):  # templates and deliberately broken files ship too
         return
     for node in ast.walk(tree):

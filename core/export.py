@@ -6,10 +6,19 @@ import io
 import pandas as pd
 import plotly.graph_objects as go
 
+from core.csv_text import LINE_END, harmless_table
 
-def csv_bytes(table: pd.DataFrame) -> bytes:
-    """The table as CSV in UTF-8, marked as such for spreadsheets; reads back with pandas."""
-    return table.to_csv(index=False).encode("utf-8-sig", errors="replace")
+
+def csv_bytes(table: pd.DataFrame, *, index_label: str | None = None) -> bytes:
+    """The table as CSV in UTF-8, marked as such for spreadsheets; reads back with pandas.
+
+    Texts that a spreadsheet would run get an apostrophe in front (`core.csv_text`). The index is
+    left out unless it has a label.
+    """
+    text = harmless_table(table).to_csv(
+        index=index_label is not None, index_label=index_label, lineterminator=LINE_END
+    )
+    return text.encode("utf-8-sig", errors="replace")
 
 
 def parquet_bytes(table: pd.DataFrame) -> bytes:

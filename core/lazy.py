@@ -10,6 +10,7 @@ its requests), so the package itself must import nothing:
     __getattr__ = lazily(__name__, {"SparseTensor": "sparse"})
 """
 
+import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
@@ -24,3 +25,13 @@ def lazily(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
         return getattr(import_module(f"{package}.{modules[name]}"), name)
 
     return find
+
+
+def imported(name: str) -> Any:
+    """A module that is imported already, else None.
+
+    None also while another thread imports it: it is listed then, and lacks most of its names.
+    """
+    module = sys.modules.get(name)
+    spec = getattr(module, "__spec__", None)
+    return None if module is None or getattr(spec, "_initializing", False) else module

@@ -6,9 +6,10 @@ Every analysis that runs a model takes a `Lease` and asks it for turns:
         ...
     lease.in_turns(len(rows), read, unit="rows", message="Reading the text")
 
-`Engine.lease` lends what all sessions share, each turn under the model's lock; `PlainLease` holds
-a model and SAEs of a notebook or a test, whose turn it always is. What is computed in a turn must
-not refer to the model or an SAE after it: between turns they may be unloaded.
+`Engine.lease` lends what all sessions share, each turn under the model's lock
+(core/engine/lease.py); `PlainLease` holds a model and SAEs of a notebook or a test, whose turn it
+always is. What is computed in a turn must not refer to the model or an SAE after it: between turns
+they may be unloaded.
 """
 
 import copy
@@ -18,16 +19,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
-from core.hub import HubErrorsInWords
+from core.asking import check_may_compute
 from core.jobs.progress import Progress
+from core.room import ROOM, Room
 from core.store.fingerprint import fingerprint_of_model, fingerprint_of_sae
 
 if TYPE_CHECKING:  # both bring torch, and pages import the requests that lie beside analyses
     from sae_lens import SAE
 
-    from core.engine import Engine
     from core.models.hooks import Model
 
 TURN_SECONDS = 2.0
@@ -57,6 +57,20 @@ class Lease(ABC):
     def with_saes(self, numbers: Sequence[int]) -> "Lease":
         """The same lease for some of its SAEs, by their places in it."""
 
+    def room(
+        self, n_bytes: int, what: str, *, remedy: str, device: str = "cpu"
+    ) -> AbstractContextManager[None]:
+        """Memory that the work itself takes, set aside until the block ends.
+
+        `what` is named where it is refused, and `remedy` says what to do, in words that follow
+        "; ". Raises `core.room.NoRoom`, with the bytes that are needed and that are free.
+        """
+        check_may_compute()
+        return self._room().set_aside(n_bytes, what, remedy=remedy, device=device)
+
+    def _room(self) -> Room:
+        return ROOM
+
     @property
     @abstractmethod
     def model_fingerprint(self) -> str:
@@ -73,6 +87,10 @@ class Lease(ABC):
         with self.turn() as (model, _):
             return copy.deepcopy(model.tokenizer)
 
+    def turn_seconds(self) -> float:
+        """How long a turn should take now, as far as steps can be cut."""
+        return TURN_SECONDS
+
     def in_turns(
         self,
         n: int,
@@ -86,9 +104,10 @@ class Lease(ABC):
     ) -> None:
         """Call `work(model, saes, first, last)` until 0 to `n` are done, a turn a call.
 
-        Steps begin with `step` of the `n` and are fitted so that a turn takes `TURN_SECONDS`.
+        Steps begin with `step` of the `n` and are fitted so that a turn takes `turn_seconds`.
         Progress counts in `unit` on from `before` to `total` (`before + n` if None).
         """
+        check_may_compute()
         whole = before + n if total is None else total
         done = 0
         self.progress.update(before, whole, unit=unit, message=message)
@@ -98,7 +117,7 @@ class Lease(ABC):
                 began = time.monotonic()
                 work(model, saes, done, last)
                 seconds = max(1e-3, time.monotonic() - began)
-            step = max(1, int((last - done) * min(_GROWTH, TURN_SECONDS / seconds)))
+            step = max(1, int((last - done) * min(_GROWTH, self.turn_seconds() / seconds)))
             done = last
             self.progress.update(before + done, whole, unit=unit, message=message)
 
@@ -132,62 +151,3 @@ class PlainLease(Lease):
     def sae_fingerprints(self) -> tuple[str, ...]:
         """Computed once a lease."""
         return tuple(fingerprint_of_sae(sae) for sae in self._saes)
-
-
-class EngineLease(Lease):
-    """What the engine owns, under its lock; made by `Engine.lease`."""
-
-    def __init__(
-        self,
-        engine: "Engine",
-        model: str,
-        saes: Sequence[SaeName] = (),
-        *,
-        progress: Progress | None = None,
-    ) -> None:
-        super().__init__(progress)
-        self._engine, self._model, self._saes = engine, model, list(saes)
-        self._is_loaded = False
-
-    @contextmanager
-    def turn(self) -> "Iterator[tuple[Model, list[SAE]]]":
-        """Waits for the model's lock, after loading what is missing."""
-        with (
-            HubErrorsInWords(),
-            self._engine.use(self._model, self._saes, progress=self._report) as (model, saes),
-        ):
-            self._is_loaded = True
-            yield model, saes
-
-    def with_saes(self, numbers: Sequence[int]) -> "EngineLease":
-        """As `Lease.with_saes`."""
-        chosen = [self._saes[number] for number in numbers]
-        return EngineLease(self._engine, self._model, chosen, progress=self.progress)
-
-    @cached_property
-    def model_fingerprint(self) -> str:
-        """Computed once for as long as the model stays loaded: the engine changes no weights."""
-        with self.turn() as (model, _):
-            return _once(model, fingerprint_of_model)
-
-    @cached_property
-    def sae_fingerprints(self) -> tuple[str, ...]:
-        """Computed once for as long as the SAEs stay loaded."""
-        with self.turn() as (_, saes):
-            return tuple(_once(sae, fingerprint_of_sae) for sae in saes)
-
-    def _report(self, done: int, total: int | None, message: str) -> None:
-        if self._is_loaded:
-            # A short wait between two turns is no new phase: what the work counts stays told.
-            self.progress.check()
-            return
-        self.progress.update(done, total, unit="bytes", message=message)
-
-
-_known: "WeakKeyDictionary[Any, str]" = WeakKeyDictionary()
-
-
-def _once(loaded: Any, compute: Callable[[Any], str]) -> str:
-    if loaded not in _known:
-        _known[loaded] = compute(loaded)
-    return _known[loaded]

@@ -37,23 +37,25 @@ class Link(Generic[V]):
     def to_parameters(self, view: V) -> dict[str, str]:
         """The query parameters of a link to `view`."""
         return {
-            it.parameter: it.write(getattr(view, it.name))
-            for it in self.fields
-            if getattr(view, it.name) != getattr(self.default, it.name)
+            field.parameter: field.write(getattr(view, field.name))
+            for field in self.fields
+            if getattr(view, field.name) != getattr(self.default, field.name)
         }
 
     def parse(self, parameters: Mapping[str, str]) -> tuple[V, tuple[str, ...]]:
         """The view that query parameters describe, and what of them cannot be used."""
         view: Any = self.default
         problems = []
-        for it in self.fields:
-            text = parameters.get(it.parameter)
+        for field in self.fields:
+            text = parameters.get(field.parameter)
             if not text:
                 continue
             try:
-                view = replace(view, **{it.name: it.read(text)})
+                view = replace(view, **{field.name: field.read(text)})
             except ValueError as error:
-                problems.append(f"{it.parameter} in this link cannot be used: {error}")
+                problems.append(f"{field.parameter} in this link cannot be used: {error}")
+            except RecursionError:
+                problems.append(f"{field.parameter} in this link cannot be used: it has no end.")
         return view, tuple(problems)
 
 
@@ -91,7 +93,36 @@ def list_of(read: Callable[[str], Any], most: int) -> Callable[[str], tuple[Any,
 
 def write_list(values: Sequence[Any]) -> str:
     """Values between commas, numbers as short as they can be."""
-    return ",".join(write_number(it) if isinstance(it, float) else str(it) for it in values)
+    return ",".join(
+        write_number(value) if isinstance(value, float) else str(value) for value in values
+    )
+
+
+def read_ranges(text: str, low: int, high: int, *, most: int = 100_000) -> tuple[int, ...]:
+    """Ascending whole numbers from `low` to `high`, as `write_ranges` writes them.
+
+    Raises ValueError for anything else, and for more than `most`.
+    """
+    found: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        begin = read_whole(first, low, high)
+        end = read_whole(last, begin, high) if dash else begin
+        if len(found) + end - begin + 1 > most:
+            raise ValueError(f"it holds more than {most:,} numbers.")
+        found += range(begin, end + 1)
+    return tuple(sorted(set(found)))
+
+
+def write_ranges(numbers: Sequence[int]) -> str:
+    """Ascending whole numbers as short as they can be: "3,7,10-14"."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1] = [parts[-1][0], number]
+        else:
+            parts.append([number])
+    return ",".join("-".join(map(str, part)) for part in parts)
 
 
 def write_number(value: float) -> str:

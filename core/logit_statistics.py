@@ -1,6 +1,6 @@
-"""How are a latent's effects spread over the vocabulary? Moments of its logits, for all latents.
+"""What does a latent do to the vocabulary? One latent's effects, and their spread for all of them.
 
-Its logits are what a unit of its activation adds to the residual stream
+A latent's logits are what a unit of its activation adds to the residual stream
 (`core.saes.writes.residual_directions`), times the unembedding.
 
 A latent that writes about one word pushes a few tokens far out: its logits are skewed and have
@@ -8,7 +8,6 @@ heavy tails, while those of a random direction are close to a normal distributio
 excess kurtosis 0). As in Bloom and Lin, "Understanding SAE features with the logit lens" (2024).
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -17,7 +16,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from core.jobs.progress import Progress
+from core.lease import Lease
+from core.saes.writes import logit_notes, residual_directions
+from core.store import Key
+from core.store.dataclass_codec import dataclass_codec
+from core.store.fingerprint import fingerprint
+from core.store.memory import Memory, ResultStore
+from core.tokens import token_text
 
+_VERSION = 2
 _PIECE_BYTES = {"cpu": 8 << 20, "cuda": 1 << 30}
 
 
@@ -38,14 +45,8 @@ class LogitMoments:
     kurtosis: Float[np.ndarray, " n"]
     """Excess kurtosis, the fourth standardised moment less 3: 0 for a normal distribution."""
 
-    def to_arrays(self) -> dict[str, np.ndarray]:
-        """Plain arrays, as the store keeps them."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
 
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "LogitMoments":
-        """What `to_arrays` gave."""
-        return cls(**{field.name: arrays[field.name] for field in fields(cls)})
+_MOMENTS = dataclass_codec(LogitMoments)
 
 
 @torch.no_grad()
@@ -54,9 +55,12 @@ def logit_moments(
     W_U: Float[Tensor, "d_model d_vocab"],
     *,
     chunk_size: int | None = None,
+    store: ResultStore | None = None,
     progress: Progress | None = None,
 ) -> LogitMoments:
     """Mean, standard deviation, skewness and excess kurtosis of each row of `directions @ W_U`.
+
+    From `store` where it has them, which is told by the contents of both.
 
     The logits are made in float32 (float64 if given) on the device of `W_U`, `chunk_size` rows at
     a time (by default some 8 MB of them, which stay in a CPU's cache; 1 GB on a GPU); all sums are
@@ -67,20 +71,35 @@ def logit_moments(
         ValueError: shapes that do not multiply, an empty vocabulary, or a `chunk_size` below 1.
     """
     _check_shapes(directions, W_U)
-    n, vocab = len(directions), W_U.shape[1]
+    vocab = W_U.shape[1]
     dtype = torch.promote_types(torch.promote_types(directions.dtype, W_U.dtype), torch.float32)
     if chunk_size is None:
         limit = _PIECE_BYTES.get(W_U.device.type, _PIECE_BYTES["cpu"])
         chunk_size = max(1, limit // (4 * vocab))
     if chunk_size < 1:
         raise ValueError(f"chunk_size is {chunk_size}; use 1 or more rows at a time.")
-    unembedding = W_U.to(dtype)
+    rows = chunk_size
+
+    def compute() -> LogitMoments:
+        return _in_chunks(directions, W_U.to(dtype), rows, progress)
+
+    weights = fingerprint({"directions": directions, "W_U": W_U}) if store is not None else ""
+    waiting = progress.check if progress is not None else None
+    results: ResultStore = Memory() if store is None else store
+    key = Key("logit-moments", _VERSION, {"weights": weights})
+    return results.get_or_compute(key, compute, _MOMENTS, waiting=waiting)
+
+
+def _in_chunks(
+    directions: Tensor, W_U: Tensor, chunk_size: int, progress: Progress | None
+) -> LogitMoments:
+    n = len(directions)
     found = LogitMoments(*(np.full(n, np.nan) for _ in fields(LogitMoments)))
     for start in range(0, n, chunk_size):
         if progress is not None:
             progress.update(start, n, unit="latents", message="Spread of the logits")
         rows = slice(start, start + chunk_size)
-        logits = directions[rows].to(device=W_U.device, dtype=dtype) @ unembedding
+        logits = directions[rows].to(device=W_U.device, dtype=W_U.dtype) @ W_U
         for field, values in zip(fields(LogitMoments), _moments(logits), strict=True):
             getattr(found, field.name)[rows] = values.cpu().numpy()
     if progress is not None:
@@ -148,3 +167,72 @@ def _check_shapes(directions: Tensor, W_U: Tensor) -> None:
             f"Directions {list(directions.shape)} and W_U {list(W_U.shape)} do not multiply; give "
             "[n, d_model] and [d_model, d_vocab]."
         )
+
+
+@dataclass(frozen=True)
+class TokenEffect:
+    """What a latent does to one token's score."""
+
+    token: str
+    """The token as text."""
+    token_id: int
+    """Its number in the vocabulary."""
+    effect: float
+    """Change of its logit per unit of the latent's activation."""
+
+
+@dataclass(frozen=True, eq=False)
+class LogitEffects:
+    """What one latent does to the model's output, per unit of its activation."""
+
+    boosted: tuple[TokenEffect, ...]
+    """Tokens pushed up most, the strongest first."""
+    suppressed: tuple[TokenEffect, ...]
+    """Tokens pushed down most, the strongest first."""
+    counts: Int[np.ndarray, " n_bins"]
+    """Tokens of the vocabulary in each bin of effect,"""
+    edges: Float[np.ndarray, " n_bins_plus_1"]
+    """whose edges are these."""
+    moments: LogitMoments
+    """Of this latent alone: arrays of one number."""
+    notes: tuple[str, ...] = ()
+    """What has to be known to read the effects, a sentence each."""
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether all tokens are pushed alike, so that there is nothing to see."""
+        return not float(self.moments.std[0]) > 0
+
+
+@torch.no_grad()
+def logits_of_latent(lease: Lease, latent: int) -> Float[np.ndarray, " d_vocab"]:
+    """Effect of a latent of the lease's first SAE on every token's logit (float32)."""
+    with lease.turn() as (model, (sae, *_)):
+        return latent_logits(residual_directions(model, sae, [latent])[0], model.W_U)
+
+
+def logit_effects(lease: Lease, latent: int, *, k: int = 10, n_bins: int = 60) -> LogitEffects:
+    """Effects on the vocabulary of a latent of the lease's first SAE; `k` tokens at either end.
+
+    Raises ValueError for a latent that does not exist, a site that does not write to the residual
+    stream, or a decoder row that holds NaN.
+    """
+    with lease.turn() as (model, (sae, *_)):
+        logits = latent_logits(residual_directions(model, sae, [latent])[0], model.W_U)
+        notes = logit_notes(model, sae)
+        if not np.isfinite(logits).all():
+            raise ValueError(
+                f"The decoder row of latent {latent} holds numbers that are not finite; choose "
+                "another latent."
+            )
+        order = np.argsort(logits, kind="stable")
+        k = min(k, len(order))
+        effects = [
+            TokenEffect(token_text(model.tokenizer, token_id), token_id, float(logits[token_id]))
+            for token_id in (*order[::-1][:k].tolist(), *order[:k].tolist())
+        ]
+    counts, edges = logit_histogram(logits, n_bins=n_bins)
+    parts = [part.numpy() for part in _moments(torch.from_numpy(logits.copy())[None])]
+    return LogitEffects(
+        tuple(effects[:k]), tuple(effects[k:]), counts, edges, LogitMoments(*parts), notes
+    )

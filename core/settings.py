@@ -31,7 +31,14 @@ class Settings:
         env = os.environ if environment is None else environment
         folders = env.get("SAE_EXPLORER_SAES", "").split(os.pathsep)
         return cls(
-            cache_dir=Path(env.get("SAE_EXPLORER_CACHE") or cls.cache_dir).expanduser(),
+            cache_dir=_folder(env.get("SAE_EXPLORER_CACHE") or str(cls.cache_dir)),
             device=env.get("SAE_EXPLORER_DEVICE") or cls.device,
-            user_sae_dirs=tuple(Path(folder).expanduser() for folder in folders if folder.strip()),
+            user_sae_dirs=tuple(_folder(folder) for folder in folders if folder.strip()),
         )
+
+
+def _folder(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # "~someone" whom this machine does not know: shown as no folder
+        return Path(text)

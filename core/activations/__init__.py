@@ -15,7 +15,7 @@ from core.lazy import lazily
 
 if TYPE_CHECKING:  # imported when first used: pages are drawn before torch is there
     from core.activations.bins import bin_edges
-    from core.activations.build import build_index, build_states, shard_rows
+    from core.activations.build import build_index, build_statistics, shard_rows
     from core.activations.config import IndexConfig
     from core.activations.examples import (
         Band,
@@ -27,20 +27,26 @@ if TYPE_CHECKING:  # imported when first used: pages are drawn before torch is t
     )
     from core.activations.firings import Firings, collect_firings
     from core.activations.index import LatentIndex, finish
-    from core.activations.keep import index_key, open_index, open_part, open_summary, save_index
-    from core.activations.state import IndexState, merge
+    from core.activations.statistics import LatentStatistics, merge
+    from core.activations.stored_index import (
+        index_key,
+        open_index,
+        open_part,
+        open_summary,
+        save_index,
+    )
 
 __all__ = [
     "Band",
     "Examples",
     "Firings",
     "IndexConfig",
-    "IndexState",
     "LatentExamples",
     "LatentIndex",
+    "LatentStatistics",
     "bin_edges",
     "build_index",
-    "build_states",
+    "build_statistics",
     "collect_firings",
     "collect_latent_examples",
     "finish",
@@ -61,23 +67,23 @@ __getattr__ = lazily(
         "Examples": "examples",
         "Firings": "firings",
         "IndexConfig": "config",
-        "IndexState": "state",
         "LatentExamples": "examples",
         "LatentIndex": "index",
+        "LatentStatistics": "statistics",
         "bin_edges": "bins",
         "build_index": "build",
-        "build_states": "build",
+        "build_statistics": "build",
         "collect_firings": "firings",
         "collect_latent_examples": "examples",
         "finish": "index",
-        "index_key": "keep",
+        "index_key": "stored_index",
         "latent_examples": "examples",
-        "merge": "state",
-        "open_index": "keep",
-        "open_part": "keep",
-        "open_summary": "keep",
+        "merge": "statistics",
+        "open_index": "stored_index",
+        "open_part": "stored_index",
+        "open_summary": "stored_index",
         "row_activations": "examples",
-        "save_index": "keep",
+        "save_index": "stored_index",
         "shard_rows": "build",
     },
 )

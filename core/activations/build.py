@@ -3,8 +3,8 @@
 Rows are taken in stretches of about 65,000 positions. Within a stretch they are sorted by length,
 so that little padding is run, and go through the model a batch at a time, no further than the
 deepest SAE: a turn of the lease each, so that others run the model in between. After each stretch,
-firings go into the states, and from time to time these go to disk. Stretches and batches lie on a
-fixed grid: a pass that was killed and resumed does the same sums.
+firings go into the statistics, and from time to time these go to disk. Stretches and batches lie
+on a fixed grid: a pass that was killed and resumed does the same sums.
 """
 
 import time
@@ -20,9 +20,9 @@ from core.activations.checkpoint import Checkpoint
 from core.activations.config import IndexConfig
 from core.activations.encoding import Piece, firings_of
 from core.activations.index import LatentIndex, finish
-from core.activations.state import IndexState
+from core.activations.statistics import LatentStatistics
 from core.corpus.token_set import TokenSet
-from core.jobs.progress import Progress
+from core.jobs.progress import JobCancelled, Progress
 from core.lease import Lease, PlainLease
 from core.models.hooks import Model, cache_sites, context_length
 from core.saes import read_at_site, sae_hook_name
@@ -44,8 +44,8 @@ def build_index(
     checkpoint_seconds: float = 60.0,
     progress: Progress | None = None,
 ) -> list[LatentIndex]:
-    """The index of each SAE, from one run of the model; see `build_states` for the arguments."""
-    states = build_states(
+    """The index of each SAE, from one run of the model; arguments as of `build_statistics`."""
+    states = build_statistics(
         PlainLease(model, saes, progress=progress),
         token_set,
         config,
@@ -58,7 +58,7 @@ def build_index(
     return [finish(state, check=check) for state in states]
 
 
-def build_states(
+def build_statistics(
     lease: Lease,
     token_set: TokenSet,
     config: IndexConfig | None = None,
@@ -68,17 +68,17 @@ def build_states(
     latent_chunk: int | None = None,
     checkpoint: Path | str | None = None,
     checkpoint_seconds: float = 60.0,
-) -> list[IndexState]:
+) -> list[LatentStatistics]:
     """What is known of the latents of each SAE of the lease after some rows of the token set.
 
     Args:
         lease: the model, and SAEs of any architecture that read its sites. Its progress counts
-            positions that count; cancelling leaves the checkpoint.
-        rows: a shard [first, last) (see `shard_rows`); states of disjoint shards give the whole
-            with `merge`. All rows if None.
+            positions that count; cancelling writes a checkpoint.
+        rows: a shard [first, last) (see `shard_rows`); statistics of disjoint shards give the
+            whole with `merge`. All rows if None.
         batch_tokens: positions run through the model at once.
         latent_chunk: latents whose firings are merged at once; bounds memory, changes no result.
-        checkpoint: a folder in which to keep the states, and from which to go on if it holds some
+        checkpoint: a folder in which to keep them, and from which to go on if it holds some
             of the same models, SAEs, tokens and options. Emptied of them when the pass is done.
         checkpoint_seconds: how long at least between two writes.
 
@@ -91,7 +91,7 @@ def build_states(
     with lease.turn() as (model, saes):
         _check(model, saes, token_set, first, last)
         widths, sites = [sae.cfg.d_sae for sae in saes], [sae_hook_name(sae) for sae in saes]
-    states = [IndexState.empty(config, d_sae=n, context=token_set.context) for n in widths]
+    states = [LatentStatistics.empty(config, d_sae=n, context=token_set.context) for n in widths]
     saved = None
     if checkpoint is not None:
         identity = [
@@ -103,25 +103,32 @@ def build_states(
         states = saved.read() or states
     begin = first + sum(int(span[1] - span[0]) for span in states[0].rows)
     total, done = int(token_set.mask[first:last].sum()), int(token_set.mask[first:begin].sum())
-    written = time.monotonic()
+    written, unsaved = time.monotonic(), False
     batch_rows = max(1, batch_tokens // token_set.context)
     stretch = stretch_rows(token_set, batch_tokens)
     for start in range(begin, last, stretch):
         stop = min(start + stretch, last)
         order = start + np.argsort(-token_set.lengths[start:stop], kind="stable")
         pending = _Pending(states, token_set, latent_chunk)
-        for batch in range(0, len(order), batch_rows):
-            progress.update(done, total, unit="tokens", message="Reading the text")
-            chosen = np.sort(order[batch : batch + batch_rows])
-            with lease.turn() as (model, saes):
-                found = run_rows(model, saes, token_set, chosen, progress=progress)
-            pending.add(chosen, found)
-            done += int(token_set.mask[chosen].sum())
+        try:
+            for batch in range(0, len(order), batch_rows):
+                progress.update(done, total, unit="tokens", message="Reading the text")
+                chosen = np.sort(order[batch : batch + batch_rows])
+                with lease.turn() as (model, saes):
+                    found = run_rows(model, saes, token_set, chosen, progress=progress)
+                pending.add(chosen, found)
+                done += int(token_set.mask[chosen].sum())
+        except JobCancelled:
+            # A stretch of which a part is in already cannot be gone on with.
+            if saved is not None and unsaved and not pending.flushed:
+                saved.write(states)
+            raise
         pending.flush()
+        unsaved = True
         is_due = time.monotonic() - written >= checkpoint_seconds
         if saved is not None and (is_due or progress.cancelled):
             saved.write(states)
-            written = time.monotonic()
+            written, unsaved = time.monotonic(), False
     progress.update(total, total, unit="tokens", message="Sorting what was found")
     if saved is not None:
         saved.remove()
@@ -131,9 +138,10 @@ def build_states(
 def shard_rows(
     token_set: TokenSet, n_shards: int, *, batch_tokens: int = BATCH_TOKENS
 ) -> list[tuple[int, int]]:
-    """Spans of rows for `build_states` on several machines, at most `n_shards`, none empty.
+    """Spans of rows for `build_statistics` on several machines, at most `n_shards`, none empty.
 
-    They begin where a stretch does, so that merged states equal those of one pass to the last bit.
+    They begin where a stretch does, so that merged statistics equal those of one pass to the last
+    bit.
     """
     if n_shards < 1:
         raise ValueError(f"n_shards is {n_shards}; use 1 or more.")
@@ -149,18 +157,20 @@ def stretch_rows(token_set: TokenSet, batch_tokens: int) -> int:
 
 
 class _Pending:
-    """Firings of whole rows that are not in the states yet."""
+    """Firings of whole rows that are not in the statistics yet."""
 
     def __init__(
         self,
-        states: Sequence[IndexState],
+        states: Sequence[LatentStatistics],
         token_set: TokenSet,
         latent_chunk: int | None = None,
     ) -> None:
-        """One state for each SAE, in the order in which their pieces will be added."""
+        """Statistics of each SAE, in the order in which their pieces will be added."""
         self._states, self._token_set, self._latent_chunk = states, token_set, latent_chunk
         self._parts: list[list[Piece]] = [[] for _ in states]
         self._rows: list[np.ndarray] = []
+        self.flushed = False
+        """Whether some of them are in the statistics."""
 
     def add(self, rows: np.ndarray, parts: Sequence[list[Piece]]) -> None:
         """Firings of rows (ascending), as `run_rows` gives them."""
@@ -172,9 +182,10 @@ class _Pending:
             self.flush()
 
     def flush(self) -> None:
-        """Put them into the states."""
+        """Put them into the statistics."""
         if not self._rows:
             return
+        self.flushed = True
         rows = np.sort(np.concatenate(self._rows))
         for state, parts in zip(self._states, self._parts, strict=True):
             counted = self._token_set.mask[rows].sum(1)

@@ -1,16 +1,17 @@
-"""States of a pass on disk, replaced as a whole, so that a killed pass goes on where it was."""
+"""Statistics of a pass on disk, replaced as a whole, so that a killed pass goes on where it was."""
 
 import hashlib
 import json
 import logging
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from core.activations.config import IndexConfig
-from core.activations.state import IndexState
+from core.activations.statistics import LatentStatistics
 from core.store.codecs import ARRAYS
 from core.store.frame import DamagedEntry, pack, unpack_as
 
@@ -28,8 +29,8 @@ class Checkpoint:
         self._folder, self._config, self._context = folder, config, context
         self._file = folder / f"{self._name}.pass"
 
-    def read(self) -> list[IndexState] | None:
-        """The states written last; None when there are none that are whole."""
+    def read(self) -> list[LatentStatistics] | None:
+        """The statistics of each SAE as written last; None when there are none that are whole."""
         try:
             arrays = ARRAYS.decode(unpack_as(self._name, self._file.read_bytes()))
         except FileNotFoundError:
@@ -44,26 +45,34 @@ class Checkpoint:
                 states.append({})
             states[int(number)][field] = array
         return [
-            IndexState.from_arrays(state, config=self._config, context=self._context)
+            LatentStatistics.from_arrays(state, config=self._config, context=self._context)
             for state in states
         ]
 
-    def write(self, states: Sequence[IndexState]) -> None:
-        """Keep these states instead of earlier ones; a kill leaves one or the other."""
+    def write(self, states: Sequence[LatentStatistics]) -> None:
+        """Store these statistics instead of earlier ones; a kill leaves one or the other.
+
+        A disk that refuses is logged: the pass goes on, and could only not be resumed from here.
+        """
         arrays = {
             f"{number}/{name}": array
             for number, state in enumerate(states)
             for name, array in state.to_arrays().items()
         }
-        self._folder.mkdir(parents=True, exist_ok=True)
         beside = self._file.with_suffix(f".{os.getpid()}.part")
-        with beside.open("wb") as file:
-            file.write(pack(self._name, ARRAYS.encode(arrays)))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, self._file)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with beside.open("wb") as file:
+                file.write(pack(self._name, ARRAYS.encode(arrays)))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(beside, self._file)
+        except OSError as error:
+            log.warning("The checkpoint %s could not be written (%s)", self._file, error)
+            with suppress(OSError):
+                beside.unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """Forget the states, and what killed writes left beside them."""
+        """Remove them, and what killed writes left beside them."""
         for file in self._folder.glob(f"{self._name}.*"):
             file.unlink(missing_ok=True)

@@ -42,7 +42,7 @@ def firings_of(
             "The model's activations hold NaN or infinity; load the model in float32 instead."
         )
     step = max(_MIN_POSITIONS, max_bytes // (4 * sae.cfg.d_sae))
-    find = _topk_firings if _is_plain_topk(sae) else _dense_firings
+    find = topk_firings if is_plain_topk(sae) else _dense_firings
     for start in range(0, len(activations), step):
         if check is not None:
             check()
@@ -60,11 +60,13 @@ def _dense_firings(sae: SAE, activations: Tensor) -> tuple[Tensor, Tensor, Tenso
     return position, latent, dense[position, latent]
 
 
-def _is_plain_topk(sae: SAE) -> bool:
+def is_plain_topk(sae: SAE) -> bool:
+    """Whether `topk_firings` finds what the SAE's own `encode` does."""
     return type(sae) is TopKSAE and sae.cfg.normalize_activations == "none"
 
 
-def _topk_firings(sae: SAE, activations: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def topk_firings(sae: SAE, activations: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(position, latent, value) of the firings of a plain TopK SAE, ordered by position."""
     flat = activations.reshape(len(activations), -1).to(sae.W_enc)
     if sae.cfg.apply_b_dec_to_input:
         flat = flat - sae.b_dec

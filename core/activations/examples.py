@@ -1,6 +1,6 @@
 """A latent's examples as a dashboard shows them, and the index of a plain batch of tokens."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from core.activations.build import build_index, run_rows
 from core.activations.config import IndexConfig
 from core.activations.index import LatentIndex
-from core.corpus.beginning import bos_id
+from core.corpus.bos import bos_id
 from core.corpus.token_set import TokenSet
 from core.jobs.progress import Progress
 from core.models.hooks import Model
@@ -33,6 +33,12 @@ class Examples:
     """Token ids around each, itself in the middle; -1 outside the row."""
     activations: Float[np.ndarray, "n width"]
     """float32 activations there; 0 outside the row and at positions that do not count."""
+
+    def first(self, n: int) -> "Examples":
+        """The first `n` of them."""
+        return Examples(
+            *(getattr(self, field.name)[:n] for field in fields(self)),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +141,7 @@ def collect_latent_examples(
         pad_id: trailing tokens with this id are padding (for plain rows).
 
     Read a latent with `latent_examples(index, latent, token_set)`; for plain rows the set is
-    `TokenSet.from_rows(tokens, ...)`. Raises ValueError as `build_states`.
+    `TokenSet.from_rows(tokens, ...)`. Raises ValueError as `build_statistics`.
     """
     if not isinstance(tokens, TokenSet):
         tokens = TokenSet.from_rows(

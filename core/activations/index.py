@@ -12,7 +12,7 @@ from core.activations.bins import cell_width
 from core.activations.cofiring import strongest_partners
 from core.activations.config import CELLS, IndexConfig
 from core.activations.ranked import RankedLists, random_rank
-from core.activations.state import SQUARE_UNIT, SUM_UNIT, IndexState
+from core.activations.statistics import SQUARE_UNIT, SUM_UNIT, LatentStatistics
 from core.corpus.token_set import TokenSet
 
 
@@ -155,7 +155,7 @@ _SCALARS = ("context", "n_tokens", "sample_tokens", "first_latent")
 ARRAY_FIELDS = tuple(f.name for f in fields(LatentIndex) if f.name not in ("config", *_SCALARS))
 
 
-def finish(state: IndexState, *, check: Callable[[], None] | None = None) -> LatentIndex:
+def finish(state: LatentStatistics, *, check: Callable[[], None] | None = None) -> LatentIndex:
     """The index that a state amounts to; `check` may raise, to stop."""
     config, d_sae = state.config, state.d_sae
     edges = _band_edges(state.peak, config.n_quantiles)
@@ -205,7 +205,7 @@ def _band_edges(
     return edges
 
 
-def _draw_bands(state: IndexState, edges: np.ndarray) -> RankedLists:
+def _draw_bands(state: LatentStatistics, edges: np.ndarray) -> RankedLists:
     """Of each band, the first examples in the random order; all its cells kept their first ones."""
     config, seed = state.config, state.config.seed
     entries = state.cells.entries()

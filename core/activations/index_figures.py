@@ -3,7 +3,9 @@
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from core.store import JSON, Key, Store
+import numpy as np
+
+from core.store import BYTES, JSON, Key, Store
 
 if TYPE_CHECKING:  # a page is drawn before it is there
     import pandas as pd
@@ -38,7 +40,23 @@ def remember_index(
     )
     known = recall_index(store, key)
     if known is None or known.n_tokens <= figures.n_tokens:
-        store.put(_key(key), asdict(figures), JSON)
+        store.keep(_key(key), asdict(figures), JSON)
+        alive = np.packbits(counts > 0).tobytes()
+        store.keep(Key("index-alive", _VERSION, {"of": list(key)}), alive, BYTES)
+
+
+def recall_alive(store: Store, key: tuple[str, str, str, str]) -> list[int]:
+    """Latents that were active at least once in the longest pass; empty where there was none."""
+    kept = store.get(Key("index-alive", _VERSION, {"of": list(key)}), BYTES)
+    if not kept:
+        return []
+    return [
+        8 * place + bit
+        for place, byte in enumerate(kept)
+        if byte
+        for bit in range(8)
+        if byte >> (7 - bit) & 1
+    ]
 
 
 def recall_index(store: Store, key: tuple[str, str, str, str]) -> IndexFigures | None:

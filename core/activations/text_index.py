@@ -1,23 +1,27 @@
 """One text, read once: the index of all latents of one or several SAEs on a corpus.
 
-Dashboards, descriptions, the tree of firings and the examples of autointerp are read from it. The
-pass is written down every so often: killed or cancelled, the next one goes on from there. Finished
-indexes lie in the store, in parts.
+Dashboards, descriptions and what patch scoping says latents fire on are read from it. The pass is
+written down every so often: killed or cancelled, the next one goes on from there. Finished indexes
+lie in the store, in parts.
 """
 
 import hashlib
 import json
+import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 import pandas as pd
 from sae_lens import SAE
 
-from core.activations.build import BATCH_TOKENS, build_states
-from core.activations.config import CELLS, IndexConfig
+from core.activations.build import BATCH_TOKENS, build_statistics
+from core.activations.config import IndexConfig
 from core.activations.index import finish
 from core.activations.index_figures import remember_index
-from core.activations.keep import index_key, open_summary, save_index
+from core.activations.pass_memory import pass_bytes, pass_groups
+from core.activations.reading_time import remember_pass
+from core.activations.stored_index import index_key, open_summary, save_index
 from core.corpus.documents import Corpus
 from core.corpus.load import default_packing, load_token_set
 from core.corpus.packing import Packing
@@ -25,11 +29,11 @@ from core.corpus.token_set import TokenSet
 from core.lease import Lease
 from core.models.hooks import Model
 from core.store import JSON, Key, Store
+from core.store.leftovers import sweep
 from core.tokens import TokenTexts, vocabulary_texts
 
 CONFIG = IndexConfig()
 """What is kept of every latent."""
-_STATE_BYTES = 2 << 30
 _CHECKPOINT_SECONDS = 20.0
 _MARK_VERSION = 2
 
@@ -102,7 +106,7 @@ class _Wanted:
     """Number of latents."""
 
 
-def was_made(store: Store, request: IndexRequest) -> bool:
+def was_ever_made(store: Store, request: IndexRequest) -> bool:
     """Whether an index of the request's first SAE was made before, judged by names alone."""
     return store.get(_mark(request), JSON) is not None
 
@@ -146,25 +150,37 @@ def make_index(lease: Lease, store: Store, request: IndexRequest) -> list[OpenIn
             )
             if open_summary(store, key) is None:
                 missing.append(one)
-        for group in _groups(missing):
-            states = build_states(
-                lease.with_saes([one.number for one in group]),
-                token_set,
-                CONFIG,
-                batch_tokens=BATCH_TOKENS,
-                checkpoint=store.directory / "passes",
-                checkpoint_seconds=_CHECKPOINT_SECONDS,
-            )
-            for one, state in zip(group, states, strict=True):
-                index = finish(state, check=lease.progress.check)
-                save_index(store, found[one.number].key, index)
+        if missing:
+            sweep(store.directory)
+        for places in pass_groups([it.d_sae for it in missing], CONFIG):
+            group = [missing[it] for it in places]
+            began, seen = time.monotonic(), token_set.n_tokens
+            with _room(lease, group):
+                states = build_statistics(
+                    lease.with_saes([one.number for one in group]),
+                    token_set,
+                    CONFIG,
+                    batch_tokens=BATCH_TOKENS,
+                    checkpoint=store.directory / "passes",
+                    checkpoint_seconds=_CHECKPOINT_SECONDS,
+                )
+                for one, state in zip(group, states, strict=True):
+                    index = finish(state, check=lease.progress.check)
+                    save_index(store, found[one.number].key, index)
+                del states, state, index
+            seconds = (time.monotonic() - began) / len(group)
+            for one in group:
+                remember_pass(store, lease.sae_fingerprints[one.number], seen, seconds)
     opened = []
     for number in range(len(wanted)):
         summary = open_summary(store, found[number].key)
         if summary is None:
-            raise ValueError("The disk has no room for the index; free some and try again.")
+            raise ValueError(
+                "Neither the disk nor the memory for results that it refuses has room for the "
+                "index; free some space and try again."
+            )
         opened.append(replace(found[number], summary=summary))
-        store.put(_mark(request.only(number)), {"corpus": request.corpus.name}, JSON)
+        store.keep(_mark(request.only(number)), {"corpus": request.corpus.name}, JSON)
         remember_index(
             store,
             (request.model, *request.saes[number]),
@@ -182,19 +198,14 @@ def _wanted(number: int, model: Model, sae: SAE, request: IndexRequest) -> _Want
     return _Wanted(number, packing, sae.cfg.d_sae)
 
 
-def _groups(wanted: Sequence[_Wanted]) -> list[list[_Wanted]]:
-    """SAEs for one run of the model each: as many as there is memory for what is kept of them."""
-    groups: list[list[_Wanted]] = []
-    held = 0
-    slots = CONFIG.n_top + CELLS * CONFIG.per_quantile
-    for it in wanted:
-        needed = it.d_sae * slots * (2 * CONFIG.window + 8)
-        if not groups or held + needed > _STATE_BYTES:
-            groups.append([])
-            held = 0
-        groups[-1].append(it)
-        held += needed
-    return groups
+def _room(lease: Lease, group: Sequence[_Wanted]) -> AbstractContextManager[None]:
+    """Memory for one pass."""
+    n_latents = sum(it.d_sae for it in group)
+    return lease.room(
+        pass_bytes([it.d_sae for it in group], CONFIG),
+        f"Reading a text with {n_latents:,} latents",
+        remedy="choose a narrower SAE" + (", or fewer of them" if len(group) > 1 else ""),
+    )
 
 
 def _mark(request: IndexRequest) -> Key:

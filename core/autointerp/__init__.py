@@ -8,77 +8,48 @@
 
 The set-up is that of ARENA 1.3.3: an explainer sees some of the strongest examples with marks, a
 judge gets the explanation and is to find the other strong examples among random ones, unmarked.
+
+- `view`, `request`, `service`: what a link carries, what a run is made from, and who is asked
+- `gather`, `collect`, `examples`: where latents fire, which places are kept, and who sees which
+- `controls`, `negatives`: what scores are compared with, and texts that make them harder
+- `roles`: who explains, judges and scores; `chat` and `prompts` by a chat model, `lexical` and
+  `rules` by words, `patch_scoping` by the model itself
+- `parsing`, `json_text`, `markdown`: from an answer to what it says
+- `fuzzing`, `generation`, `simulation`, `detection_statistics`: further scores, and figures
+- `output_choice`, `steered`: the output metric, and the steered texts that it is judged on
+- `text_judge`: ratings of steered texts, for the page of steering
+- `windows`, `prepare`, `explain`, `run`: the work of the page's jobs, under a lease
+- `record`, `tables`, `figure`: a run as it is stored and shown
+- `arena`: ARENA's class
 """
 
-from core.autointerp.chat_roles import ChatExplainer, ChatJudge
-from core.autointerp.config import AutoInterpConfig
-from core.autointerp.controls import CONTROLS, control_sae
-from core.autointerp.counterexamples import same_token_inactive
-from core.autointerp.example import Example
-from core.autointerp.fuzzing import ChatMarksJudge, Fuzzing
-from core.autointerp.gather import LatentWindows, TokenSource, Windows, gather_windows
-from core.autointerp.generation import Generation, ModelProber, Reviser
-from core.autointerp.lexical import LexicalExplainer, LexicalJudge, PreparedExplainer
-from core.autointerp.neighbours import NeighbourPrecision
-from core.autointerp.numbers import DetectionNumbers, detection_numbers, detection_table
-from core.autointerp.parsing import UnreadableAnswer
-from core.autointerp.pipeline import AutoInterp
-from core.autointerp.prompts import ExplainerOptions
-from core.autointerp.roles import (
-    Evidence,
-    Explained,
-    Explainer,
-    FailedAnswer,
-    Judge,
-    Judged,
-    Material,
-    Scored,
-    Scorer,
-)
-from core.autointerp.run import Roles, explain_and_score
-from core.autointerp.scope import scope_explanations
-from core.autointerp.simulation import Simulation
-from core.autointerp.split import split_windows
+from typing import TYPE_CHECKING
+
+from core.lazy import lazily
+
+if TYPE_CHECKING:
+    from core.autointerp.arena import AutoInterp
+    from core.autointerp.config import AutoInterpConfig
+    from core.autointerp.examples import Example
+    from core.autointerp.lexical import LexicalExplainer, LexicalJudge
+    from core.autointerp.prompts import ExplainerOptions
 
 __all__ = [
-    "CONTROLS",
     "AutoInterp",
     "AutoInterpConfig",
-    "ChatExplainer",
-    "ChatJudge",
-    "ChatMarksJudge",
-    "DetectionNumbers",
-    "Evidence",
     "Example",
-    "Explained",
-    "Explainer",
     "ExplainerOptions",
-    "FailedAnswer",
-    "Fuzzing",
-    "Generation",
-    "Judge",
-    "Judged",
-    "LatentWindows",
     "LexicalExplainer",
     "LexicalJudge",
-    "Material",
-    "ModelProber",
-    "NeighbourPrecision",
-    "PreparedExplainer",
-    "Reviser",
-    "Roles",
-    "Scored",
-    "Scorer",
-    "Simulation",
-    "TokenSource",
-    "UnreadableAnswer",
-    "Windows",
-    "control_sae",
-    "detection_numbers",
-    "detection_table",
-    "explain_and_score",
-    "gather_windows",
-    "same_token_inactive",
-    "scope_explanations",
-    "split_windows",
 ]
+__getattr__ = lazily(
+    __name__,
+    {
+        "AutoInterp": "arena",
+        "AutoInterpConfig": "config",
+        "Example": "examples",
+        "ExplainerOptions": "prompts",
+        "LexicalExplainer": "lexical",
+        "LexicalJudge": "lexical",
+    },
+)

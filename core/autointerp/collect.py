@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from core.autointerp.config import AutoInterpConfig
-from core.autointerp.windows import LatentWindows, Windows
+from core.autointerp.examples import LatentWindows, Windows
 
 _SPARE_TOP = 8
 _SPARE_RANDOM = 4
@@ -53,6 +53,11 @@ class WindowCollector:
             top = _best(kept.top.join(strongest[i]), cfg) if i in strongest else kept.top
             some = self._some_firing(latent, firing[i]) if i in firing else kept.firing
             self._kept[latent] = LatentWindows(top, kept.random.join(drawn), some)
+
+    @property
+    def random_rows(self) -> Int[np.ndarray, " n"]:
+        """Rows that hold the random windows, ascending."""
+        return np.unique(self._random_rows)
 
     def result(self) -> dict[int, LatentWindows]:
         """What is kept of each latent."""

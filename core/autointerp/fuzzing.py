@@ -12,10 +12,9 @@ from typing import Protocol
 
 import numpy as np
 
-from core.autointerp.asking import THINKING_TOKENS
-from core.autointerp.chat_roles import ask_for_list, list_request
-from core.autointerp.example import Example
-from core.autointerp.numbers import detection_numbers, without_nan
+from core.autointerp.chat import THINKING_TOKENS, ask_for_list, list_request
+from core.autointerp.detection_statistics import detection_statistics, without_nan
+from core.autointerp.examples import Example
 from core.autointerp.prompts import fuzzing_prompts
 from core.autointerp.roles import Explained, Judged, Material, NoScore, Scored
 from core.llm import ChatRequest, ChatSession
@@ -74,7 +73,7 @@ class Fuzzing:
         examples, marks, right = map(list, zip(*items, strict=True))
         judged = await self.judge.judge_marks(explained, examples, marks)
         predicted = [number in judged.predictions for number in range(1, len(items) + 1)]
-        numbers = without_nan(asdict(detection_numbers(right, predicted, seed=self._seed)))
+        numbers = without_nan(asdict(detection_statistics(right, predicted, seed=self._seed)))
         rows = [
             {"text": ex.marked(some), "source": ex.source, "truth": truth, "predicted": guess}
             for ex, some, truth, guess in zip(examples, marks, right, predicted, strict=True)

@@ -3,104 +3,150 @@
 As in ARENA 1.3.3, with these differences: only places at which the latent fires count as its
 strongest; random places carry their real activations; BOS never counts; and of windows with the
 same tokens only one is kept, so that text which a corpus repeats cannot be both shown and scored.
+
+The index of `core.activations.text_index` keeps one place in each of 20 rows. Where a corpus
+repeats itself these are too few different texts to explain and to score with, so the text is read.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from sae_lens import SAE
-from torch import Tensor
 
 from core.autointerp.collect import WindowCollector
 from core.autointerp.config import AutoInterpConfig
-from core.autointerp.windows import LatentWindows, Windows
-from core.corpus.beginning import bos_id
+from core.autointerp.examples import LatentWindows
+from core.corpus.bos import bos_id
 from core.corpus.token_set import TokenSet
 from core.jobs.progress import Progress
+from core.lease import Lease
 from core.models.hooks import Model, cache_sites, context_length
 from core.saes import encode, read_at_site, sae_hook_name
 
-__all__ = ["LatentWindows", "TokenSource", "Windows", "gather_windows"]
-
 _ENCODE_BYTES = 32 << 20
 _BATCH_ROWS = 16
+_BATCHES_A_TURN = 2
 
 
-class TokenSource(Protocol):
-    """What is read of sae_lens' `ActivationsStore`."""
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Latents of one SAE that are looked at."""
 
-    store_batch_size_prompts: int
-    context_size: int
-
-    def get_batch_tokens(self) -> Int[Tensor, "batch seq"]:
-        """The next rows."""
+    latents: Sequence[int]
+    """Which."""
+    sae: SAE | None = None
+    """A control; None for the SAE of the lease."""
 
 
 def gather_windows(
-    model: Model,
-    sae: SAE,
-    source: TokenSource | TokenSet,
+    lease: Lease,
+    token_set: TokenSet,
     cfg: AutoInterpConfig,
-    *,
-    progress: Progress | None = None,
-) -> dict[int, LatentWindows]:
-    """Run `cfg.total_tokens` tokens once and keep windows of each latent in `cfg.latents`.
+    parts: Sequence[Part] | None = None,
+) -> list[dict[int, LatentWindows]]:
+    """Run `cfg.total_tokens` tokens once and keep windows of each latent of each part.
 
     Args:
-        model: either model class.
-        sae: any SAE that reads a site of it.
-        source: rows of tokens, from sae_lens' store or a token set.
+        lease: the model, and an SAE that reads a site of it. Its progress counts tokens.
+        token_set: rows of tokens.
         cfg: what to keep.
-        progress: tokens run.
+        parts: `cfg.latents` of the lease's SAE if None.
 
     Raises:
         ValueError: a latent that does not exist, or rows too short for the windows or too long for
             the model.
-        JobCancelled: through `progress`.
+        JobCancelled: through the lease's progress.
     """
-    batch_size, context = _sizes(source)
-    check_gathering(model, sae, cfg, cfg.latents, context)
-    if isinstance(source, TokenSet):
-        lengths = lengths_for(source, cfg)
-        batches = token_set_batches(source, cfg)
-    else:
-        n_batches = max(1, cfg.total_tokens // context // batch_size)
-        lengths = np.full(n_batches * batch_size, context)
-        batches = _store_batches(source, n_batches)
-    collector = WindowCollector(cfg.latents, cfg, lengths)
+    parts = [Part(cfg.latents)] if parts is None else parts
+    with lease.turn() as (model, (own,)):
+        for part in parts:
+            check_gathering(model, part.sae or own, cfg, part.latents, token_set.context)
+    lengths = lengths_read(token_set, cfg)
+    collectors = [WindowCollector(part.latents, cfg, lengths) for part in parts]
+    batches = list(token_set_batches(token_set, cfg))
     done, total = 0, int(lengths.sum())
-    for rows, tokens in batches:
-        if progress is not None:
-            progress.update(min(done, total), total, unit="tokens", message="gathering examples")
-        ignored = not_counted(source, rows, tokens) if isinstance(source, TokenSet) else None
-        [acts] = latent_activations(
-            model, [(sae, cfg.latents)], tokens, ignored=ignored, progress=progress
+    for start in range(0, len(batches), _BATCHES_A_TURN):
+        some = batches[start : start + _BATCHES_A_TURN]
+        lease.progress.update(
+            done, total, unit="tokens", message="Looking for examples in the text"
         )
-        collector.add(rows, tokens, acts)
-        done += int(lengths[rows[rows < len(lengths)]].sum())
-    return collector.result()
+        with lease.turn() as (model, (own,)):
+            acts = [
+                latent_activations(
+                    model,
+                    [(part.sae or own, part.latents) for part in parts],
+                    tokens,
+                    ignored=_not_counted(token_set, rows, tokens),
+                    progress=lease.progress,
+                )
+                for rows, tokens in some
+            ]
+        # Sorting through them needs no model: the next user has it meanwhile.
+        for (rows, tokens), by_part in zip(some, acts, strict=True):
+            for collector, found in zip(collectors, by_part, strict=True):
+                collector.add(rows, tokens, found)
+            done += int(lengths[rows].sum())
+    return [collector.result() for collector in collectors]
 
 
-def lengths_for(token_set: TokenSet, cfg: AutoInterpConfig) -> Int[np.ndarray, " n_rows"]:
+def lengths_read(token_set: TokenSet, cfg: AutoInterpConfig) -> Int[np.ndarray, " n_rows"]:
     """Tokens of each row that `cfg.total_tokens` covers: the first rows, whole."""
     before = token_set.lengths.astype(np.int64).cumsum() - token_set.lengths
     return token_set.lengths[: max(1, int((before < cfg.total_tokens).sum()))]
 
 
+def gather_rows(
+    lease: Lease,
+    token_set: TokenSet,
+    cfg: AutoInterpConfig,
+    latents: Sequence[int],
+    chosen: Int[np.ndarray, " n"],
+) -> Iterator[
+    tuple[
+        Int[np.ndarray, " batch"],
+        Int[np.ndarray, "batch seq"],
+        Float[np.ndarray, "batch seq n_latents"],
+    ]
+]:
+    """(row numbers, token ids, activations of latents of the lease's SAE) on these rows alone.
+
+    Progress counts rows. Raises JobCancelled through it.
+    """
+    done = 0
+    for rows, tokens in token_set_batches(token_set, cfg, chosen):
+        lease.progress.update(
+            done, len(chosen), unit="texts", message="Reading the texts that the index names"
+        )
+        with lease.turn() as (model, (own,)):
+            ignored = _not_counted(token_set, rows, tokens)
+            (acts,) = latent_activations(
+                model, [(own, latents)], tokens, ignored=ignored, progress=lease.progress
+            )
+        yield rows, tokens, acts
+        done += len(rows)
+
+
 def token_set_batches(
-    token_set: TokenSet, cfg: AutoInterpConfig
+    token_set: TokenSet,
+    cfg: AutoInterpConfig,
+    chosen: Int[np.ndarray, " n"] | None = None,
 ) -> Iterator[tuple[Int[np.ndarray, " batch"], Int[np.ndarray, "batch seq"]]]:
     """(row numbers, token ids with -1 in padding) of the rows that `cfg.total_tokens` covers.
 
-    Rows of like length share a batch, cut to the longest, so that little padding is run.
+    Rows of like length share a batch, cut to the longest, so that little padding is run. Of each
+    batch only the `chosen` if given: what is random comes in the order of reading everything.
     """
-    lengths = lengths_for(token_set, cfg)
+    lengths = lengths_read(token_set, cfg)
     order = np.argsort(-lengths, kind="stable")
     for start in range(0, len(order), _BATCH_ROWS):
         rows = order[start : start + _BATCH_ROWS]
+        if chosen is not None:
+            rows = rows[np.isin(rows, chosen)]
+            if not len(rows):
+                continue
         # At least one window wide; what is too short for one is padded.
         longest = int(lengths[rows].max())
         tokens = np.full((len(rows), max(longest, 2 * cfg.buffer + 1)), -1, dtype=np.int64)
@@ -109,7 +155,7 @@ def token_set_batches(
         yield rows, tokens
 
 
-def not_counted(
+def _not_counted(
     token_set: TokenSet, rows: Int[np.ndarray, " batch"], tokens: Int[np.ndarray, "batch seq"]
 ) -> Bool[np.ndarray, "batch seq"]:
     """Where a token set says that a position of `tokens`, cut or padded rows of it, is no text."""
@@ -174,19 +220,3 @@ def check_gathering(
         raise ValueError(
             f"Rows are {context} tokens long; this model takes at most {context_length(model)}."
         )
-
-
-def _sizes(source: TokenSource | TokenSet) -> tuple[int, int]:
-    if isinstance(source, TokenSet):
-        return min(_BATCH_ROWS, source.n_rows), source.context
-    return int(source.store_batch_size_prompts), int(source.context_size)
-
-
-def _store_batches(
-    source: TokenSource, n_batches: int
-) -> Iterator[tuple[Int[np.ndarray, " batch"], Int[np.ndarray, "batch seq"]]]:
-    first = 0
-    for _ in range(n_batches):
-        tokens = source.get_batch_tokens().detach().cpu().numpy().astype(np.int64)
-        yield np.arange(first, first + len(tokens)), tokens
-        first += len(tokens)

@@ -8,28 +8,26 @@ its explanation.
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from threading import Lock
 from typing import Any
 
 import numpy as np
-from sae_lens import SAE
 
-from core.autointerp.asking import THINKING_TOKENS, ask_and_read, text_of
-from core.autointerp.example import Example
+from core.autointerp.chat import THINKING_TOKENS, ask_and_read, text_of
+from core.autointerp.detection_statistics import detection_statistics, without_nan
+from core.autointerp.examples import Example
 from core.autointerp.gather import latent_activations
-from core.autointerp.numbers import detection_numbers, without_nan
 from core.autointerp.parsing import parse_explanation, parse_texts
 from core.autointerp.prompts import (
-    reminder_for_sentence,
-    reminder_for_texts,
+    SENTENCE_AGAIN,
+    TEXTS_AGAIN,
     revision_prompts,
     writing_prompts,
 )
 from core.autointerp.roles import Explained, Material, Scored
 from core.corpus.prompt import prompt_for
+from core.lease import Lease
 from core.llm import ChatRequest, ChatSession
-from core.models.hooks import Model
 
 Prober = Callable[[int, Sequence[str]], list[Example]]
 """Runs the model: (latent, texts) to examples with real activations. Called in a thread."""
@@ -40,12 +38,10 @@ _MOST_SHOWN = 8
 
 @dataclass(frozen=True)
 class ModelProber:
-    """Runs texts through a model that nobody else uses meanwhile, one latent after the other."""
+    """Runs texts through the model of a lease, one latent after the other."""
 
-    model: Model
-    """Either model class."""
-    sae: SAE
-    """The latents' SAE."""
+    lease: Lease
+    """The model, and the latents' SAE."""
     thresholds: Mapping[int, float]
     """Above which a latent counts as active."""
     _turn: Lock = field(default_factory=Lock, init=False, repr=False, compare=False)
@@ -53,23 +49,16 @@ class ModelProber:
 
     def __call__(self, latent: int, texts: Sequence[str]) -> list[Example]:
         """One example for each text, without what stands in front of it, cut where room ends."""
+        threshold = self.thresholds[latent]
         examples = []
-        for text in texts:
-            with self._turn:
-                prompt = prompt_for(self.model, [self.sae], text)
+        with self._turn, self.lease.turn() as (model, (sae,)):
+            for text in texts:
+                prompt = prompt_for(model, [sae], text)
                 ids, first = prompt.tokens.cpu().numpy(), prompt.n_leading
                 front = np.arange(ids.shape[1])[None] < first
-                [acts] = latent_activations(self.model, [(self.sae, [latent])], ids, ignored=front)
-            threshold = self.thresholds[latent]
-            examples.append(
-                Example(
-                    ids[0, first:].tolist(),
-                    acts[0, first:, 0].tolist(),
-                    threshold,
-                    self.model,
-                    source="written",
-                )
-            )
+                [acts] = latent_activations(model, [(sae, [latent])], ids, ignored=front)
+                row, values = ids[0, first:].tolist(), acts[0, first:, 0].tolist()
+                examples.append(Example(row, values, threshold, model, source="written"))
         return examples
 
 
@@ -106,7 +95,7 @@ class Generation:
             self._session,
             self.request(explained.text),
             text_of(parse_texts),
-            partial(reminder_for_texts, n=self._n),
+            TEXTS_AGAIN.format(n=self._n),
         )
         yes, no = asked.value
         yes, no = yes[: self._n], no[: self._n]
@@ -115,7 +104,7 @@ class Generation:
         examples = await loop.run_in_executor(None, self._prober, latent, [*yes, *no])
         fires = [example.is_active for example in examples]
         should = [True] * len(yes) + [False] * len(no)
-        numbers = without_nan(asdict(detection_numbers(fires, should)))
+        numbers = without_nan(asdict(detection_statistics(fires, should)))
         # What is predicted here is the latent, from the texts: told right among those that should
         # fire and among those that should not.
         right = np.equal(fires, should)
@@ -158,7 +147,7 @@ class Reviser:
             self._session,
             ChatRequest(messages, self._max_tokens),
             text_of(parse_explanation),
-            reminder_for_sentence,
+            SENTENCE_AGAIN,
         )
         return Explained(asked.value, asked.messages, asked.raw, unreadable=asked.unreadable)
 

@@ -1,10 +1,11 @@
 """JSON in what a model wrote: bare, in a fence, amid prose, or nearly JSON."""
 
-import ast
 import json
 import re
 from collections.abc import Iterator
 from typing import Any
+
+from core.syntax_trees import parse_literal
 
 _FENCE = re.compile(r"```(?:[A-Za-z][\w+-]*[ \t]*\n|json\b)?(.*?)```", re.DOTALL)
 _TRAILING_COMMA = re.compile(r",(\s*[}\]])")
@@ -82,6 +83,6 @@ def _loaded(text: str) -> Any:
         return NOTHING
     try:
         # Python's own notation, with single quotes.
-        return ast.literal_eval(text)
+        return parse_literal(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return NOTHING

@@ -3,18 +3,41 @@
 The explainer is the offline describer (`core.descriptions`) on the generation examples alone; the
 judge predicts an example to be active when it holds a word that fits the rule (`rules`). Neither
 needs a key, and they are the baseline that a chat model has to beat.
+
+`detection_by_words` asks of a text from elsewhere, such as what a model says of a latent, whether
+it tells where the latent fires. Its judge takes an example for active that holds a word of the
+text: it is deaf to paraphrase, so its score is a lower bound on what the text is worth.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from core.autointerp.example import Example
-from core.autointerp.roles import Evidence, Explained, FailedAnswer, Judged
-from core.autointerp.rules import Rule, marks_fit, matches, rule_from_text
+from core.autointerp.config import AutoInterpConfig
+from core.autointerp.examples import Example, split_windows
+from core.autointerp.explain import Result, Roles, explain_and_score
+from core.autointerp.gather import gather_windows
+from core.autointerp.roles import Evidence, Explained, FailedAnswer, Judged, Material
+from core.autointerp.rules import (
+    Rule,
+    fitting_words,
+    marks_fit,
+    matches,
+    rule_from_text,
+    words_of,
+)
+from core.corpus.documents import Corpus
+from core.corpus.load import default_packing, load_token_set
 from core.descriptions.offline import describe_latents
 from core.descriptions.patterns import Pattern
+from core.lease import Lease
+from core.patch_scoping.faithfulness import named_tokens
+from core.store import Store
 
+SAMPLE_TOKENS = 40_000
+"""Tokens in which `detection_by_words` looks for examples."""
+_WORDS = re.compile(r"[^\W\d_]+")
 _BEGINNINGS = {
     "fires on ": "",
     "fires after ": "text after ",
@@ -102,6 +125,15 @@ class LexicalJudge:
         fits = [marks_fit(rule, *pair) for pair in zip(examples, marks, strict=True)]
         return Judged([number for number, fit in enumerate(fits, start=1) if fit])
 
+    async def choose(self, explained: Explained, sets: Sequence[Sequence[Example]]) -> Judged:
+        """Numbers of the sets with the largest share of words that fit. Raises as `judge`."""
+        rule = rule_of(explained)
+        shares = []
+        for one in sets:
+            words = [word for example in one for word in words_of(example.str_toks)]
+            shares.append(float(np.mean(fitting_words(rule, words))) if words else 0.0)
+        return Judged([n for n, share in enumerate(shares, 1) if share == max(shares)])
+
 
 def rule_of(explained: Explained) -> Rule:
     """The rule that came with an explanation, else what its text says.
@@ -118,3 +150,40 @@ def rule_of(explained: Explained) -> Rule:
             raw=[],
         )
     return rule
+
+
+class NamingJudge:
+    """Takes an example for active when the text names one of its words."""
+
+    async def judge(self, explained: Explained, examples: Sequence[Example]) -> Judged:
+        """Numbers, from 1, of the examples that hold a word of the text."""
+        found = [
+            number
+            for number, example in enumerate(examples, start=1)
+            if any(named_tokens(explained.text, _WORDS.findall("".join(example.str_toks))))
+        ]
+        return Judged(found)
+
+
+def detection_by_words(
+    lease: Lease, store: Store, corpus: Corpus, texts: Mapping[int, str]
+) -> dict[int, Result]:
+    """Score the texts of latents by detection on a sample of the corpus, judged by words.
+
+    What `AutoInterp.run` gives for each latent. Raises ValueError for no texts, or a corpus that
+    cannot be read.
+    """
+    if not texts:
+        raise ValueError("There are no texts to check; explain a latent first.")
+    with lease.turn() as (model, (sae,)):
+        packing = default_packing(model, sae, max_tokens=SAMPLE_TOKENS)
+    tokens = load_token_set(corpus, lease.tokenizer, packing, store=store, progress=lease.progress)
+    cfg = AutoInterpConfig(latents=list(texts), scoring=True, total_tokens=SAMPLE_TOKENS)
+    [windows] = gather_windows(lease, tokens, cfg)
+    with lease.turn() as (model, _):
+        generation, scoring = split_windows(windows, cfg, model)
+    materials = {
+        latent: Material(Evidence(latent, generation[latent]), scoring[latent]) for latent in texts
+    }
+    roles = Roles(PreparedExplainer({}), NamingJudge(), seed=cfg.seed)
+    return explain_and_score(materials, roles, given=texts, progress=lease.progress)

@@ -9,10 +9,10 @@ import unicodedata
 from typing import Any
 
 from core.autointerp.json_text import NOTHING, objects_in, values_of, whole_json, without_fence
-from core.autointerp.plain import sentence, unmarked, unwrapped
+from core.autointerp.markdown import ITEM, says_more, sentence, unmarked, unwrapped
 from core.llm.answer import shortened
 
-PARSER_VERSION = 1
+PARSER_VERSION = 2
 """Raised whenever a text is read otherwise than before: kept answers are then read anew."""
 
 _SUBJECT = r"(?:(?:this|the)\s+(?:neuron|unit|latent|feature)|it)"
@@ -38,11 +38,11 @@ _DECLINES = re.compile(
     r"|as an ai\b)",
     re.I,
 )
-_ITEM = re.compile(r"^\s*(?:[-*•]|\d{1,3}[.)])\s+")
 _LIST_LABEL = re.compile(r"^(?:answer|numbers|examples|texts)\s*:\s*", re.IGNORECASE)
 _LIST = re.compile(r"[0-9]{1,6}(?:\s*(?:,\s*and\b|,|;|\n|\band\b|&)\s*[0-9]{1,6})*")
-_TEXT_LINE = re.compile(r"^[\s\d.)*_\-]*(YES|NO)[*_]*\s*:[*_]*\s*(.+?)\s*$", re.IGNORECASE)
+_TEXT_LINE = re.compile(r"^[\s\d.)*_\-]*(YES|NO)[*_]*\s*[:：][*_]*\s*(.+?)\s*$", re.IGNORECASE)
 _MOST_CHARACTERS = 500
+_SIGNS = re.compile(r"[\"'`“‘«「][^\s\"'`“”‘’«»「」]{1,20}[\"'`”’»」]")
 
 
 class UnreadableAnswer(ValueError):
@@ -143,7 +143,7 @@ def parse_texts(answer: str) -> tuple[list[str], list[str]]:
     for kind, texts in found.items():
         listed = _by_key(answer, kind.casefold())
         if isinstance(listed, list):
-            texts += [_short(it) for it in listed if isinstance(it, str) and _tells(it)]
+            texts += [_short(entry) for entry in listed if isinstance(entry, str) and _tells(entry)]
     if not any(found.values()):
         for line in answer.splitlines():
             match = _TEXT_LINE.match(line)
@@ -163,7 +163,7 @@ def _by_key(answer: str, key: str) -> Any:
 
     Raises UnreadableAnswer for several that differ.
     """
-    values = [value for it in objects_in(answer) for value in values_of(it, key)]
+    values = [value for mapping in objects_in(answer) for value in values_of(mapping, key)]
     if any(value != values[0] for value in values):
         raise UnreadableAnswer(f"The answer {shortened(answer)} gives {key} several times.")
     return values[0] if values else NOTHING
@@ -188,12 +188,12 @@ def _candidates(text: str, answer: str) -> set[str]:
         found = {_after(text, marker) for marker in markers}
     else:
         labelled = [part for part in parts if _MARKER.search(part)]
-        found = {_after(part, it) for part in labelled for it in _MARKER.finditer(part)}
+        found = {_after(part, match) for part in labelled for match in _MARKER.finditer(part)}
         # "This neuron activates on …", and then an "Explanation:" why.
         found |= {"NONE" for part in parts if _says_none(part)}
         if not labelled:
             found |= {_after(text, marker) for marker in markers}
-    return {it for it in found if it}
+    return {candidate for candidate in found if candidate}
 
 
 def _one(text: str, answer: str) -> str:
@@ -210,7 +210,8 @@ def _one(text: str, answer: str) -> str:
     # It speaks of the neuron instead of saying what it activates on.
     if re.search(r"\bactivates\s+on\b", text, re.I) or _DECLINES.match(text):
         raise UnreadableAnswer(f"The model declined: {shortened(answer)}.")
-    return sentence(unwrapped(text))
+    inside = unwrapped(text)
+    return sentence(inside if _tells(inside) else text)
 
 
 def _after(text: str, marker: re.Match[str]) -> str:
@@ -225,26 +226,30 @@ def _after(text: str, marker: re.Match[str]) -> str:
 
 
 def _paragraph(text: str) -> str:
-    """The first paragraph on one line; a list's items one after the other."""
+    """The first paragraph on one line; a list's items one after the other.
+
+    A line that ends a sentence ends it too, and so does one that begins with another label.
+    """
     lines: list[str] = []
     for line in text.strip().splitlines():
-        if not line.strip() and lines:
+        if lines and (not line.strip() or says_more(line, lines[-1])):
             break
         lines.append(line)
-    items = [line for line in lines if _ITEM.match(line)]
+    items = [line for line in lines if ITEM.match(line)]
     if len(items) < 2:
         # A dash alone may be what the sentence is about.
         items = []
     whole = " ".join(line.strip() for line in lines if line not in items)
-    items = [_ITEM.sub("", line).strip() for line in items]
-    return "; ".join(it for it in (whole.strip(), *items) if it).replace(":; ", ": ")
+    items = [ITEM.sub("", line).strip() for line in items]
+    return "; ".join(part for part in (whole.strip(), *items) if part).replace(":; ", ": ")
 
 
 def _explaining(text: str, answer: str) -> str:
     """The explanation, if it is one. Raises as `parse_explanation`."""
     if _says_none(text):
         raise _no_pattern()
-    if not _tells(text):
+    # Signs in quotation marks are what the explanation is about.
+    if not _tells(text) and not _SIGNS.fullmatch(text):
         raise UnreadableAnswer(f"The answer {shortened(answer)} holds no explanation.")
     return text
 
@@ -262,7 +267,8 @@ def _tells(text: str) -> bool:
 
 
 def _short(text: str) -> str:
-    return text.strip()[:_MOST_CHARACTERS].strip().strip('"')
+    short = text.strip()[:_MOST_CHARACTERS].strip()
+    return unwrapped(short) if short[:1] == '"' else short
 
 
 def _listed(answer: str) -> list[int]:
@@ -281,7 +287,7 @@ def _listed(answer: str) -> list[int]:
 def _of_json_list(found: Any, answer: str) -> list[int]:
     numbers = found if isinstance(found, list) else None
     if numbers is not None:
-        digits = [str(it) if type(it) in (int, str) else "" for it in numbers]
-        if all(it.isascii() and it.strip().isdigit() and len(it) < 7 for it in digits):
-            return [int(it) for it in digits]
+        digits = [str(number) if type(number) in (int, str) else "" for number in numbers]
+        if all(text.isascii() and text.strip().isdigit() and len(text) < 7 for text in digits):
+            return [int(text) for text in digits]
     raise UnreadableAnswer(f"{shortened(answer)} is neither a list of numbers nor None.")

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from core.autointerp.example import Example
+from core.autointerp.examples import Example
 from core.llm import Messages
 
 _EXPLAIN = (
@@ -35,14 +35,16 @@ _DETECT = (
     'by commas, for example "2, 3, 9", or with the one word "None" if there are none. Write '
     "nothing else: the answer is read by a program."
 )
-_REMIND_LIST = (
+LIST_AGAIN = (
     "That could not be read. Answer again with nothing but numbers from 1 to {n} separated by "
     'commas, each at most once, such as "2, 3, 9", or the one word "None".'
 )
-_REMIND_SENTENCE = (
+"""Demand for a list of numbers up to `n`."""
+SENTENCE_AGAIN = (
     "That could not be read. Answer again with one sentence of at most 20 words that begins with "
     '"This neuron activates on", or with the one word NONE if you cannot say.'
 )
+"""Demand for an explanation."""
 _FUZZ = (
     "A unit inside a neural network responds to some word, part of a word, or concept in a text. "
     "You will get a short explanation of what it responds to, and {n} numbered texts in which some "
@@ -66,14 +68,27 @@ _WRITE = (
     'and a colon, such as "YES: ..." or "NO: ...". Write nothing else: the answer is read by a '
     "program."
 )
-_REMIND_TEXTS = (
+TEXTS_AGAIN = (
     'That could not be read. Answer again with lines that begin with "YES:" or "NO:" and nothing '
     "else, {n} of each."
 )
-_REMIND_LINES = (
+"""Demand for `n` texts of both kinds."""
+_CHOOSE = (
+    "A unit inside a language model was described in a few words. Below are {n} numbered sets of "
+    "short texts. One set was written by the model while this unit was made stronger, the others "
+    "while other units were; the texts may be cut or broken. Which set fits the description best? "
+    'Answer with its number alone, for example "2". Write nothing else: the answer is read by a '
+    "program."
+)
+CHOICE_AGAIN = (
+    "That could not be read. Answer again with one number from 1 to {n} and nothing else."
+)
+"""Demand for the number of one of `n` sets."""
+LINES_AGAIN = (
     "That could not be read. Answer again with {n} lines and nothing else: on each the number of "
     'the token, a space, and a whole number from 0 to 10, such as "1 0".'
 )
+"""Demand for a line for each of `n` tokens."""
 _CUT = (
     "Your answer was too long and was cut. Think as briefly as you can, or not at all, and then "
     "answer. "
@@ -126,10 +141,12 @@ def generation_prompts(
     options: ExplainerOptions | None = None,
     negatives: Sequence[Example] = (),
     boosted: Sequence[str] = (),
+    changed: Sequence[str] = (),
 ) -> Messages:
     """Ask for an explanation of what `examples` share, and `negatives` lack.
 
-    `boosted` are tokens that the latent makes likelier. Raises ValueError without examples.
+    `boosted` are tokens that the latent makes likelier by the logit lens, `changed` those that
+    rise most in running text when it is amplified. Raises ValueError without examples.
     """
     options = options or ExplainerOptions()
     if not examples:
@@ -148,6 +165,11 @@ def generation_prompts(
     if boosted:
         tokens = ", ".join(repr(token) for token in boosted)
         user += f"\n\nWhen it responds, these next tokens become likelier: {tokens}"
+    if changed:
+        tokens = ", ".join(repr(token) for token in changed)
+        user += (
+            f"\n\nWhen it is made stronger in other texts, these tokens come more often: {tokens}"
+        )
     return [{"role": "system", "content": system}, {"role": "user", "content": user}]
 
 
@@ -180,6 +202,19 @@ def fuzzing_prompts(explanation: str, marked: Sequence[str]) -> Messages:
     user = f"The explanation: the unit responds to {explanation}.\n\nThe texts:\n\n{texts}"
     return [
         {"role": "system", "content": _FUZZ.format(n=len(marked))},
+        {"role": "user", "content": user},
+    ]
+
+
+def choice_prompts(explanation: str, sets: Sequence[Sequence[str]]) -> Messages:
+    """Ask which set of texts fits an explanation."""
+    shown = "\n\n".join(
+        f"Set {number}:\n" + "\n".join(f"- {text}" for text in texts)
+        for number, texts in enumerate(sets, start=1)
+    )
+    user = f"The description: the unit responds to {explanation}.\n\n{shown}"
+    return [
+        {"role": "system", "content": _CHOOSE.format(n=len(sets))},
         {"role": "user", "content": user},
     ]
 
@@ -220,27 +255,8 @@ def revision_prompts(
     return [*asked, said, {"role": "user", "content": demand}]
 
 
-def reminder_for_texts(messages: Messages, answer: str, n: int, *, cut: bool = False) -> Messages:
-    """The same conversation, with a stricter demand for lines of texts."""
-    return _reminded(messages, answer, _REMIND_TEXTS.format(n=n), cut)
-
-
-def reminder_for_list(messages: Messages, answer: str, n: int, *, cut: bool = False) -> Messages:
-    """The same conversation, with what was wrong and a stricter demand for numbers up to `n`."""
-    return _reminded(messages, answer, _REMIND_LIST.format(n=n), cut)
-
-
-def reminder_for_lines(messages: Messages, answer: str, n: int, *, cut: bool = False) -> Messages:
-    """The same conversation, with a stricter demand for a line for each of `n` tokens."""
-    return _reminded(messages, answer, _REMIND_LINES.format(n=n), cut)
-
-
-def reminder_for_sentence(messages: Messages, answer: str, *, cut: bool = False) -> Messages:
-    """The same conversation, with a stricter demand for one sentence."""
-    return _reminded(messages, answer, _REMIND_SENTENCE, cut)
-
-
-def _reminded(messages: Messages, answer: str, demand: str, cut: bool) -> Messages:
+def reminder(messages: Messages, answer: str, demand: str, *, cut: bool) -> Messages:
+    """The same conversation with a stricter demand; `cut`: the answer was too long."""
     # Some services refuse a turn without text; half an answer would only be gone on with.
     said = [{"role": "assistant", "content": answer}] if answer.strip() and not cut else []
     return [*messages, *said, {"role": "user", "content": _CUT * cut + demand}]

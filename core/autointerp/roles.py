@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from core.autointerp.example import Example
+from core.autointerp.examples import Example
 from core.llm import Messages
 
 
@@ -20,6 +20,8 @@ class Evidence:
     """Texts in which it does not fire, such as its peaks' tokens in other contexts."""
     boosted: Sequence[str] = ()
     """Tokens that it makes likelier, the strongest first."""
+    changed: Sequence[str] = ()
+    """Tokens that come more often in running text when it is amplified, the largest rise first."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from core.autointerp.example import Example
+from core.autointerp.examples import Example
 from core.descriptions.patterns import Pattern
 from core.descriptions.token_text import folded, is_wordy, kind_of, opens_word, starts_word
 

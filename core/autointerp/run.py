@@ -1,235 +1,234 @@
-"""Explain and score many latents at once; every latent ends in a result, whatever goes wrong."""
+"""A run from beginning to end: the work of a job, kept as it goes."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
-from core.autointerp.example import Example
-from core.autointerp.generation import Reviser
-from core.autointerp.numbers import (
-    counts_alone,
-    detection_numbers,
-    one_sided,
-    without_nan,
-)
-from core.autointerp.roles import (
-    Explained,
-    Explainer,
-    FailedAnswer,
-    Judge,
-    Material,
-    NoPatternFound,
-    NoScore,
-    Scored,
-    Scorer,
-)
-from core.jobs.progress import Progress
-from core.llm import BudgetSpent, ChatError, ChatSession, run_each
+from core.autointerp.chat import ChatExplainer, ChatJudge
+from core.autointerp.examples import Example
+from core.autointerp.explain import Result, Roles, explain_and_score, first_requests
+from core.autointerp.fuzzing import ChatMarksJudge, Fuzzing
+from core.autointerp.generation import Generation, ModelProber, Prober, Reviser
+from core.autointerp.lexical import LexicalExplainer, LexicalJudge, PreparedExplainer
+from core.autointerp.negatives import NeighbourPrecision
+from core.autointerp.output_choice import ChatSetJudge, OutputChoice
+from core.autointerp.parsing import PARSER_VERSION
+from core.autointerp.prepare import Prepared
+from core.autointerp.prompts import ExplainerOptions
+from core.autointerp.record import Record, edited_id, list_run, result_with_examples, save_record
+from core.autointerp.roles import Explainer, Material, Scorer
+from core.autointerp.service import Service
+from core.autointerp.simulation import Simulation
+from core.autointerp.steered import steered_sets
+from core.jobs.progress import JobCancelled, Progress
+from core.lease import Lease
+from core.llm import ChatEndpoint, ChatSession, Estimate, estimate_requests
+from core.llm.reading import READER_VERSION
+from core.store import Store
 
-T = TypeVar("T")
-Result = dict[str, Any]
-"""What became of one latent, as JSON; see `AutoInterp.run`."""
+_SAVE_SECONDS = 3.0
 
 
-@dataclass(frozen=True)
-class Roles:
-    """Who does what."""
-
-    explainer: Explainer
-    """Turns evidence into an explanation."""
-    judge: Judge | None = None
-    """Scores by detection; None explains only."""
-    scorers: Sequence[Scorer] = ()
-    """Further scores."""
-    reviser: Reviser | None = None
-    """Revises explanations by what the `generation` scorer found out; None leaves them."""
-    seed: int = 0
-    """Of the bootstrap."""
+def estimate(prepared: Prepared, service: Service) -> Estimate:
+    """What the run will ask at most, if nothing is stored and every answer can be read."""
+    session = ChatSession(service.endpoint)
+    tokens = prepared.found.cfg.max_tokens_in_explanation
+    roles = _roles(prepared, prepared.materials, session)
+    requests = first_requests(prepared.materials, roles, explanation_tokens=tokens)
+    for kind, units in prepared.controls.items():
+        plain = _roles(prepared, units, session, control=kind)
+        requests += first_requests(units, plain, explanation_tokens=tokens)
+    return estimate_requests(requests, service.price)
 
 
-def explain_and_score(
-    materials: Mapping[int, Material],
-    roles: Roles,
+def run(
+    lease: Lease,
+    store: Store,
+    prepared: Prepared,
+    service: Service | None,
     *,
-    session: ChatSession | None = None,
-    given: Mapping[int, str] | None = None,
-    on_result: Callable[[int, Result], None] | None = None,
-    progress: Progress | None = None,
-) -> dict[int, Result]:
-    """A result for every latent of `materials`, in their order.
+    parent: Record | None = None,
+    edits: Mapping[int, str] | None = None,
+) -> Record:
+    """Explain and score; the record is kept every few seconds, and whatever ends the run.
 
-    Args:
-        materials: by latent.
-        roles: who explains and judges.
-        session: whose questions are stopped when the run ends early.
-        given: explanations to score instead of asking for them.
-        on_result: called in this thread with each result as it comes.
-        progress: latents done.
+    The lease has the request's model and SAE. With `edits`, these explanations are scored, and the
+    rest is taken over from `parent`.
 
     Raises:
-        JobCancelled: through `progress`; what is done went to `on_result`.
+        JobCancelled: through the lease's progress; the record says `stopped` and holds what is
+            done.
     """
-    texts = given or {}
+    record = _new_record(prepared, service)
+    materials = prepared.materials
+    if parent is not None and edits:
+        record |= {name: parent[name] for name in ("results", "controls", "base", "latents")}
+        record |= {"id": edited_id(parent["base"], edits)}
+        record["edits"] = {str(latent): text for latent, text in edits.items()}
+        record["title"] = f"{record['title']}, edited"
+        materials = {latent: materials[latent] for latent in edits}
+    # One session for all that the run asks: one budget, and one form that the service takes.
+    session = service.session(store) if service is not None else None
+    saved = time.monotonic()
 
-    async def work(latent: int) -> Result:
-        return await _Latent(materials[latent], roles, texts.get(latent)).result()
+    def keep(latent: int, result: Result) -> None:
+        nonlocal saved
+        done = result_with_examples(result, materials[latent])
+        record["results"][str(latent)] = done | {"edited": bool(edits)}
+        if time.monotonic() - saved > _SAVE_SECONDS:
+            _save(store, record, session)
+            saved = time.monotonic()
 
-    return run_each(materials, work, session=session, on_result=on_result, progress=progress)
+    try:
+        found = prepared.found
+        thresholds = {latent: found.threshold(latent) for latent in found.cfg.latents}
+        sets = _sets(lease, store, prepared) if "output" in prepared.request.view.scores else None
+        prober = ModelProber(lease, thresholds)
+        roles = _roles(prepared, materials, session, prober=prober, sets=sets)
+        explain_and_score(
+            materials, roles, session=session, given=edits, on_result=keep, progress=lease.progress
+        )
+        if not edits:
+            for kind in prepared.controls:
+                record["controls"][kind] = _control(prepared, kind, session, lease.progress)
+        record["status"] = "done"
+    except JobCancelled:
+        record["status"] = "stopped"
+        raise
+    except BaseException:
+        record["status"] = "failed"
+        raise
+    finally:
+        _save(store, record, session)
+        list_run(store, record)
+    return record
 
 
-def score_predictions(predictions: Sequence[int], examples: Sequence[Example]) -> float:
-    """Share of the examples, numbered from 1, that are told right."""
-    right = [(n in predictions) == ex.is_active for n, ex in enumerate(examples, start=1)]
-    return sum(right) / len(right)
+def _roles(
+    prepared: Prepared,
+    materials: Mapping[int, Material],
+    session: ChatSession | None,
+    *,
+    prober: Prober | None = None,
+    sets: Mapping[int, Sequence[Example]] | None = None,
+    control: str = "",
+) -> Roles:
+    """Who does what for the latents, or for the units of a kind of control."""
+    view, cfg = prepared.request.view, prepared.found.cfg
+    chat = session or ChatSession(ChatEndpoint())
+    explainer: Explainer
+    if view.explainer == "chat":
+        explainer = ChatExplainer(chat, cfg, options=_options(view.switches))
+    elif view.explainer == "scope":
+        found = prepared.control_explanations[control] if control else prepared.explanations
+        explainer = PreparedExplainer(found)
+    else:
+        examples = {latent: one.evidence.examples for latent, one in materials.items()}
+        explainer = LexicalExplainer(examples)
+    room = cfg.thinking_tokens
+    judge = ChatJudge(chat, thinking_tokens=room) if view.judge == "chat" else LexicalJudge()
+    scorers: list[Scorer] = []
+    if not control:
+        if "fuzzing" in view.scores:
+            asks = view.judge == "chat"
+            marks = ChatMarksJudge(chat, thinking_tokens=room) if asks else LexicalJudge()
+            scorers.append(Fuzzing(marks, seed=cfg.seed))
+        if "neighbours" in view.scores:
+            scorers.append(NeighbourPrecision(judge, seed=cfg.seed))
+        if "generation" in view.scores:
+            scorers.append(Generation(chat, prober or _no_prober, thinking_tokens=room))
+        if "simulation" in view.scores:
+            scorers.append(Simulation(chat, thinking_tokens=room))
+        if "output" in view.scores:
+            asks = view.judge == "chat"
+            chooses = ChatSetJudge(chat, thinking_tokens=room) if asks else LexicalJudge()
+            scorers.append(OutputChoice(chooses, sets or {}, seed=cfg.seed))
+    revises = "revision" in view.scores and not control
+    most = cfg.max_tokens_in_explanation
+    reviser = Reviser(chat, max_tokens=most, thinking_tokens=room) if revises else None
+    return Roles(explainer, judge, scorers, reviser, cfg.seed)
 
 
-class _Latent:
-    """One latent on its way."""
-
-    def __init__(self, material: Material, roles: Roles, given: str | None) -> None:
-        self._material, self._roles, self._given = material, roles, given
-        self._result: Result = {
-            "explanation": given,
-            "status": "explained",
-            "error": "",
-            "explanation messages": None,
-            "explanation raw": None,
-            "unreadable": 0,
-        }
-        if roles.judge is not None:
-            self._result |= dict.fromkeys(
-                ("predictions", "correct seqs", "score", "numbers", "prediction messages")
-            )
-            self._result["prediction raw"] = None
-            scoring = material.scoring
-            self._result["correct seqs"] = [n for n, e in enumerate(scoring, 1) if e.is_active]
-        if roles.scorers:
-            self._result["scores"] = {}
-
-    async def result(self) -> Result:
-        explained = await self._kept("explanation", self._explain)
-        if explained is None or self._roles.judge is None:
-            return self._result
-        found = await self._kept("prediction", lambda: self._detect(explained))
-        if found is None:
-            return self._result
-        self._result |= found
-        await self._further(explained)
-        return self._result
-
-    async def _kept(self, stage: str, work: Callable[[], Awaitable[T]]) -> T | None:
-        """What `work` gives; a failure is written into the result."""
-        try:
-            return await work()
-        except BudgetSpent as error:
-            self._result |= {"status": "stopped", "error": str(error)}
-        except FailedAnswer as error:
-            status = "no pattern" if isinstance(error, NoPatternFound) else "failed"
-            self._result |= {"status": status, "error": str(error)}
-            self._result[f"{stage} messages"] = error.messages
-            self._result[f"{stage} raw"] = list(error.raw)
-            self._result["unreadable"] += error.unreadable
-        except ChatError as error:
-            self._result |= {"status": "failed", "error": str(error)}
-        return None
-
-    async def _explain(self) -> Explained:
-        if not self._material.evidence.examples:
-            raise FailedAnswer("The latent never fired on this text.", messages=[], raw=[])
-        if self._given is not None:
-            return Explained(self._given)
-        explained = await self._roles.explainer.explain(self._material.evidence)
-        self._result |= {
-            "explanation": explained.text,
-            "explanation messages": explained.messages,
-            "explanation raw": list(explained.raw),
-        }
-        self._result["unreadable"] += explained.unreadable
-        return explained
-
-    async def _detect(self, explained: Explained) -> Result:
-        scoring = self._material.scoring
-        if not scoring or self._roles.judge is None:
-            raise FailedAnswer("There is nothing to score with.", messages=[], raw=[])
-        active = [example.is_active for example in scoring]
-        why = one_sided(active)
-        if why:
-            # Whatever a judge says, it would tell nothing: it is not asked, and not paid.
-            return {"status": "unscored", "error": why, "numbers": counts_alone(active)}
-        judged = await self._roles.judge.judge(explained, scoring)
-        predicted = [number in judged.predictions for number in range(1, len(scoring) + 1)]
-        self._result["unreadable"] += judged.unreadable
+def _sets(lease: Lease, store: Store, prepared: Prepared) -> dict[int, list[Example]]:
+    """Steered texts of the run's latents, and of others that they are told from."""
+    found = prepared.found
+    texts = steered_sets(lease, store, found.cfg.latents, found.d_sae, seed=found.cfg.seed)
+    with lease.turn() as (model, _):
         return {
-            "status": "scored",
-            "error": "",
-            "predictions": judged.predictions,
-            "score": score_predictions(judged.predictions, scoring),
-            "numbers": without_nan(
-                asdict(detection_numbers(active, predicted, seed=self._roles.seed))
-            ),
-            "prediction messages": judged.messages,
-            "prediction raw": list(judged.raw),
+            latent: [Example(ids, [0.0] * len(ids), 0.0, model, source="steered") for ids in some]
+            for latent, some in texts.items()
         }
 
-    async def _further(self, explained: Explained) -> None:
-        for scorer in self._roles.scorers:
-            found = await self._scored(scorer, explained)
-            if scorer.name == "generation" and isinstance(found, Scored) and self._roles.reviser:
-                await self._revise(scorer, explained, found, self._roles.reviser)
 
-    async def _scored(self, scorer: Scorer, explained: Explained) -> Scored | None:
-        """The score, noted; a failure is noted with it and costs nothing else."""
-        scores: Result = self._result["scores"]
-        try:
-            found = await scorer.score(explained, self._material)
-        except BudgetSpent as error:
-            scores[scorer.name] = {"status": "stopped", "error": str(error)}
-            return None
-        except FailedAnswer as error:
-            status = "unscored" if isinstance(error, NoScore) else "failed"
-            failed = {"messages": error.messages, "raw": list(error.raw)}
-            failed |= {"unreadable": error.unreadable}
-            scores[scorer.name] = {"status": status, "error": str(error), **failed}
-            return None
-        except ChatError as error:
-            scores[scorer.name] = {"status": "failed", "error": str(error)}
-            return None
-        scores[scorer.name] = as_json(found)
-        return found
-
-    async def _revise(
-        self, scorer: Scorer, explained: Explained, generated: Scored, reviser: Reviser
-    ) -> None:
-        """The explanation after revision, and its scores beside those before."""
-        revision: Result = {"status": "unchanged", "error": ""}
-        self._result["revision"] = revision
-        try:
-            revised = await reviser.revise(explained, generated)
-            if revised is None:
-                return
-            revision |= {"explanation": revised.text, "raw": list(revised.raw)}
-            revision["messages"] = revised.messages
-            found = await self._detect(revised)
-            revision |= {"numbers": found["numbers"], "predictions": found.get("predictions")}
-            revision["generation"] = as_json(await scorer.score(revised, self._material))
-            revision["status"] = "revised"
-        except ChatError as error:
-            stopped = isinstance(error, BudgetSpent)
-            revision |= {"status": "stopped" if stopped else "failed", "error": str(error)}
-        except FailedAnswer as error:
-            revision |= {"status": "failed", "error": str(error), "raw": list(error.raw)}
+def _options(switches: tuple[str, ...]) -> ExplainerOptions:
+    """What the chat model is told beyond the marked texts."""
+    return ExplainerOptions(
+        activations="strengths" in switches,
+        demonstrations="kinds" in switches,
+        chain_of_thought="thoughts" in switches,
+    )
 
 
-def as_json(found: Scored) -> Result:
-    """A score as it is stored."""
-    return {
-        "status": "scored" if found.score is not None else "unscored",
-        "error": found.why,
-        "score": found.score,
-        "chance": found.chance,
-        "numbers": dict(found.numbers),
-        "rows": [dict(row) for row in found.rows],
-        "messages": found.messages,
-        "raw": list(found.raw),
-        "unreadable": found.unreadable,
+def _control(
+    prepared: Prepared,
+    kind: str,
+    session: ChatSession | None,
+    progress: Progress,
+) -> list[Record]:
+    """Explanation and numbers of each unit of a kind of control."""
+    units = prepared.controls[kind]
+    roles = _roles(prepared, units, session, control=kind)
+    found = explain_and_score(units, roles, session=session, progress=progress)
+    names = ("explanation", "status", "numbers", "error", "unreadable")
+    return [{"unit": unit} | {name: one[name] for name in names} for unit, one in found.items()]
+
+
+def _no_prober(latent: int, texts: Sequence[str]) -> list[Example]:
+    raise ValueError("An estimate runs no texts.")
+
+
+def _new_record(prepared: Prepared, service: Service | None) -> Record:
+    request, found = prepared.request, prepared.found
+    view = request.view
+    asked = view.chat_model or "chat model" if request.asks else ""
+    who = {
+        "words": "words of the examples",
+        "chat": asked,
+        "scope": f"{request.explaining_model} itself",
     }
+    judged = {"words": "matching words", "chat": asked}[view.judge]
+    n = len(found.cfg.latents)
+    subject = f"latent {found.cfg.latents[0]}" if n == 1 else f"{n} latents"
+    return {
+        "id": request.id,
+        "base": request.id,
+        "edits": {},
+        "title": f"{subject}, explained by {who[view.explainer]}, judged by {judged}",
+        "model": request.model,
+        "release": request.sae[0],
+        "sae": request.sae[1],
+        "fingerprint": found.sae_fingerprint,
+        "d_sae": found.d_sae,
+        "settings": asdict(view),
+        "latents": found.cfg.latents,
+        "speaker": request.explaining_model,
+        "service": request.service if request.asks else "",
+        "chat_model": service.endpoint.model if service is not None else "",
+        "corpus": request.corpus.name,
+        "tokens": int(found.token_set.lengths.sum()),
+        "n_silent": found.n_silent,
+        "notes": list(found.notes),
+        "status": "running",
+        "results": {},
+        "controls": {},
+        "spending": {},
+        "adapted": [],
+        "readers": {"bodies": READER_VERSION, "texts": PARSER_VERSION},
+    }
+
+
+def _save(store: Store, record: Record, session: ChatSession | None) -> None:
+    if session is not None:
+        record["spending"] = session.spending.figures()
+        record["adapted"] = list(session.adapted)
+    save_record(store, record)

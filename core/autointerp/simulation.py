@@ -14,10 +14,10 @@ from functools import partial
 
 import numpy as np
 
-from core.autointerp.asking import THINKING_TOKENS, ask_and_read
-from core.autointerp.example import Example
+from core.autointerp.chat import THINKING_TOKENS, ask_and_read
+from core.autointerp.examples import Example
 from core.autointerp.parsing import UnreadableAnswer
-from core.autointerp.prompts import reminder_for_lines, simulation_prompts
+from core.autointerp.prompts import LINES_AGAIN, simulation_prompts
 from core.autointerp.roles import Explained, FailedAnswer, Material, NoScore, Scored
 from core.llm import ChatAnswer, ChatRequest, ChatSession
 
@@ -89,7 +89,7 @@ class Simulation:
                     self._session,
                     request,
                     partial(_read, n=n),
-                    partial(reminder_for_lines, n=n),
+                    LINES_AGAIN.format(n=n),
                 )
             except FailedAnswer as error:
                 raw += error.raw

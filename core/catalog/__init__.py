@@ -1,8 +1,9 @@
 """Every model, release and SAE that can be chosen: the demo, the user's folders, the hub.
 
 The hub part is sae_lens' own list, parsed when first asked for; everything local is looked at
-afresh at each call, so that a folder dropped there appears without a restart. What cannot be
-loaded stays in the lists, with its `problem`.
+afresh at each call (thousands of SAEs in the background, see `core.catalog.scan`), so that a folder
+dropped there appears without a restart. What cannot be loaded stays in the lists, with its
+`problem`.
 """
 
 import difflib
@@ -15,26 +16,35 @@ from core.catalog import families, local_saes, model_names, pretrained
 from core.catalog.entries import Family, ModelEntry, ReleaseEntry, SaeEntry
 from core.catalog.formats.sites import SIDECAR
 from core.catalog.model_folders import existing_folder, model_folder
+from core.catalog.scan import Listing, Scan
 from core.settings import Settings
 
 __all__ = ["Catalog", "Family", "ModelEntry", "ReleaseEntry", "SaeEntry"]
 
-_Releases = list[tuple[ReleaseEntry, tuple[SaeEntry, ...]]]
-
 
 class Catalog:
-    """What there is to choose from. Safe to share between threads: it holds no state."""
+    """What there is to choose from. Safe to share between threads."""
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings.from_environment()
+        self._user_releases = Scan(self._look_at_user_folders)
 
     def models(self, *, hub: bool = True) -> tuple[ModelEntry, ...]:
         """Models: the demo's, then those of the user's SAEs, then the hub's.
 
         With `hub=False` sae_lens' list (about a second to parse) is not touched.
         """
+        return self._models_of(self._user_releases(), hub=hub)
+
+    def everything(self, *, hub: bool = True) -> tuple[tuple[ModelEntry, ...], Listing]:
+        """All models, and all releases with their SAEs, from one look at the folders."""
+        user = self._user_releases()
+        listing = [*self._demo_releases(), *user, *(self._published() if hub else ())]
+        return self._models_of(user, hub=hub), listing
+
+    def _models_of(self, user: Listing, *, hub: bool) -> tuple[ModelEntry, ...]:
         models = {model.name: model for model in self._demo_models()}
-        for _, entries in self._user_releases():
+        for _, entries in user:
             for entry in entries:
                 if entry.model and entry.model not in models:
                     models[entry.model] = self._model_of_user(entry.model)
@@ -86,7 +96,8 @@ class Catalog:
         if release in demo:
             return self._demo_release(release, demo[release])[1]
         if release in user:
-            return self._user_release(release, user[release])[1]
+            listed = {entry.release: saes for entry, saes in self._user_releases()}
+            return listed[release]
         published = pretrained.read_pretrained().entries
         if release in published:
             return published[release]
@@ -133,21 +144,22 @@ class Catalog:
             return self.saes(entry.release)
         published = pretrained.read_pretrained()
         # Some publishers give each width a release of its own.
-        names = [name for name, it in published.releases.items() if it.model == entry.model]
+        names = [
+            name for name, release in published.releases.items() if release.model == entry.model
+        ]
         return (sae for name in names for sae in published.entries[name])
 
-    def _listing(self, model: str | None, *, hub: bool) -> _Releases:
+    def _listing(self, model: str | None, *, hub: bool) -> Listing:
         listing = self._local_releases()
         if hub:
-            published = pretrained.read_pretrained()
-            listing += [(it, published.entries[name]) for name, it in published.releases.items()]
+            listing += self._published()
         if model is None:
             return listing
         entry = self.model(model)
         wanted = {entry.name, model, entry.base_model}
         return [(release, saes) for release, saes in listing if release.model in wanted]
 
-    def _local_releases(self) -> _Releases:
+    def _local_releases(self) -> Listing:
         return [*self._demo_releases(), *self._user_releases()]
 
     def _bundle(self) -> dict[str, dict[str, dict[str, str]]]:
@@ -175,7 +187,7 @@ class Catalog:
             for name, info in self._bundle().get("models", {}).items()
         ]
 
-    def _demo_releases(self) -> _Releases:
+    def _demo_releases(self) -> Listing:
         releases = self._bundle().get("releases", {})
         return [self._demo_release(name, info) for name, info in releases.items()]
 
@@ -207,11 +219,20 @@ class Catalog:
     def _user_folders(self) -> dict[str, Path]:
         return local_saes.release_names(self.settings.user_sae_dirs)
 
-    def _user_releases(self) -> _Releases:
+    def _published(self) -> Listing:
+        published = pretrained.read_pretrained()
+        return [(it, published.entries[name]) for name, it in published.releases.items()]
+
+    def _look_at_user_folders(self) -> Listing:
         return [self._user_release(name, folder) for name, folder in self._user_folders().items()]
 
     def _user_release(self, name: str, folder: Path) -> tuple[ReleaseEntry, tuple[SaeEntry, ...]]:
-        release, entries = local_saes.user_release(folder, name)
+        try:
+            release, entries = local_saes.user_release(folder, name)
+        except Exception as error:  # noqa: BLE001 — no folder may hide all the others
+            problem = f"{folder} cannot be looked at ({type(error).__name__}: {error})"[:300]
+            problem += "; correct SAE_EXPLORER_SAES."
+            return ReleaseEntry(name, "", "user", 0, title=str(folder), problem=problem), ()
         resolved = tuple(self._with_model(entry) for entry in entries)
         if resolved:
             release = replace(release, model=resolved[0].model)
@@ -233,7 +254,10 @@ class Catalog:
 
     def _with_model(self, entry: SaeEntry) -> SaeEntry:
         """Say which model the `model_name` of one of the user's SAEs is."""
-        name, problem = self._resolve_model(entry)
+        try:
+            name, problem = self._resolve_model(entry)
+        except Exception as error:  # noqa: BLE001 — nor may the model that one SAE names
+            name, problem = entry.model, f"its model cannot be looked for ({error!r:.200})."
         return replace(entry, model=name, problem=entry.problem or problem)
 
     def _resolve_model(self, entry: SaeEntry) -> tuple[str, str | None]:

@@ -61,6 +61,9 @@ class SaeEntry:
     says: part of whatever identifies its contents."""
     processing: tuple[tuple[str, object], ...] = ()
     """Weight processing that it asks of its model, as far as known before loading."""
+    prepend_bos: bool = True
+    """Whether its texts begin with BOS, where its tokenizer has one, as far as known before
+    loading."""
     title: str = ""
     """A few words for people."""
     problem: str | None = None

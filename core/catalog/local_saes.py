@@ -4,6 +4,7 @@
 that cannot be used is listed with the reason.
 """
 
+import os
 from pathlib import Path, PurePosixPath
 
 from core.catalog.entries import ReleaseEntry, SaeEntry, Source
@@ -27,8 +28,9 @@ METRICS = "metrics.json"
 
 def release_names(folders: tuple[Path, ...]) -> dict[str, Path]:
     """The user's folders by release name: their own, after their parent's where names clash."""
-    names = [folder.resolve().name for folder in folders]
-    parents = [folder.resolve().parent.name for folder in folders]
+    places = [Path(os.path.realpath(folder)) for folder in folders]  # loops of links included
+    names = [place.name for place in places]
+    parents = [place.parent.name for place in places]
     return {
         f"{parent}/{name}" if names.count(name) > 1 else name: folder
         for folder, name, parent in zip(folders, names, parents, strict=True)
@@ -46,7 +48,9 @@ def user_release(folder: Path, name: str) -> tuple[ReleaseEntry, tuple[SaeEntry,
             for place in find(folder)
         )
         if not entries:
-            formats = "; ".join(f"{it.contents} ({it.name})" for it in FORMATS.values())
+            formats = "; ".join(
+                f"{sae_format.contents} ({sae_format.name})" for sae_format in FORMATS.values()
+            )
             problem = (
                 f"{folder} holds no SAE in it or at most {MAX_DEPTH} folders down. Save SAEs there "
                 f"with sae.save_model(path), or copy a folder of another format there: {formats}."
@@ -140,6 +144,7 @@ def read_place(
         path=place.path,
         version=version + reading.version,
         processing=reading.processing,
+        prepend_bos=found.prepend_bos,
         problem=found.problem,
     )
 

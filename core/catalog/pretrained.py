@@ -101,7 +101,7 @@ def _release(name: str, content: dict[str, Any]) -> ReleaseEntry:
     refusals = {format_problem(conversion, str(sae["path"])) for sae in content["saes"]}
     if None not in refusals:
         # Whatever model it belongs to, nothing in it can be shown.
-        problem = f"each of its SAEs {min(it for it in refusals if it)}"
+        problem = f"each of its SAEs {min(refusal for refusal in refusals if refusal)}"
     if problem is None and conversion not in KNOWN_LOADERS:
         problem = (
             f"its file format {conversion!r} is newer than this explorer; "

@@ -33,7 +33,7 @@ CROSS_LAYER = (
 )
 
 
-def said(value: object) -> str:
+def quote(value: object) -> str:
     """`value` as a sentence quotes it: short, whatever it is."""
     try:
         text = repr(value)
@@ -56,7 +56,7 @@ def architecture_problem(architecture: object) -> str | None:
             "sae.save_inference_model(folder)."
         )
     return (
-        f"has the architecture {said(architecture)}, which the explorer has not been tested with; "
+        f"has the architecture {quote(architecture)}, which the explorer has not been tested with; "
         f"it reads {', '.join(sorted(SUPPORTED))}."
     )
 

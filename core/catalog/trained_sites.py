@@ -70,6 +70,16 @@ class Reading:
     """Part of whatever identifies results; not empty where its config alone would mislead."""
 
 
+DEFAULT_PROCESSING: dict[str, bool] = {
+    "fold_ln": True,
+    "center_writing_weights": True,
+    "center_unembed": True,
+    "fold_value_biases": True,
+    "refactor_factored_attn_matrices": False,
+}
+"""What transformer_lens does to weights by default; each can be given to `load_model`."""
+
+
 def reading_of(
     config: Mapping[str, Any],
     *,
@@ -110,6 +120,19 @@ def reading_of(
     if kind == "gpt_oss":
         version += " value biases stay"  # results from before `core.models` left them alone
     return Reading(hook, hook_out, tuple(sorted(asked.items())), corrected, version)
+
+
+def weights_asked(processing: Mapping[str, Any]) -> dict[str, bool]:
+    """What of an SAE's `model_from_pretrained_kwargs` changes weights, where it is not the default.
+
+    SAEs for which that is the same can be used with one model.
+    """
+    none = bool(processing.get("no_processing"))
+    found = {
+        name: bool(processing.get(name, value and not none))
+        for name, value in DEFAULT_PROCESSING.items()
+    }
+    return {name: flag for name, flag in found.items() if flag != DEFAULT_PROCESSING[name]}
 
 
 def site_processing(hook_name: str, asked: Mapping[str, Any]) -> dict[str, bool]:

@@ -84,7 +84,7 @@ class Step:
     """Gradient of each kept target with respect to each source."""
 
 
-def carried(
+def gradient_through_step(
     step: Step, slopes_on: Float[np.ndarray, " n_to"], reach: Float[np.ndarray, " n_to"]
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
     """Gradient of the end with respect to each source, and the same along paths in absolute value.

@@ -13,6 +13,7 @@ from torch import Tensor
 from core.catalog.entries import SaeEntry
 from core.circuits.graph import LATENT, LOGIT, REST, TOKEN, Circuit, Pruning
 from core.circuits.steps import LatentEnd, LogitEnd
+from core.circuits.subgraph import Shown
 from core.circuits.trace import trace_circuit
 from core.descriptions.sources import DescribedSae
 from core.gradients.prompt import checked_tokens, prompt_texts, read_prompt
@@ -100,10 +101,10 @@ class CircuitResult(NamedCircuit):
         chain = self.request.chain
         return chain[layer - 1] if 1 <= layer <= len(chain) else None
 
-    def frame(self) -> pd.DataFrame:
-        """The edges, strongest first, with the names of their ends."""
-        edges = self.circuit.edges
-        names = pd.Series(self.labels)
+    def frame(self, shown: Shown | None = None) -> pd.DataFrame:
+        """The edges of all, or of what is `shown`, strongest first, with their ends' names."""
+        edges = self.circuit.edges if shown is None else shown.circuit.edges
+        names = pd.Series(self.labels if shown is None else shown.labels)
         table = pd.DataFrame(
             {
                 "from": names.iloc[edges["source"]].to_numpy(),
@@ -201,7 +202,11 @@ def _likely_ends(model: Model, sae: SAE, ids: Tensor) -> list[tuple[tuple[int, .
     latents = zip(active.indices.tolist(), active.values.tolist(), strict=True)
     return [
         *(((int(token),), float(chance)) for token, chance in tokens),
-        *(((ids.shape[1] - 1, int(it)), float(value)) for it, value in latents if value > 0),
+        *(
+            ((ids.shape[1] - 1, int(latent)), float(value))
+            for latent, value in latents
+            if value > 0
+        ),
     ]
 
 

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from core.circuits.graph import LATENT, LOGIT, REST
 from core.gradients.ends import (
+    decoder_entries,
     latent_name,
     latents_at,
     reader_of,
     rows_read,
-    written_by,
 )
 from core.gradients.jacobian import Entries
 from core.gradients.route import Route
@@ -148,7 +148,7 @@ def _token_sources(tokens: Tensor, embeddings: Tensor) -> _Sources:
 
 def _latent_sources(sae: SAE, base: Tensor, read: Tensor) -> _Sources:
     acts = latents_at(sae, read)
-    _, latents = written_by(sae, acts, read)
+    _, latents = decoder_entries(sae, acts, read)
     written = torch.zeros_like(base).flatten(2).to(latents.rows)
     written.index_put_(
         (latents.items, latents.positions),

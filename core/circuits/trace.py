@@ -15,7 +15,16 @@ from jaxtyping import Float, Int
 from sae_lens import SAE
 from torch import Tensor
 
-from core.circuits.graph import LATENT, REST, TOKEN, Circuit, Pruning, Step, carried, most_flow
+from core.circuits.graph import (
+    LATENT,
+    REST,
+    TOKEN,
+    Circuit,
+    Pruning,
+    Step,
+    gradient_through_step,
+    most_flow,
+)
 from core.circuits.steps import LatentEnd, LogitEnd, Nodes, end_node, step_route
 from core.gradients.ends import latent_name
 from core.gradients.prompt import checked_tokens
@@ -169,7 +178,7 @@ class _Tracing:
     def _keep(self, layer: int, step: Step, targets: "_Fed") -> None:
         """Keep the nodes of a layer that carry most, and the edges from them."""
         pruning = self._pruning
-        slopes, reach = carried(step, targets.slopes, targets.reach)
+        slopes, reach = gradient_through_step(step, targets.slopes, targets.reach)
         flow = np.abs(step.values) * reach
         chosen = np.flatnonzero(most_flow(flow, pruning.node_share, pruning.most_nodes))
         total = float(flow.sum()) or 1.0
@@ -220,10 +229,10 @@ class _Fed:
         traced = [nodes.traced for _, nodes in parts]
         pairs = list(zip(parts, traced, strict=True))
         return cls(
-            np.concatenate([np.full(len(it), layer) for (layer, _), it in pairs]),
+            np.concatenate([np.full(len(nodes_here), layer) for (layer, _), nodes_here in pairs]),
             np.concatenate(traced),
-            np.concatenate([nodes.slopes[it] for (_, nodes), it in pairs]),
-            np.concatenate([nodes.reach[it] for (_, nodes), it in pairs]),
+            np.concatenate([nodes.slopes[nodes_here] for (_, nodes), nodes_here in pairs]),
+            np.concatenate([nodes.reach[nodes_here] for (_, nodes), nodes_here in pairs]),
         )
 
 

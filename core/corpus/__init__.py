@@ -9,7 +9,7 @@
 A `TokenSet` holds the tokens (5 bytes a position) and never the text: decode on display.
 """
 
-from core.corpus.beginning import beginning, bos_id
+from core.corpus.bos import bos_id, token_in_front
 from core.corpus.docs import DOCS_SAMPLE_TOKENS, docs_sample
 from core.corpus.documents import Corpus, Document, pasted_text
 from core.corpus.files import file_columns, text_file
@@ -19,7 +19,7 @@ from core.corpus.packing import Packing, pack
 from core.corpus.prompt import Prompt, prompt_for, reading_notes
 from core.corpus.row_length import DEFAULT_CONTEXT, MOST_CONTEXT
 from core.corpus.token_set import TokenSet
-from core.corpus.tokenize import tokenized, tokenizer_digest
+from core.corpus.tokenize import tokenize_documents, tokenizer_digest
 
 __all__ = [
     "DEFAULT_CONTEXT",
@@ -30,7 +30,6 @@ __all__ = [
     "Packing",
     "Prompt",
     "TokenSet",
-    "beginning",
     "bos_id",
     "default_packing",
     "docs_sample",
@@ -44,6 +43,7 @@ __all__ = [
     "proposed_dataset",
     "reading_notes",
     "text_file",
-    "tokenized",
+    "token_in_front",
+    "tokenize_documents",
     "tokenizer_digest",
 ]

@@ -7,11 +7,15 @@ from typing import Any
 
 from sae_lens import SAE
 
+from core.asking import check_may_fetch, fetching
 from core.corpus.documents import Corpus, Document, digest_of
+from core.corpus.tables import checked_text
 
 _PREFERRED = ("text", "content", "document", "body")
 _PARTS = re.compile(r"(?:available configs|Available): \[(.*?)\]", re.DOTALL)
 _SHOWN_PARTS = 20
+_COUNTED = 8_000_000
+"""Characters after which what was read is counted."""
 DEFAULT_TOKENS = 2_000_000
 """Tokens taken of a hub dataset unless told otherwise."""
 
@@ -52,18 +56,23 @@ def hub_dataset(
 def _documents(
     name: str, config: str | None, split: str, column: str | None, revision: str | None
 ) -> Iterator[Document]:
+    check_may_fetch(f"The dataset {name}")
     chosen = column
-    rows = _rows(name, config, split, revision)
+    rows, uncounted = _rows(name, config, split, revision), 0
     for number, row in enumerate(rows, start=1):
         if chosen is None:
             chosen = _column(name, row)
         text = row.get(chosen)
         if chosen not in row:
             raise ValueError(f"{name} has no column {chosen!r}; it has {', '.join(row)}.")
-        if not isinstance(text, str):
+        if text is not None and not isinstance(text, str):
             raise ValueError(f"The column {chosen!r} of {name} does not hold text; choose another.")
+        uncounted += len(text or "")
+        if uncounted > _COUNTED:
+            with fetching(uncounted):
+                uncounted = 0
         if text:
-            yield Document(f"{name}: {number}", text)
+            yield Document(f"{name}: {number}", checked_text(text, f"Row {number} of {name}"))
 
 
 def _column(name: str, row: dict[str, Any]) -> str:

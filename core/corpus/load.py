@@ -6,12 +6,12 @@ from typing import Any
 
 from sae_lens import SAE
 
-from core.corpus.beginning import beginning, bos_id
+from core.corpus.bos import bos_id, token_in_front
 from core.corpus.documents import Corpus, Document
 from core.corpus.packing import Layout, Packing, pack
 from core.corpus.row_length import row_length
 from core.corpus.token_set import TokenSet
-from core.corpus.tokenize import tokenized, tokenizer_digest
+from core.corpus.tokenize import tokenize_documents, tokenizer_digest
 from core.jobs.progress import Progress
 from core.models.hooks import Model, context_length
 from core.store import ARRAYS, Key, Store
@@ -40,7 +40,7 @@ def default_packing(
     room = context_length(model)
     if context is not None and context > room:
         raise ValueError(f"context is {context}; this model takes at most {room} tokens.")
-    front = beginning(model, [sae] if sae is not None else [])
+    front = token_in_front(model, [sae] if sae is not None else [])
     if layout == "windows" and sae is not None:
         _check_windows(model, sae, front)
     return Packing(
@@ -90,7 +90,9 @@ def load_token_set(
     packing = replace(packing, max_tokens=limit)
 
     def compute() -> TokenSet:
-        documents = tokenized(corpus.documents(), tokenizer, progress=progress, total=limit)
+        documents = tokenize_documents(
+            corpus.documents(), tokenizer, progress=progress, total=limit
+        )
         return pack(documents, packing, bos_id=bos_id(tokenizer))
 
     if store is None:
@@ -119,4 +121,4 @@ def prompt_tokens(
     labels = list(names) or [f"Prompt {number}" for number in range(1, len(texts) + 1)]
     documents = [Document(name, text) for name, text in zip(labels, texts, strict=True)]
     packing = replace(packing, layout="documents", max_tokens=None)
-    return pack(tokenized(documents, tokenizer), packing, bos_id=bos_id(tokenizer))
+    return pack(tokenize_documents(documents, tokenizer), packing, bos_id=bos_id(tokenizer))

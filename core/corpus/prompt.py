@@ -17,11 +17,11 @@ from jaxtyping import Int
 from sae_lens import SAE
 from torch import Tensor
 
-from core.corpus.beginning import beginning, trained_with_bos
+from core.corpus.bos import token_in_front, trained_with_bos
 from core.corpus.documents import Document
 from core.corpus.row_length import MOST_CONTEXT, row_length, row_length_note
-from core.corpus.tokenize import tokenized
-from core.models.hooks import Model, context_length
+from core.corpus.tokenize import tokenize_documents
+from core.models.hooks import Model, check_tokens, context_length
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +53,8 @@ def prompt_for(model: Model, saes: Sequence[SAE], text: str, *, room: int | None
     up to `MOST_CONTEXT`.
 
     Raises:
-        ValueError: an empty text or one without a token, a model without a tokenizer, or SAEs
-            that do not agree about BOS.
+        ValueError: an empty text or one without a token, a model without a tokenizer, SAEs that
+            do not agree about BOS, or as `check_tokens`.
     """
     if model.tokenizer is None:
         raise ValueError("The model has no tokenizer; load it with one to give it texts.")
@@ -66,16 +66,18 @@ def prompt_for(model: Model, saes: Sequence[SAE], text: str, *, room: int | None
         raise ValueError(
             f"The text is not valid Unicode at character {error.start}; remove that character."
         ) from error
-    front = beginning(model, saes)
+    front = token_in_front(model, saes)
     room = min(context_length(model), room or MOST_CONTEXT)
-    [(_, ids)] = tokenized([Document("", text)], model.tokenizer)
+    [(_, ids)] = tokenize_documents([Document("", text)], model.tokenizer)
     if len(ids) == 0:
         raise ValueError("The tokenizer makes no token of this text; type other words.")
     n_leading = int(front is not None)
     kept = ids[: room - n_leading].astype(np.int64)
     whole = np.concatenate([np.array([front] * n_leading, dtype=np.int64), kept])
+    tokens = torch.from_numpy(whole)[None]
+    check_tokens(model, tokens)
     return Prompt(
-        tokens=torch.from_numpy(whole)[None].to(next(model.parameters()).device),
+        tokens=tokens.to(next(model.parameters()).device),
         n_leading=n_leading,
         omitted=len(ids) - len(kept),
     )
@@ -88,7 +90,7 @@ def reading_notes(model: Model, sae: SAE) -> tuple[str, ...]:
         notes.append(
             "This SAE was trained without a beginning-of-text token, so none is put in front."
         )
-    elif beginning(model, [sae]) is None:
+    elif token_in_front(model, [sae]) is None:
         notes.append("This model has no beginning-of-text token, so none is put in front.")
     part: object = metadata.seqpos_slice
     if part and list(part) not in ([None], [None, None], [0, None]):  # type: ignore[call-overload]

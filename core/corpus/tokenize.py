@@ -2,21 +2,23 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from core.corpus.beginning import bos_id
+from core.corpus.bos import bos_id
 from core.corpus.documents import Document
 from core.jobs.progress import Progress
 
 _BATCH = 128
 _BATCH_CHARS = 2_000_000
+_HALVES = re.compile("[\ud800-\udfff]")
 
 
-def tokenized(
+def tokenize_documents(
     documents: Iterable[Document],
     tokenizer: Any,
     *,
@@ -25,7 +27,8 @@ def tokenized(
 ) -> Iterator[tuple[str, np.ndarray]]:
     """(name, int32 ids) of each document, without BOS or other special tokens.
 
-    Special tokens' own spelling in a text (`<|endoftext|>`) is read as the plain characters.
+    Special tokens' own spelling in a text (`<|endoftext|>`) is read as the plain characters, and
+    halves of surrogate pairs, which no tokenizer reads and JSON may hold, as U+FFFD.
     Reports tokens to `progress`, out of `total` where known.
     """
     source, done = iter(documents), 0
@@ -58,7 +61,7 @@ def _next_batch(source: Iterator[Document]) -> list[Document]:
 
 
 def _ids(tokenizer: Any, batch: list[Document]) -> list[list[int]]:
-    texts = [document.text for document in batch]
+    texts = [_HALVES.sub("\ufffd", document.text) for document in batch]
     # verbose=False: a text longer than the model's context is cut into rows, so no warning.
     options = {"add_special_tokens": False, "verbose": False, "split_special_tokens": True}
     return tokenizer(texts, **options)["input_ids"]

@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from core.descriptions.packed import decoded, parquet_rows, unpacked
+from core.bounded_json import parse_bounded
+from core.csv_text import LINE_END, harmless_table, plain
+from core.descriptions.decoding import decode_text, decompress, parquet_rows
 from core.descriptions.table import YOURS, Descriptions
 
 INDEX_COLUMNS = (
@@ -72,8 +74,11 @@ def read_descriptions_file(
     except OSError as error:
         raise ValueError(f"{label} cannot be read ({error.strerror}); check the path.") from error
     if len(data) > MAX_FILE_BYTES:
-        raise ValueError(_too_large(label, f"has {len(data) >> 20} MiB"))
-    rows = list(_rows(unpacked(data, label, MAX_FILE_BYTES), label))
+        raise ValueError(
+            f"{label} has {len(data) >> 20} MiB; at most {MAX_FILE_BYTES >> 20} MiB are read, so"
+            " leave out columns other than index and description."
+        )
+    rows = list(_rows(decompress(data, label, MAX_FILE_BYTES), label))
     if not rows:
         raise ValueError(f"{label} has no rows; it needs one for each described latent.")
     return _collect(rows, label, d_sae, source)
@@ -88,7 +93,8 @@ def export_descriptions(descriptions: Descriptions, file_format: str) -> bytes:
     """
     frame = descriptions.to_frame()
     if file_format == "csv":
-        return frame.to_csv(index=False, lineterminator="\n").encode("utf-8", "replace")
+        text = harmless_table(frame).to_csv(index=False, lineterminator=LINE_END)
+        return text.encode("utf-8", "replace")
     if file_format == "jsonl":
         text = frame.to_json(orient="records", lines=True, force_ascii=False)
         return text.encode("utf-8", "replace")
@@ -107,7 +113,7 @@ def _rows(data: bytes, label: str) -> Iterator[_Row]:
         raise ValueError(
             f"{label} is a zip archive or a spreadsheet; unpack it, or save the sheet as CSV."
         )
-    text = decoded(data, label)
+    text = decode_text(data, label)
     if ending in (".jsonl", ".ndjson"):
         yield from _json_lines(text, label)
     elif ending == ".json":
@@ -119,13 +125,6 @@ def _rows(data: bytes, label: str) -> Iterator[_Row]:
             f"{label} does not end in .csv, .tsv, .json, .jsonl or .parquet (.gz may follow);"
             " rename it to what it is."
         )
-
-
-def _too_large(label: str, what: str) -> str:
-    return (
-        f"{label} {what}; at most {MAX_FILE_BYTES >> 20} MiB are read, so leave out columns other"
-        " than index and description."
-    )
 
 
 def _table_rows(text: str, label: str, *, tabs: bool) -> Iterator[_Row]:
@@ -148,7 +147,7 @@ def _table_rows(text: str, label: str, *, tabs: bool) -> Iterator[_Row]:
                     f"{place} has {len(cells)} columns and the first line {len(names)}; put texts"
                     f" that contain {delimiter!r} in double quotes."
                 )
-            yield _Row(place, dict(zip(names, cells, strict=False)))
+            yield _Row(place, dict(zip(names, map(plain, cells), strict=False)))
     except csv.Error as error:
         raise ValueError(
             f"{label}, line {max(1, reader.line_num)} is not valid CSV ({error}); check the"
@@ -175,7 +174,7 @@ def _json_rows(text: str, label: str) -> Iterator[_Row]:
     elif isinstance(content, dict):
         for index, value in content.items():
             fields = value if isinstance(value, dict) else {"description": value}
-            others = {name: it for name, it in fields.items() if str(name) not in INDEX_COLUMNS}
+            others = {name: cell for name, cell in fields.items() if str(name) not in INDEX_COLUMNS}
             yield _object_row({"index": index, **others}, f"{label}, entry {index!r:.40}")
     else:
         raise ValueError(f"{label} holds {content!r:.40}; a list of objects is needed.")
@@ -194,7 +193,7 @@ def _object_row(entry: Any, place: str) -> _Row:
 
 def _parsed(text: str, place: str) -> Any:
     try:
-        return json.loads(text)
+        return parse_bounded(text)
     except json.JSONDecodeError as error:
         where = (
             f"{place}, column {error.colno}"

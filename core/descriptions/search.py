@@ -19,7 +19,11 @@ MAX_PATTERN = 1000
 MAX_SECONDS = 3.0
 """Of a search for a pattern; it ends between two pieces of the texts."""
 
-_PIECE = 1000
+_PIECE = 100
+
+
+class UnsupportedPattern(ValueError):
+    """A pattern that others can search for, or that takes too long; the message has the remedy."""
 
 
 def search_texts(
@@ -31,7 +35,7 @@ def search_texts(
 
     Raises:
         ValueError: the query is empty or too long, not a regular expression of RE2, or one that
-            takes longer than `MAX_SECONDS`.
+            takes longer than `MAX_SECONDS` (`UnsupportedPattern` where it is not simply malformed).
     """
     _check_query(query)
     if regex:
@@ -86,11 +90,11 @@ def _match(texts: Sequence[str], pattern: str, case_sensitive: bool) -> Bool[np.
         # A bad pattern is an error for no texts, too; pyarrow does not look at it then.
         pc.match_substring_regex(pa.array([""]), cleaned, ignore_case=ignore_case)
     except pa.ArrowInvalid as error:
-        raise ValueError(_explain(pattern, str(error))) from error
+        raise _explained(pattern, str(error)) from error
     end = time.monotonic() + MAX_SECONDS
     for start in range(0, len(array), _PIECE):
         if time.monotonic() > end:
-            raise ValueError(
+            raise UnsupportedPattern(
                 f"{pattern!r:.120} takes more than {MAX_SECONDS:.0f} s here; search for something"
                 " simpler, with fewer repetitions."
             )
@@ -111,13 +115,14 @@ def _clean(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _explain(query: str, message: str) -> str:
+def _explained(query: str, message: str) -> ValueError:
     reason = message.removeprefix("Invalid regular expression: ").strip().rstrip(".")
-    remedy = "correct it, or search for plain text"
+    kind, remedy = ValueError, "correct it, or search for plain text"
     if re.search(r"\(\?(=|!|<=|<!)|\\[1-9]|invalid perl operator", f"{query} {message}"):
+        kind = UnsupportedPattern
         remedy = "look-around and back-references are not supported, so write it without"
-    elif "pattern too large" in message:
-        remedy = "use smaller repetition counts"
-    return (
+    elif "pattern too large" in message or "repetition size" in message:
+        kind, remedy = UnsupportedPattern, "use smaller repetition counts"
+    return kind(
         f"{query!r:.120} is not a regular expression that can be searched for ({reason}); {remedy}."
     )

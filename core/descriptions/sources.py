@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from core.descriptions.saved import load_user_descriptions
+from core.descriptions.saved import load_user_descriptions, recall_offline
 from core.descriptions.table import NEURONPEDIA, Descriptions
 from core.jobs.progress import Progress
 from core.neuronpedia import FRESH_SECONDS, NoExplanations, fetch_explanations
@@ -33,11 +33,14 @@ def best_descriptions(
     offline: Mapping[str, Descriptions],
 ) -> dict[str, Descriptions]:
     """The best description of each latent, by the SAE's name: the user's, the published, the
-    offline one."""
+    offline one (given here, or made last on any page)."""
     found = {}
     for name, sae in saes.items():
         own = load_user_descriptions(store, sae.fingerprint, sae.d_sae)
-        chain = [own, published.get(name), offline.get(name)]
+        made = offline.get(name)
+        if made is None:
+            made = recall_offline(store, sae.fingerprint, sae.d_sae)
+        chain = [own, published.get(name), made]
         known = [one for one in chain if one is not None and one.d_sae == sae.d_sae]
         found[name] = Descriptions.none(sae.d_sae).merge(*known)
     return found

@@ -32,21 +32,19 @@ class EmbeddingEndpoint(OpenAIService):
         """A client of the service.
 
         Raises:
-            EmbeddingError: OpenAI's own service, and no key.
+            EmbeddingError: OpenAI's own service and no key, or a key or address that cannot be
+                used.
         """
-        import openai
-
         key = self.sent_key
         if key is None:
             raise EmbeddingError(
                 "No key for the embedding service: set OPENAI_API_KEY, or OPENAI_BASE_URL to a"
                 " service of your own."
             )
-        return openai.OpenAI(
-            api_key=key,
-            base_url=self.raw_url,
-            timeout=self.timeout_seconds,
-            max_retries=self.max_retries,
+        if self.address_problem or self.key_problem:
+            raise EmbeddingError(self.address_problem or self.key_problem)
+        return self.sync_client(
+            api_key=key, timeout=self.timeout_seconds, max_retries=self.max_retries
         )
 
 
@@ -68,6 +66,8 @@ def explain(error: Exception, endpoint: EmbeddingEndpoint) -> str:
             429: "limits how much you may ask, or the credit is used up; try again later",
         }
         reason = reasons.get(error.status_code, "failed; try again later")
+        if 300 <= error.status_code < 400:
+            reason = "sends questions on to another address; give that address itself"
         return f"{url} {reason} (status {error.status_code})."
     return (
         f"{url} cannot be used ({type(error).__name__}); check OPENAI_BASE_URL and OPENAI_API_KEY."

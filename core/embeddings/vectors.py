@@ -12,10 +12,13 @@ from jaxtyping import Float
 from core.embeddings.endpoint import EmbeddingEndpoint, EmbeddingError, explain
 from core.embeddings.search import unit_rows
 from core.jobs.progress import JobCancelled, Progress
+from core.llm.prices import count_text
 from core.store import ARRAYS, Key, Store
 
 if TYPE_CHECKING:
     import openai
+
+    from core.llm.budget import Payer
 
 BATCH_TEXTS = 256
 
@@ -33,6 +36,7 @@ def embed(
     endpoint: EmbeddingEndpoint,
     store: Store | None = None,
     progress: Progress | None = None,
+    payer: "Payer | None" = None,
 ) -> Float[np.ndarray, "n d"]:
     """A unit vector (float32) for each text; a blank text gets zeros, which are similar to nothing.
 
@@ -44,6 +48,7 @@ def embed(
         endpoint: the service.
         store: keeps the vectors among the paid answers.
         progress: texts done; cancelling takes effect within a tenth of a second.
+        payer: asked before each batch, and told what it cost.
 
     Raises:
         EmbeddingError: the service refuses, fails, or answers something else than vectors.
@@ -55,7 +60,7 @@ def embed(
         if text:
             digest = _digest(text)
             shelves.setdefault(digest[0] % _SHELVES, {})[digest] = text
-    vectors = _Run(endpoint, store, progress).vectors(shelves)
+    vectors = _Run(endpoint, store, progress, payer).vectors(shelves)
     sizes = {len(vector) for vector in vectors.values()}
     if len(sizes) > 1:
         raise EmbeddingError(
@@ -78,9 +83,13 @@ class _Run:
     """
 
     def __init__(
-        self, endpoint: EmbeddingEndpoint, store: Store | None, progress: Progress | None
+        self,
+        endpoint: EmbeddingEndpoint,
+        store: Store | None,
+        progress: Progress | None,
+        payer: "Payer | None",
     ) -> None:
-        self._endpoint = endpoint
+        self._endpoint, self._payer = endpoint, payer
         self._store = store
         self._progress = progress
         self._stopped = False
@@ -126,7 +135,7 @@ class _Run:
         def ask() -> dict[str, np.ndarray]:
             if self._stopped:
                 raise JobCancelled
-            vectors = self._ask(list(missing.values()))
+            vectors = self._paid(list(missing.values()))
             digests = np.frombuffer(b"".join(missing), dtype=np.uint8).reshape(len(missing), -1)
             return {"digests": digests, "vectors": vectors}
 
@@ -152,6 +161,17 @@ class _Run:
     def _identity(self) -> dict[str, Any]:
         endpoint = self._endpoint
         return {"url": endpoint.url, "model": endpoint.model, "dimensions": endpoint.dimensions}
+
+    def _paid(self, texts: list[str]) -> Float[np.ndarray, "n d"]:
+        """The vectors of some texts, which the payer answers for whether or not they come."""
+        if self._payer is None:
+            return self._ask(texts)
+        n_tokens = sum(map(count_text, texts))
+        reserved = self._payer.reserve(n_tokens, 0)
+        try:
+            return self._ask(texts)
+        finally:
+            self._payer.settle(reserved, n_tokens, 0)
 
     def _ask(self, texts: list[str]) -> Float[np.ndarray, "n d"]:
         import openai

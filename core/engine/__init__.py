@@ -12,26 +12,24 @@ that others get their turn in between.
 """
 
 import threading
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from core import device as devices
 from core.catalog import Catalog
 from core.catalog.entries import ModelEntry, SaeEntry
+from core.engine.lease import EngineLease
 from core.engine.listing import LoadedKey, LoadedObject
-from core.engine.loaders import Loaders
+from core.engine.loaders import Loaders, processing_words
 from core.engine.locks import ModelLocks, Variant
-from core.engine.residents import (
-    EngineMemoryError,
-    Resident,
-    Residents,
-    free_caches,
-)
+from core.engine.relief import Relief
+from core.engine.residents import Resident, Residents
 from core.hub import Progress
+from core.hub.plan import LOAD_COPIES
 from core.jobs.progress import Progress as JobProgress
-from core.lease import EngineLease, SaeName
+from core.lease import SaeName
+from core.room import EngineMemoryError, Room, place_of
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -74,12 +72,15 @@ class Engine:
             loaders: functions that load; those of `core` by default.
             store: where scales that had to be measured are kept; None measures them again.
         """
-        self.catalog, self._store = catalog, store
+        self.catalog, self.store = catalog, store
         self._requested_device, self.dtype = device, dtype
         self._budget = memory_budget_bytes
         self._loaders = loaders or Loaders()
         self._residents = Residents(self._budget_bytes, size_of=self._loaders.size_of)
-        self._locks = ModelLocks()
+        self._relief = Relief(self._residents, lambda: self.device)
+        self.room = Room(idle=self._idle_on, relieve=self._give_back_on)
+        """Memory that work sets aside; what is idle is unloaded for it."""
+        self.locks = ModelLocks()
         self._building = threading.RLock()
         self._fitting: set[tuple[int, int]] = set()
         self._device: str | None = None
@@ -125,7 +126,7 @@ class Engine:
         problems = [model_entry.problem, *(entry.problem for entry in entries)]
         for problem in filter(None, problems):
             raise ValueError(problem)
-        self._locks.check_nesting(model_entry.name)
+        self.locks.check_nesting(model_entry.name)
         with ExitStack() as pins:
             sae_residents = [
                 self._pin(pins, self._sae(model_entry, entry, progress)) for entry in entries
@@ -134,12 +135,12 @@ class Engine:
             flags = self._processing(entries, loaded) if processing is None else processing
             variant = tuple(sorted(flags.items()))
             model_resident = self._pin(pins, self._model(model_entry, variant, progress))
-            hold = self._locks.hold(model_entry.name, variant=variant, progress=progress)
+            hold = self.locks.hold(model_entry.name, variant=variant, progress=progress)
             pins.enter_context(hold)
             for entry, resident in zip(entries, sae_residents, strict=True):
                 self._check_pair(model_entry, model_resident, entry, resident)
                 self._loaders.complete(
-                    resident.value, model_resident.value, store=self._store, progress=progress
+                    resident.value, model_resident.value, store=self.store, progress=progress
                 )
             with self._lease(model_resident.value, loaded):
                 yield model_resident.value, loaded
@@ -164,9 +165,23 @@ class Engine:
         if model_name is None:
             return self._residents.evict()
         name = self.catalog.model(model_name).name
-        if any(it.model == name and it.in_use for it in self.loaded()):
+        if any(loaded.model == name and loaded.in_use for loaded in self.loaded()):
             raise ValueError(f"{name} is in use; try again when its task has finished.")
         return self._residents.evict(lambda key: isinstance(key, LoadedKey) and key.model == name)
+
+    def idle_bytes(self) -> int:
+        """Bytes that unloading what nobody uses would give back."""
+        return sum(it.n_bytes for it in self._residents.listing() if not it.users)
+
+    def _idle_on(self, device: str) -> int:
+        return self.idle_bytes() if place_of(device) == place_of(self.device) else 0
+
+    def _give_back_on(self, device: str, n_bytes: int) -> int:
+        return self._residents.give_back(n_bytes) if self._idle_on(device) else 0
+
+    def relieve(self) -> int:
+        """Give back what can be, after memory ran out somewhere; returns bytes of what went."""
+        return self._relief.relieve()
 
     def _budget_bytes(self) -> int:
         if self._budget is None:
@@ -179,15 +194,16 @@ class Engine:
 
     def _sae(self, model: ModelEntry, entry: SaeEntry, progress: Progress | None) -> Resident:
         def load(report: Progress) -> Any:
-            self._prepare(entry, f"SAE {entry.sae_id}", report)
-            with self._building:
-                return self._guarded(lambda: self._loaders.load_sae(entry, device=self.device))
+            what = f"SAE {entry.sae_id}"
+            n_bytes = self._prepare(entry, what, report)
+            with self._building, self._admitted(n_bytes, what):
+                return self._relief.build(lambda: self._loaders.load_sae(entry, device=self.device))
 
         key = LoadedKey(model=model.name, sae=entry.key, version=entry.version)
         return self._residents.acquire(key, load, progress=progress)
 
     def _model(self, entry: ModelEntry, variant: Variant, progress: Progress | None) -> Resident:
-        held = self._locks.held
+        held = self.locks.held
         if held is not None and held[1] != variant:
             # Loading it could wait for a thread that waits for this one's lease.
             raise ValueError(
@@ -201,41 +217,30 @@ class Engine:
             )
 
         def load(report: Progress) -> Any:
-            self._prepare(entry, entry.name, report)
+            n_bytes = self._prepare(entry, entry.name, report)
             with ExitStack() as held:
                 if self.dtype != "float32":
                     # transformers sets torch's default dtype, which all threads share, while it
                     # builds a model; in float32 that changes nothing.
-                    held.enter_context(self._locks.hold_all())
+                    held.enter_context(self.locks.hold_all())
                 held.enter_context(self._building)
-                return self._guarded(build)
+                held.enter_context(self._admitted(n_bytes, entry.name))
+                return self._relief.build(build)
 
         key = LoadedKey(model=entry.name, variant=variant)
         return self._residents.acquire(key, load, progress=progress)
 
-    def _prepare(self, entry: SaeEntry | ModelEntry, what: str, report: Progress) -> None:
-        n_bytes = self._loaders.fetch(entry, device=self.device, dtype=self.dtype, progress=report)
-        self._residents.make_room(n_bytes or 0, what)
+    def _prepare(self, entry: SaeEntry | ModelEntry, what: str, report: Progress) -> int:
+        how = {"device": self.device, "dtype": self.dtype, "idle_bytes": self.idle_bytes()}
+        n_bytes = self._loaders.fetch(entry, progress=report, **how) or 0
+        self._residents.make_room(n_bytes, what)
         report(0, None, f"loading {what} into memory")
+        return n_bytes
 
-    def _guarded(self, build: Callable[[], Any]) -> Any:
-        """Build an object; when memory runs out, once more after unloading what is idle."""
-        from core.engine.guard import is_out_of_memory
-
-        try:
-            return build()
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            traceback.clear_frames(error.__traceback__)
-        self._residents.evict()
-        free_caches()
-        try:
-            return build()
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise self._memory_error("while loading") from error
+    def _admitted(self, n_bytes: int, what: str) -> AbstractContextManager[None]:
+        """What loading takes, set aside: others may have taken what the plan found free."""
+        remedy = "choose a smaller one, or a device with more memory"
+        return self.room.set_aside(LOAD_COPIES * n_bytes, what, remedy=remedy, device=self.device)
 
     def _processing(self, entries: list[SaeEntry], saes: list[Any]) -> Mapping[str, bool]:
         """What all SAEs ask for; without SAEs, that of the lease around this one, if any."""
@@ -245,10 +250,10 @@ class Engine:
                 raise ValueError(
                     f"{entries[0].sae_id} of {entries[0].release} and {entry.sae_id} of "
                     f"{entry.release} were trained on differently processed weights "
-                    f"({wishes[0] or 'default'} and {wish or 'default'}); use them one at a time, "
-                    "or give processing= yourself."
+                    f"({processing_words(wishes[0])} and {processing_words(wish)}), so no one "
+                    "model suits both; choose SAEs that agree, or give processing= in a notebook."
                 )
-        held = self._locks.held
+        held = self.locks.held
         return wishes[0] if wishes else dict(held[1]) if held else {}
 
     def _check_pair(
@@ -267,29 +272,15 @@ class Engine:
     def _lease(self, model: Any, saes: list[Any]) -> Iterator[None]:
         import torch
 
-        from core.engine.guard import ModelGuard, is_out_of_memory
+        from core.engine.guard import ModelGuard
 
         guard = ModelGuard(
             module for module in (model, *saes) if isinstance(module, torch.nn.Module)
         )
         grad_enabled = torch.is_grad_enabled()
         try:
-            yield
-        except (MemoryError, RuntimeError) as error:
-            if isinstance(error, EngineMemoryError) or not is_out_of_memory(error):
-                raise
-            # The frames of the failed computation hold the tensors that filled the memory.
-            traceback.clear_frames(error.__traceback__)
-            self._residents.evict()
-            free_caches()
-            raise self._memory_error("in this task") from error
+            with self._relief.task():
+                yield
         finally:
             torch.set_grad_enabled(grad_enabled)
             guard.restore()
-
-    def _memory_error(self, when: str) -> EngineMemoryError:
-        free = devices.format_bytes(devices.memory_free(self.device))
-        return EngineMemoryError(
-            f"Memory on {self.device} ran out {when}. Everything idle was unloaded and {free} is "
-            "free now: try again with a smaller batch, fewer or narrower SAEs, or a smaller model."
-        )

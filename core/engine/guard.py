@@ -5,7 +5,6 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
-import torch
 from torch import nn
 
 logger = logging.getLogger(__name__)
@@ -75,7 +74,9 @@ class ModelGuard:
         return found
 
     def _walk(self) -> list[nn.Module]:
-        return list({id(it): it for root in self._roots for it in root.modules()}.values())
+        return list(
+            {id(module): module for root in self._roots for module in root.modules()}.values()
+        )
 
 
 def _hook_ids(module: nn.Module) -> frozenset[int]:
@@ -109,7 +110,7 @@ def _remove_hooks(module: nn.Module, keep: frozenset[int]) -> bool:
     for name in ("fwd_hooks", "bwd_hooks") if is_hook_point else ():
         # transformer_lens keeps a list of its own beside torch's table.
         handles = getattr(module, name)
-        setattr(module, name, [it for it in handles if it.hook.id not in removed])
+        setattr(module, name, [handle for handle in handles if handle.hook.id not in removed])
     return bool(removed)
 
 
@@ -129,10 +130,3 @@ def size_in_bytes(module: object) -> int:
         storage = tensor.untyped_storage()
         storages[storage.data_ptr()] = storage.nbytes()
     return sum(storages.values())
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception means that a device or the host ran out of memory."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    )

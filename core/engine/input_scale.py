@@ -70,7 +70,7 @@ def complete(
         found = estimate_norm_factor(model, sae, tokens)
         kept = [found.factor, found.n_tokens, found.standard_error]
         if store is not None:
-            store.put(key, kept, JSON)
+            store.keep(key, kept, JSON)
     estimate = NormEstimate(*kept)
     source = (
         f"estimated here on {estimate.n_tokens:,} tokens of {text.name} "

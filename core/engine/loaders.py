@@ -4,19 +4,34 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from core.asking import check_may_fetch, fetching
 from core.catalog.entries import ModelEntry, SaeEntry
 from core.engine.input_scale import complete
 from core.hub import Progress, download, plan_download
 
 
 def _fetch(
-    entry: SaeEntry | ModelEntry, *, device: str, dtype: str, progress: Progress | None
+    entry: SaeEntry | ModelEntry,
+    *,
+    device: str,
+    dtype: str,
+    progress: Progress | None,
+    idle_bytes: int = 0,
 ) -> int:
     """Download what is missing; bytes of memory that the entry will take."""
-    sae = isinstance(entry, SaeEntry)
-    plan = plan_download(entry, device=device, dtype="float32" if sae else dtype)
+    dtype = "float32" if isinstance(entry, SaeEntry) else dtype
+    plan = plan_download(entry, device=device, dtype=dtype, idle_bytes=idle_bytes)
+    if not plan.complete:
+        check_may_fetch(plan.name)
     plan.check()
-    download(plan, progress=progress)
+    with fetching(plan.bytes_to_download) as came:
+
+        def told(done: int, total: int | None, message: str) -> None:
+            came(max(0, done - plan.bytes_cached))
+            if progress is not None:
+                progress(done, total, message)
+
+        download(plan, progress=told)
     return plan.bytes_in_memory
 
 
@@ -39,6 +54,12 @@ def _processing_of(sae: Any) -> Mapping[str, bool]:
 
     asked = processing_for_sae(sae)
     return {name: flag for name, flag in asked.items() if flag != DEFAULT_PROCESSING[name]}
+
+
+def processing_words(asked: Mapping[str, bool]) -> str:
+    """What an SAE asks of its model's weights, to stand in a sentence."""
+    words = [f"{'with' if flag else 'without'} {name}" for name, flag in sorted(asked.items())]
+    return ", ".join(words) or "as transformer_lens does by default"
 
 
 def _check_fits(sae: Any, model: Any, *, model_name: str | None) -> None:
@@ -71,6 +92,7 @@ class Loaders:
     complete: Callable[..., None] = complete
     """`(sae, model, *, store, progress)`: what an SAE needs that only its model can tell."""
     fetch: Callable[..., int | None] = _fetch
-    """`(entry, *, device, dtype, progress)`: downloads, returns bytes of memory if known."""
+    """`(entry, *, device, dtype, progress, idle_bytes)`: downloads, returns bytes of memory if
+    known; `idle_bytes` are loaded and unloaded where the room is needed."""
     size_of: Callable[[Any], int] = _size_of
     """`(object)`: its bytes."""

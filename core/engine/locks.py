@@ -3,13 +3,22 @@
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
 
 from core.engine.fair_lock import FairLock
 from core.hub import Progress
+from core.jobs import JOB_THREAD
 
+WAITING = "waiting for"
+"""How what a task says begins while others have its model."""
 Variant = tuple[tuple[str, bool], ...]
 """Weight processing other than the default, sorted by name."""
+
+
+def waiting_words(model: str, owner: str | None) -> str:
+    """What a task says while the thread called `owner` has its model."""
+    if owner is not None and owner.startswith(JOB_THREAD):
+        return f"{WAITING} {model}, which “{owner.removeprefix(JOB_THREAD)}” is using"
+    return f"{WAITING} {model}, which a page is using for a moment"
 
 
 class ModelLocks:
@@ -24,6 +33,12 @@ class ModelLocks:
     def held(self) -> tuple[str, Variant] | None:
         """Name and variant of the model that this thread holds, if it holds one."""
         return getattr(self._thread, "held", None)
+
+    def wanted_lately(self, name: str, seconds: float) -> bool:
+        """Whether a page or a short job asked for the model within the last `seconds`."""
+        with self._guard:
+            lock = self._locks.get(name)
+        return lock is not None and lock.wanted_lately(seconds)
 
     def check_nesting(self, name: str) -> None:
         """Raise ValueError if this thread holds another model than `name`."""
@@ -44,8 +59,7 @@ class ModelLocks:
         if progress is None:
             lock.acquire()
         else:
-            words = f"waiting for {name}, which another task is using"
-            lock.acquire(waiting=partial(progress, 0, None, words))
+            lock.acquire(waiting=lambda: progress(0, None, waiting_words(name, lock.owner)))
         outer = self.held
         self._thread.held = (name, variant)
         try:

@@ -5,7 +5,6 @@ somebody uses it or waits to use it.
 """
 
 import gc
-import sys
 import threading
 import time
 from collections.abc import Callable, Hashable
@@ -14,14 +13,11 @@ from typing import Any
 
 from core.device import format_bytes
 from core.hub import Progress
+from core.lazy import imported
 
 _POLL_SECONDS = 0.2
 _WORTH_COLLECTING = 10_000_000
 """Bytes for which a garbage collection, which takes up to a second, is worth its time."""
-
-
-class EngineMemoryError(MemoryError):
-    """Memory ran out although everything idle was unloaded; the message says what to do."""
 
 
 @dataclass
@@ -150,7 +146,7 @@ class Residents:
         """
         budget = self._budget_bytes()
         with self._lock:
-            in_use = sum(it.n_bytes for it in self._residents.values() if it.users)
+            in_use = sum(loaded.n_bytes for loaded in self._residents.values() if loaded.users)
         if n_bytes > budget:
             raise ValueError(
                 f"{what} needs {format_bytes(n_bytes)} and the explorer may use "
@@ -168,10 +164,15 @@ class Residents:
         """Unload all idle objects whose key satisfies `keys`; returns the bytes freed."""
         return self._evict_to(-1, keys)
 
+    def give_back(self, n_bytes: int) -> int:
+        """Unload idle objects, oldest use first, until `n_bytes` are freed; returns the bytes."""
+        total = sum(loaded.n_bytes for loaded in self.listing())
+        return self._evict_to(max(-1, total - n_bytes))
+
     def listing(self) -> list[Resident]:
         """What is loaded now, most recently used first."""
         with self._lock:
-            return sorted(self._residents.values(), key=lambda it: -it.order)
+            return sorted(self._residents.values(), key=lambda loaded: -loaded.order)
 
     def _touch(self, resident: Resident) -> None:
         self._uses += 1
@@ -182,8 +183,8 @@ class Residents:
         """Evict idle objects, oldest use first, while more than `n_bytes` are loaded."""
         freed = 0
         with self._lock:
-            total = sum(it.n_bytes for it in self._residents.values())
-            for resident in sorted(self._residents.values(), key=lambda it: it.order):
+            total = sum(loaded.n_bytes for loaded in self._residents.values())
+            for resident in sorted(self._residents.values(), key=lambda loaded: loaded.order):
                 if total - freed <= n_bytes:
                     break
                 if resident.users == 0 and keys(resident.key):
@@ -199,6 +200,6 @@ def free_caches() -> None:
     """Give memory of unreachable objects back to the device."""
     # Models hold themselves in cycles, so dropping the last reference frees nothing yet.
     gc.collect()
-    torch = sys.modules.get("torch")
+    torch = imported("torch")
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.empty_cache()

@@ -122,7 +122,7 @@ def _properties(text: str, words: dict[str, str]) -> set[tuple[str, str]]:
             found.add("continues a word")
     if core.isdigit():
         found.add("all digits")
-    if core and not any(it.isalnum() for it in core):
+    if core and not any(sign.isalnum() for sign in core):
         found |= _kinds_of_sign(core)
     if "_" in core.strip("_"):
         found.add("has an underscore")
@@ -154,8 +154,8 @@ def _kinds_of_word(core: str) -> set[str]:
 
 
 def _kinds_of_sign(core: str) -> set[str]:
-    if all(unicodedata.category(it) in ("So", "Mn", "Cf", "Sk") for it in core) and any(
-        ord(it) >= 0x2190 for it in core
+    if all(unicodedata.category(sign) in ("So", "Mn", "Cf", "Sk") for sign in core) and any(
+        ord(sign) >= 0x2190 for sign in core
     ):
         return {"emoji and pictures"}
     found = {"punctuation and symbols"}
@@ -179,4 +179,4 @@ def script_of(letter: str) -> str:
 def _is_accented(letter: str) -> bool:
     if letter.isascii() or script_of(letter) != "Latin":
         return False
-    return any(unicodedata.combining(it) for it in unicodedata.normalize("NFD", letter))
+    return any(unicodedata.combining(mark) for mark in unicodedata.normalize("NFD", letter))

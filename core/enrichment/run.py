@@ -1,22 +1,30 @@
-"""Scores, p-values and false-discovery rates of all latents and all sets."""
+"""Scores, p-values and false-discovery rates of all latents and all sets of tokens."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from scipy import stats
-from torch import Tensor
 
+from core.enrichment.builtin import builtin_sets
 from core.enrichment.null import log_p_value
-from core.enrichment.score import enrichment_scores
+from core.enrichment.score import set_scores
 from core.enrichment.token_sets import TokenSets
+from core.enrichment.user_sets import load_lists, match_words
 from core.jobs.progress import Progress
+from core.lease import Lease
+from core.saes.writes import WRITES_VERSION, residual_directions, stream_path
+from core.store import Key, Store
+from core.store.dataclass_codec import dataclass_codec
+from core.tokens import TokenTexts, vocabulary_texts
 
 LogitsOf = Callable[[int, int], Float[np.ndarray, "n d_vocab"]]
 """Logits of the latents from the first to before the last, for all tokens."""
 
+_VERSION = 2
+_SEED = 0
 _PIECE_BYTES = 8 << 20
 N_CONTROLS = 1000
 """Random directions that scores are compared with."""
@@ -47,67 +55,108 @@ class Enrichment:
             found[:, column] = (1 + len(reached) - below) / (1 + len(reached))
         return np.where(np.isfinite(self.scores), found, np.nan)
 
-    def to_arrays(self) -> dict[str, np.ndarray]:
-        """Plain arrays, as the store keeps them."""
-        return {name: getattr(self, name) for name in ("scores", "log10_p", "q", "controls")}
 
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Enrichment":
-        """What `to_arrays` gave."""
-        return cls(**arrays)
+_CODEC = dataclass_codec(Enrichment)
 
 
 @dataclass(frozen=True, eq=False)
-class RunningSum:
-    """How one latent's score for one set comes about."""
+class SetsFound:
+    """The sets that are looked for in a model's vocabulary."""
 
-    score: float
-    """The running sum where it is farthest from 0."""
-    peak: int
-    """Rank at which that is."""
-    ranks: Int[np.ndarray, " size"]
-    """Ranks of the set's tokens, ascending from 0 for the largest logit."""
-    ids: Int[np.ndarray, " size"]
-    """These tokens, in that order."""
-    x: Float[np.ndarray, " m"]
-    """Ranks at which the curve bends."""
-    y: Float[np.ndarray, " m"]
-    """Running sum there."""
+    vocabulary: TokenTexts
+    """The tokens."""
+    sets: TokenSets
+    """Built-in ones, then the user's."""
+    missing: dict[str, tuple[str, ...]]
+    """By list of the user's, the words that are no single token."""
 
 
-@torch.no_grad()
-def enrich(
-    directions: Float[Tensor, "n d_model"],
-    W_U: Float[Tensor, "d_model d_vocab"],
-    sets: TokenSets,
-    *,
-    n_controls: int = N_CONTROLS,
-    seed: int = 0,
-    progress: Progress | None = None,
+@dataclass(frozen=True, eq=False)
+class EnrichmentFound:
+    """What the tab shows."""
+
+    found: SetsFound
+    """The sets."""
+    all: Enrichment
+    """All latents against all sets."""
+    beyond: Float[np.ndarray, "n n_sets"]
+    """`Enrichment.beyond_controls`."""
+
+
+def find_sets(lease: Lease, store: Store, mine: str = "") -> SetsFound:
+    """Built-in sets in the vocabulary of the lease's model, and the user's lists that
+    `user_sets.store_lists` called `mine`.
+
+    Raises ValueError for a model without tokenizer, or lists that are not there.
+    """
+    lists = load_lists(store, mine) if mine else []
+    with lease.turn() as (model, _):
+        vocabulary = vocabulary_texts(model)
+    sets, missing = builtin_sets(vocabulary), {}
+    if lists:
+        matched = match_words(vocabulary, lists)
+        sets, missing = sets.joined(matched.sets), matched.missing
+    return SetsFound(vocabulary, sets, missing)
+
+
+def enrichment_of_sae(lease: Lease, store: Store, mine: str = "") -> EnrichmentFound:
+    """All latents of the lease's first SAE against all sets; from the store or computed now.
+
+    Raises ValueError for a site that maps to no tokens, and as `find_sets`.
+    """
+    found = find_sets(lease, store, mine)
+    with lease.turn() as (model, (sae, *_)):
+        factor = stream_path(model, sae).factor  # raises before any work
+    n_controls = N_CONTROLS
+    parameters = {
+        "model": lease.model_fingerprint,
+        "sae": lease.sae_fingerprints[0],
+        "writes": [WRITES_VERSION, factor],
+        "sets": found.sets.digest,
+        "controls": [n_controls, _SEED],
+    }
+    result = store.get_or_compute(
+        Key("token-enrichment", _VERSION, parameters),
+        lambda: enrich_latents(lease, found.sets, n_controls=n_controls),
+        _CODEC,
+        waiting=lease.progress.check,
+    )
+    return EnrichmentFound(found, result, result.beyond_controls())
+
+
+def enrich_latents(
+    lease: Lease, sets: TokenSets, *, n_controls: int = N_CONTROLS, seed: int = _SEED
 ) -> Enrichment:
-    """As `enrich_rows`, of the rows of `directions @ W_U`."""
-    weights = W_U.float()
+    """As `enrich`, of all latents of the lease's first SAE, by what they write to the stream.
 
+    The model is only held to make a piece of logits at a time, not to rank them.
+    """
+    with lease.turn() as (model, (sae, *_)):
+        d_sae, d_model = sae.cfg.d_sae, int(model.W_U.shape[0])
+    random = torch.randn(n_controls, d_model, generator=torch.Generator().manual_seed(seed))
+
+    @torch.no_grad()
     def logits_of(first: int, last: int) -> np.ndarray:
-        return (directions[first:last].to(weights) @ weights).cpu().numpy()
+        with lease.turn() as (model, (sae, *_)):
+            directions = residual_directions(model, sae, range(first, last))
+            return (directions.to(model.W_U) @ model.W_U).float().cpu().numpy()
 
-    generator = torch.Generator().manual_seed(seed)
-    random = torch.randn(n_controls, W_U.shape[0], generator=generator).to(weights)
-
+    @torch.no_grad()
     def controls_of(first: int, last: int) -> np.ndarray:
-        return (random[first:last] @ weights).cpu().numpy()
+        with lease.turn() as (model, _):
+            return (random[first:last].to(model.W_U) @ model.W_U).float().cpu().numpy()
 
-    return enrich_rows(
+    return enrich(
         logits_of,
-        len(directions),
+        d_sae,
         sets,
         controls_of=controls_of,
         n_controls=n_controls,
-        progress=progress,
+        progress=lease.progress,
     )
 
 
-def enrich_rows(
+def enrich(
     logits_of: LogitsOf,
     n_latents: int,
     sets: TokenSets,
@@ -160,69 +209,14 @@ def _all_scores(
     done: int,
     total: int,
 ) -> Float[np.ndarray, "n n_sets"]:
-    members = _columns(sets)
     step = max(1, _PIECE_BYTES // (4 * len(sets.universe)))
     scores = np.empty((n, len(sets)))
     for first in range(0, n, step):
         if progress is not None:
-            progress.update(done + first, total, unit="latents", message="Ranking the tokens")
+            progress.update(done + first, total, unit="directions", message="Ranking the tokens")
         last = min(first + step, n)
         logits = logits_of(first, last)
-        scores[first:last] = enrichment_scores(_ranked(logits, sets), members)
+        scores[first:last] = set_scores(logits, sets)
     if progress is not None:
-        progress.update(done + n, total, unit="latents", message="Ranking the tokens")
+        progress.update(done + n, total, unit="directions", message="Ranking the tokens")
     return scores
-
-
-def one_latent(
-    logits: Float[np.ndarray, " d_vocab"], sets: TokenSets, *, weight: float = 0.0
-) -> Float[np.ndarray, " n_sets"]:
-    """Scores of one latent for all sets."""
-    return enrichment_scores(_ranked(logits[None], sets), _columns(sets), weight=weight)[0]
-
-
-def running_sum(
-    logits: Float[np.ndarray, " d_vocab"],
-    sets: TokenSets,
-    number: int,
-    *,
-    weight: float = 0.0,
-    most_points: int = 4000,
-) -> RunningSum:
-    """The curve behind the score of set `number`; of long curves every so many bends are given,
-    and always the peak.
-
-    Raises ValueError for logits without a spread.
-    """
-    ranked = _ranked(logits[None], sets)[0]
-    if not np.isfinite(ranked).all() or np.ptp(ranked) == 0:
-        raise ValueError("All tokens have the same logit here, so there is no order of tokens.")
-    order = np.argsort(-ranked)
-    inside = np.zeros(len(ranked), dtype=bool)
-    inside[_columns(sets)[number]] = True
-    ranks = np.flatnonzero(inside[order])
-    ids = sets.universe[order[ranks]]
-    sizes = np.abs(ranked - ranked.mean(dtype=np.float64)) ** weight
-    steps = sizes[order[ranks]].astype(np.float64)
-    k, n_tokens = len(ranks), len(ranked)
-    risen = np.concatenate([[0.0], steps.cumsum() / steps.sum()])
-    fallen = (ranks - np.arange(k)) / (n_tokens - k)
-    # Just before and just after each of the set's tokens, and at both ends.
-    x = np.concatenate([[0.0], np.stack([ranks, ranks + 1], axis=1).ravel(), [n_tokens]])
-    y = np.concatenate(
-        [[0.0], np.stack([risen[:-1] - fallen, risen[1:] - fallen], axis=1).ravel(), [0.0]]
-    )
-    peak = int(np.abs(y).argmax())
-    kept = np.unique(np.r_[np.linspace(0, len(x) - 1, min(most_points, len(x))).astype(int), peak])
-    return RunningSum(
-        score=float(y[peak]), peak=int(x[peak]), ranks=ranks, ids=ids, x=x[kept], y=y[kept]
-    )
-
-
-def _ranked(logits: Float[np.ndarray, "n d_vocab"], sets: TokenSets) -> np.ndarray:
-    n_tokens = len(sets.universe)
-    return logits if n_tokens == logits.shape[1] else logits[:, sets.universe]
-
-
-def _columns(sets: TokenSets) -> list[np.ndarray]:
-    return [np.searchsorted(sets.universe, it.ids) for it in sets]

@@ -1,9 +1,12 @@
-"""Running-sum scores of many latents and sets at once, from the ranks of each set's tokens."""
+"""Running-sum scores of many latents and sets at once, and the curve behind a single one."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
+
+from core.enrichment.token_sets import TokenSets
 
 
 def ranks_of(logits: Float[np.ndarray, "n vocab"]) -> Int[np.ndarray, "n vocab"]:
@@ -96,3 +99,82 @@ def weighted_scores(
     up = (risen - fallen).max(axis=1)
     down = (np.concatenate([np.zeros_like(total), risen[:, :-1]], axis=1) - fallen).min(axis=1)
     return np.where(np.isnan(up) | np.isnan(down), np.nan, np.where(up >= -down, up, down))
+
+
+@dataclass(frozen=True, eq=False)
+class RunningSum:
+    """How one latent's score for one set comes about."""
+
+    score: float
+    """The running sum where it is farthest from 0."""
+    peak: int
+    """Rank at which that is."""
+    ranks: Int[np.ndarray, " size"]
+    """Ranks of the set's tokens, ascending from 0 for the largest logit."""
+    ids: Int[np.ndarray, " size"]
+    """These tokens, in that order."""
+    x: Float[np.ndarray, " m"]
+    """Ranks at which the curve bends."""
+    y: Float[np.ndarray, " m"]
+    """Running sum there."""
+
+
+def set_scores(
+    logits: Float[np.ndarray, "n d_vocab"], sets: TokenSets, *, weight: float = 0.0
+) -> Float[np.ndarray, "n n_sets"]:
+    """`enrichment_scores` of some latents for all sets."""
+    return enrichment_scores(_ranked(logits, sets), _columns(sets), weight=weight)
+
+
+def one_latent(
+    logits: Float[np.ndarray, " d_vocab"], sets: TokenSets, *, weight: float = 0.0
+) -> Float[np.ndarray, " n_sets"]:
+    """Scores of one latent for all sets."""
+    return set_scores(logits[None], sets, weight=weight)[0]
+
+
+def running_sum(
+    logits: Float[np.ndarray, " d_vocab"],
+    sets: TokenSets,
+    number: int,
+    *,
+    weight: float = 0.0,
+    most_points: int = 4000,
+) -> RunningSum:
+    """The curve behind the score of set `number`; of long curves every so many bends are given,
+    and always the peak.
+
+    Raises ValueError for logits without a spread.
+    """
+    ranked = _ranked(logits[None], sets)[0]
+    if not np.isfinite(ranked).all() or np.ptp(ranked) == 0:
+        raise ValueError("All tokens have the same logit here, so there is no order of tokens.")
+    order = np.argsort(-ranked)
+    inside = np.zeros(len(ranked), dtype=bool)
+    inside[_columns(sets)[number]] = True
+    ranks = np.flatnonzero(inside[order])
+    ids = sets.universe[order[ranks]]
+    sizes = np.abs(ranked - ranked.mean(dtype=np.float64)) ** weight
+    steps = sizes[order[ranks]].astype(np.float64)
+    k, n_tokens = len(ranks), len(ranked)
+    risen = np.concatenate([[0.0], steps.cumsum() / steps.sum()])
+    fallen = (ranks - np.arange(k)) / (n_tokens - k)
+    # Just before and just after each of the set's tokens, and at both ends.
+    x = np.concatenate([[0.0], np.stack([ranks, ranks + 1], axis=1).ravel(), [n_tokens]])
+    y = np.concatenate(
+        [[0.0], np.stack([risen[:-1] - fallen, risen[1:] - fallen], axis=1).ravel(), [0.0]]
+    )
+    peak = int(np.abs(y).argmax())
+    kept = np.unique(np.r_[np.linspace(0, len(x) - 1, min(most_points, len(x))).astype(int), peak])
+    return RunningSum(
+        score=float(y[peak]), peak=int(x[peak]), ranks=ranks, ids=ids, x=x[kept], y=y[kept]
+    )
+
+
+def _ranked(logits: Float[np.ndarray, "n d_vocab"], sets: TokenSets) -> np.ndarray:
+    n_tokens = len(sets.universe)
+    return logits if n_tokens == logits.shape[1] else logits[:, sets.universe]
+
+
+def _columns(sets: TokenSets) -> list[np.ndarray]:
+    return [np.searchsorted(sets.universe, tokens.ids) for tokens in sets]

@@ -65,28 +65,28 @@ class TokenSets:
     @property
     def sizes(self) -> Int[np.ndarray, " n_sets"]:
         """Tokens of each set."""
-        return np.array([len(it.ids) for it in self.sets], dtype=np.int64)
+        return np.array([len(named.ids) for named in self.sets], dtype=np.int64)
 
     @property
     def digest(self) -> str:
         """sha256, in hex, over names and tokens."""
-        arrays = {f"{number}:{it.name}": it.ids for number, it in enumerate(self.sets)}
+        arrays = {f"{number}:{named.name}": named.ids for number, named in enumerate(self.sets)}
         return fingerprint({"universe": self.universe, **arrays})
 
     def number(self, name: str) -> int | None:
         """Place of the set of that name; None when there is none."""
-        return next((i for i, it in enumerate(self.sets) if it.name == name), None)
+        return next((i for i, named in enumerate(self.sets) if named.name == name), None)
 
     def joined(self, other: "TokenSets") -> "TokenSets":
         """The sets of both over the universe of this one; of equal names, the other's are marked.
 
         Raises nothing: a name that is taken gets "(2)" behind it.
         """
-        taken, added = {it.name for it in self.sets}, []
-        for it in other.sets:
-            name = it.name if it.name not in taken else f"{it.name} (2)"
-            added.append((name, it.group, it.ids))
-        own = [(it.name, it.group, it.ids) for it in self.sets]
+        taken, added = {named.name for named in self.sets}, []
+        for named in other.sets:
+            name = named.name if named.name not in taken else f"{named.name} (2)"
+            added.append((name, named.group, named.ids))
+        own = [(named.name, named.group, named.ids) for named in self.sets]
         joined = TokenSets.from_ids([*own, *added], self.universe)
         left_out = (*self.left_out, *other.left_out, *joined.left_out)
         return TokenSets(joined.sets, joined.universe, left_out)

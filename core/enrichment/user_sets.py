@@ -6,15 +6,20 @@ import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
+from core.bounded_json import parse_bounded
 from core.enrichment.token_sets import TokenSets
+from core.store import JSON, Key, Store
 from core.tokens import TokenTexts
 
 MOST_BYTES = 5_000_000
 MOST_SETS = 200
+MOST_ROWS = 500_000
+_VERSION = 1
 _GROUP = "yours"
 _EXAMPLE = 'a JSON object such as {"colours": ["red", "blue"]}, or a CSV table with a column a set'
 
@@ -60,12 +65,29 @@ def read_word_lists(data: bytes, name: str) -> list[WordList]:
         for title, words in given.items()
         if title.strip()
     ]
-    lists = [it for it in lists if it.words]
+    lists = [word_list for word_list in lists if word_list.words]
     if not lists:
         raise ValueError(f"{name} holds no list of words; give {_EXAMPLE}.")
     if len(lists) > MOST_SETS:
         raise ValueError(f"{name} holds {len(lists)} lists; at most {MOST_SETS} can be used.")
     return lists
+
+
+def store_lists(store: Store, lists: Sequence[WordList]) -> str:
+    """Put a user's lists into the store; returns the name under which a link finds them."""
+    content = [[given.name, list(given.words)] for given in lists]
+    name = Key("token-lists", _VERSION, {"lists": json.dumps(content)}).digest[:24]
+    # Nobody can compute them again, so they lie with what is never evicted.
+    store.put(Key("token-lists", _VERSION, {"name": name}), content, JSON, paid=True)
+    return name
+
+
+def load_lists(store: Store, name: str) -> list[WordList]:
+    """What `store_lists` stored. Raises ValueError when there is nothing of that name."""
+    content = store.get(Key("token-lists", _VERSION, {"name": name}), JSON, paid=True)
+    if content is None:
+        raise ValueError("The sets of your own in this link are not on this server; upload them.")
+    return [WordList(title, tuple(words)) for title, words in content]
 
 
 def match_words(vocabulary: TokenTexts, lists: Sequence[WordList]) -> MatchedWords:
@@ -108,7 +130,7 @@ def _tokens_of(
 
 def _from_json(text: str, name: str) -> dict[str, list[str]]:
     try:
-        given: Any = json.loads(text)
+        given: Any = parse_bounded(text, most_objects=100 * MOST_SETS)
     except ValueError as error:
         raise ValueError(f"{name} is not JSON ({error}); give {_EXAMPLE}.") from error
     if not isinstance(given, dict):
@@ -122,15 +144,17 @@ def _from_json(text: str, name: str) -> dict[str, list[str]]:
 def _from_csv(text: str, name: str) -> dict[str, list[str]]:
     try:
         delimiter = "\t" if "\t" in text.split("\n", 1)[0] else ","
-        rows = list(csv.reader(io.StringIO(text), delimiter=delimiter))
+        rows = list(islice(csv.reader(io.StringIO(text), delimiter=delimiter), MOST_ROWS + 1))
     except csv.Error as error:
         raise ValueError(f"{name} is no table ({error}); give {_EXAMPLE}.") from error
+    if len(rows) > MOST_ROWS:
+        raise ValueError(f"{name} has more than {MOST_ROWS:,} rows; keep fewer words.")
     if not rows:
         return {}
     header = [title.strip() for title in rows[0]]
     lower = [title.lower() for title in header]
-    sets = next((lower.index(it) for it in ("set", "name") if it in lower), None)
-    words = next((lower.index(it) for it in ("word", "token") if it in lower), None)
+    sets = next((lower.index(heading) for heading in ("set", "name") if heading in lower), None)
+    words = next((lower.index(heading) for heading in ("word", "token") if heading in lower), None)
     given: dict[str, list[str]] = defaultdict(list)
     for row in rows[1:]:
         if sets is not None and words is not None:

@@ -2,7 +2,7 @@
 
 - `check`, `sums`, `loss`: L0, unexplained variance, silent latents and loss recovered, by row
 - `sites`: neighbouring sites and other scales of the input, on which the SAE is tried
-- `result`, `words`: what was found, and the sentences of it
+- `result`, `sentences`: what was found, and the sentences of it
 - `on_text`: the check behind the card, made once and kept
 """
 

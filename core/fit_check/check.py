@@ -19,13 +19,13 @@ import torch
 from sae_lens import SAE, TemporalSAE
 from torch import Tensor
 
-from core.corpus.beginning import bos_id
+from core.corpus.bos import bos_id
 from core.corpus.token_set import TokenSet
 from core.fit_check.loss import loss_recovered, loss_sums
 from core.fit_check.result import Fit, FitCheck
+from core.fit_check.sentences import sentences_of
 from core.fit_check.sites import Alternative, neighbour_names, other_scales, other_sites, read_sites
 from core.fit_check.sums import RowSums, draws, figure, row_sums
-from core.fit_check.words import warnings_of
 from core.models.hooks import Model, context_length
 from core.saes import head_of, sae_hook_name
 
@@ -133,10 +133,11 @@ class Checking:
             loss_recovered=recovered,
             loss_tokens=n_loss,
             own=own,
+            compared_tokens=0 if self._own is None else int(self._own.n.sum()),
             alternatives=fits,
             declared_l0=self.declared_l0,
         )
-        words = warnings_of(
+        words = sentences_of(
             check, n_distinct=len(np.unique(self.tokens.tokens[self.tokens.mask])), rows=rows
         )
         return replace(check, warnings=words.warnings, notes=words.notes)
@@ -175,29 +176,31 @@ class Checking:
             return
         hook, out = self._sites
         pieces = len(self._kept[hook])
-        found = {name: torch.cat(it) for name, it in self._kept.items() if len(it) == pieces}
+        found = {
+            name: torch.cat(parts) for name, parts in self._kept.items() if len(parts) == pieces
+        }
         self._kept = {}
         row = torch.from_numpy(self._compared.nonzero()[0])
         rows = self.tokens.n_rows
         order = torch.randperm(len(row), generator=torch.Generator().manual_seed(0))
         screened = order[:_SCREENED].sort().values
         self._own = row_sums(sae, found[hook], found[out], row, rows)
-        few = {name: it[screened.to(it.device)] for name, it in found.items()}
+        few = {name: tensor[screened.to(tensor.device)] for name, tensor in found.items()}
 
-        def measured(it: Alternative, at: Tensor) -> RowSums:
-            return row_sums(it.sae, it.read, it.wanted, at, rows, undo=it.undo)
+        def measured(other: Alternative, at: Tensor) -> RowSums:
+            return row_sums(other.sae, other.read, other.wanted, at, rows, undo=other.undo)
 
         def tried(found: dict[str, Tensor]) -> list[Alternative]:
             scales = other_scales(sae, found[hook], found[out], hook, out)
             return [*other_sites(sae, found, hook, out), *scales]
 
         # Scales are measured on what is there, so the words of few and of all may differ: places.
-        scores = [float(measured(it, row[screened]).fvu()[0]) for it in tried(few)]
+        scores = [float(measured(other, row[screened]).fvu()[0]) for other in tried(few)]
         best = np.argsort(np.nan_to_num(scores, nan=np.inf))
         everything = tried(found)
-        own = [it for it in best if everything[it].hook_name == hook][:_FINALISTS]
+        own = [place for place in best if everything[place].hook_name == hook][:_FINALISTS]
         chosen = dict.fromkeys([*best[:_FINALISTS], *own])
-        self._others = [(everything[it], measured(everything[it], row)) for it in chosen]
+        self._others = [(everything[place], measured(everything[place], row)) for place in chosen]
 
     def _other_bos(self, model: Model, sae: SAE, n_ctx: int, bos_id: int | None) -> None:
         """The SAE's own site with BOS in front where there is none, or without it."""
@@ -235,21 +238,24 @@ class Checking:
         own, rows = self._own, len(self._own.n)
         mine = own.fvu(weights)
 
-        def fit(words: str, hook: str, sums: RowSums, change: str = "") -> Fit:
+        def fit(words: str, hook: str, sums: RowSums, change: str = "", norm: str = "") -> Fit:
             samples = sums.fvu(weights)
             with np.errstate(invalid="ignore"):
                 better = float(np.mean(samples < mine)) >= 0.99
             interval = figure(float(sums.fvu()[0]), samples, rows=rows)
-            return Fit(words, hook, interval, float(sums.l0()[0]), change, better)
+            return Fit(words, hook, interval, float(sums.l0()[0]), change, norm, better)
 
         hook = self._sites[0]
-        others = [fit(it.words, it.hook_name, sums) for it, sums in self._others]
+        others = [
+            fit(other.words, other.hook_name, sums, norm=other.normalisation)
+            for other, sums in self._others
+        ]
         if self._bos is not None:
             change, sums = self._bos
             words = f"on text {change.replace('BOS', 'BOS in front')} (prepend_bos)"
             others.append(fit(words, hook, sums, change))
-        finite = [it for it in others if np.isfinite(it.fvu.value)]
-        return fit(hook, hook, own), tuple(sorted(finite, key=lambda it: it.fvu.value))
+        finite = [other for other in others if np.isfinite(other.fvu.value)]
+        return fit(hook, hook, own), tuple(sorted(finite, key=lambda other: other.fvu.value))
 
     def _rows(self, model: Model, rows: slice) -> tuple[Tensor, Tensor]:
         longest = max(1, int(self.tokens.lengths[rows].max()))

@@ -29,25 +29,39 @@ def loss_sums(
     `hook_out` is the site that is replaced; a transcoder's differs from the one that it reads.
     """
     at = mask.to(tokens.device)
+    with_sae = site_replaced(
+        sae, at, hook_name, hook_out, lambda read, site: reconstruct(sae, read)
+    )
+    with_zeros = site_replaced(
+        sae, at, hook_name, hook_out, lambda read, site: torch.zeros_like(read_at_site(sae, site))
+    )
+    return np.stack([_losses(model, tokens, at, run) for run in ({}, with_sae, with_zeros)], 1)
+
+
+def site_replaced(
+    sae: SAE,
+    mask: Bool[Tensor, "rows pos"],
+    hook_name: str,
+    hook_out: str,
+    make: Callable[[Tensor, Tensor], Tensor],
+) -> dict[str, Callable[[Tensor], Tensor]]:
+    """Hooks that put something else in the place of the site which an SAE writes.
+
+    `make(read, site)` returns it in the shape that the SAE gives, from the site that the SAE reads
+    (`hook_name`) and the one it writes (`hook_out`): one and the same, except for transcoders.
+    Positions outside `mask` stay as they are.
+    """
     seen: list[Tensor] = []
 
     def note(site: Tensor) -> Tensor:
         seen.append(site.detach())
         return site
 
-    def spliced(site: Tensor) -> Tensor:
-        written = put_at_site(sae, site, reconstruct(sae, seen[-1] if seen else site))
-        return torch.where(_wide(at, site), written, site)
+    def put(site: Tensor) -> Tensor:
+        made = put_at_site(sae, site, make(seen[-1] if seen else site, site))
+        return torch.where(mask.view(*mask.shape, *([1] * (site.dim() - 2))), made, site)
 
-    def ablated(site: Tensor) -> Tensor:
-        nothing = put_at_site(sae, site, torch.zeros_like(read_at_site(sae, site)))
-        return torch.where(_wide(at, site), nothing, site)
-
-    with_sae: dict[str, Callable[[Tensor], Tensor]] = {hook_out: spliced}
-    if hook_out != hook_name:
-        with_sae = {hook_name: note, hook_out: spliced}
-    runs: list[dict[str, Callable[[Tensor], Tensor]]] = [{}, with_sae, {hook_out: ablated}]
-    return np.stack([_losses(model, tokens, at, it) for it in runs], 1)
+    return {hook_out: put} if hook_out == hook_name else {hook_name: note, hook_out: put}
 
 
 def loss_recovered(
@@ -79,7 +93,3 @@ def _losses(
     loss = F.cross_entropy(logits.transpose(1, 2), tokens[:, 1:], reduction="none")
     counts = mask[:, 1:].double()
     return torch.stack([(loss * counts).sum(1), counts.sum(1)], 1).cpu().numpy()
-
-
-def _wide(mask: Tensor, site: Tensor) -> Tensor:
-    return mask.view(*mask.shape, *([1] * (site.dim() - 2)))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from core.corpus.beginning import bos_id
+from core.corpus.bos import bos_id
 from core.corpus.documents import Corpus
 from core.corpus.load import default_packing, load_token_set
 from core.fit_check.check import FIT_TOKENS, Checking, FitCheck
@@ -12,7 +12,7 @@ from core.models.hooks import context_length
 from core.saes import sae_card
 from core.store import JSON, Key, Store
 
-VERSION = 1
+VERSION = 2
 WRITES_ELSEWHERE = ("mntss_clt_layer_transcoder",)
 """Loaders of SAEs that are one layer of several that write a site together."""
 _LARGE = 300_000_000
@@ -53,7 +53,7 @@ class FitOnText:
     """Name of the text."""
 
 
-def fit(lease: Lease, store: Store, request: FitRequest) -> FitOnText:
+def run_fit_check(lease: Lease, store: Store, request: FitRequest) -> FitOnText:
     """The check of `request`, whose SAE the lease has, read from the store or made now.
 
     Raises ValueError for a text that cannot be read, an SAE that does not fit the model, and
@@ -94,5 +94,5 @@ def fit(lease: Lease, store: Store, request: FitRequest) -> FitOnText:
         with lease.turn() as (model, (sae,)):
             step(model, sae)
     result = checking.result()
-    store.put(key, result.to_json(), JSON)
+    store.keep(key, result.to_json(), JSON)
     return FitOnText(FitCheck.from_json(result.to_json()), request.corpus.name)

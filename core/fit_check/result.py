@@ -22,6 +22,8 @@ class Fit:
     """Active latents a position."""
     change: str = ""
     """`with BOS` or `without BOS` where that is what differs."""
+    normalisation: str = ""
+    """sae_lens' `normalize_activations` that says so, where there is one and it is what differs."""
     surely_better: bool = False
     """Whether it beats the SAE's own site in nearly all resamples of the rows."""
 
@@ -48,6 +50,8 @@ class FitCheck:
     """Tokens whose prediction that rests on."""
     own: Fit | None
     """The SAE's own site on the positions of the comparison."""
+    compared_tokens: int = 0
+    """Positions of the comparison, fewer than counted."""
     alternatives: tuple[Fit, ...] = ()
     """Those that fit best, best first."""
     declared_l0: float | None = None
@@ -65,7 +69,7 @@ class FitCheck:
     def from_json(cls, values: dict[str, Any]) -> "FitCheck":
         """What `to_json` wrote. Raises TypeError or KeyError for anything else."""
         figures = {name: _figure(values[name]) for name in ("l0", "fvu", "loss_recovered")}
-        fits = [_fit(it) for it in values["alternatives"]]
+        fits = [_fit(alternative) for alternative in values["alternatives"]]
         others = {"own": _fit(values["own"]), "alternatives": tuple(fits)}
         texts = {name: tuple(values[name]) for name in ("warnings", "notes")}
         return cls(**{**values, **figures, **others, **texts})
@@ -73,9 +77,9 @@ class FitCheck:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _plain(it) for name, it in value.items()}
+        return {name: _plain(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(it) for it in value]
+        return [_plain(inner) for inner in value]
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from sae_lens import SAE
 from torch import Tensor
 
+from core.catalog.input_scale import SCALED
 from core.fit_check.sums import Undo
 from core.models.hooks import Model, has_hook, hooks_at, layer_of_hook
 
@@ -49,6 +50,8 @@ class Alternative:
     """What it is given."""
     wanted: Float[Tensor, "n ..."]
     """What it is to write."""
+    normalisation: str = ""
+    """sae_lens' `normalize_activations` of such an SAE, where there is one."""
     undo: Undo | None = None
     """From what it writes to the units of `wanted`."""
 
@@ -56,8 +59,8 @@ class Alternative:
 def neighbour_names(model: Model, hook_name: str) -> list[str]:
     """Sites of the same layer, the one before and the one after, that the model has."""
     layer, n_layers = layer_of_hook(hook_name) or 0, model.cfg.n_layers
-    near = [it for it in (layer, layer - 1, layer + 1) if 0 <= it < n_layers]
-    names = [f"blocks.{it}.{site}" for it in near for site in SITES]
+    near = [nearby for nearby in (layer, layer - 1, layer + 1) if 0 <= nearby < n_layers]
+    names = [f"blocks.{nearby}.{site}" for nearby in near for site in SITES]
     names += ["hook_embed"] if layer <= 1 else []
     return [name for name in names if name != hook_name and has_hook(model, name)]
 
@@ -83,7 +86,7 @@ def read_sites(
 
     with hooks_at(model, [(name, keep(name)) for name in names]):
         model(tokens, return_type=None)
-    return {name: it for name, it in found.items() if it.dim() >= 2}
+    return {name: tensor for name, tensor in found.items() if tensor.dim() >= 2}
 
 
 def other_sites(
@@ -114,17 +117,20 @@ def other_scales(
     flat = read.flatten(1)
     is_transcoder = hook_out != hook_name
 
-    def of(words: str, x: Tensor, undo: Undo | None) -> Alternative:
+    def of(words: str, x: Tensor, undo: Undo | None, normalisation: str = "") -> Alternative:
         given = x.view_as(read)
-        return Alternative(words, hook_name, hook_out, plain, given, wanted, undo)
+        return Alternative(words, hook_name, hook_out, plain, given, wanted, normalisation, undo)
 
     known = sae.cfg.metadata.norm_factor
     if said != "none":
-        yield of("without the normalisation that its config names", flat, None)
+        yield of("without the normalisation that its config names", flat, None, "none")
         return
     if known:
         yield of(
-            f"without the scale {known:.3g} of its input", flat / known, lambda it, _: it * known
+            f"without the scale {known:.3g} of its input",
+            flat / known,
+            lambda written, _: written * known,
+            "none",
         )
     mean = float(flat.norm(dim=-1).mean())
     root = sae.cfg.d_in**0.5
@@ -134,7 +140,8 @@ def other_scales(
         scales[1 / mean] = ", which makes its mean norm 1"
     for scale, why in scales.items():
         words = f"with its input multiplied by {scale:.3g}{why or ' or so'}"
-        yield of(words, flat * scale, partial(_divided, scale))
+        is_usual = mean > 0 and scale == root / mean
+        yield of(words, flat * scale, partial(_divided, scale), SCALED if is_usual else "")
     if not is_transcoder:
         mu = flat.mean(-1, keepdim=True)
         std = (flat - mu).std(-1, keepdim=True)
@@ -143,7 +150,12 @@ def other_scales(
             place = at.to(std.device)
             return written * std[place].to(written) + mu[place].to(written)
 
-        yield of("with its input standardised (layer_norm)", (flat - mu) / (std + 1e-5), back)
+        yield of(
+            "with its input standardised (layer_norm)",
+            (flat - mu) / (std + 1e-5),
+            back,
+            "layer_norm",
+        )
         if float(mu.abs().max()) > _SAME * float(flat.abs().max()):
             centred = flat - mu
             yield of("with the mean over its dimensions taken off its input", centred, None)
@@ -170,15 +182,15 @@ def _tensors(found: Mapping[str, Tensor], width: int, said: str) -> list[list[st
     """
     groups: list[list[str]] = []
     suffix = said.split(".", 2)[-1]
-    for name in sorted(found, key=lambda it: it.split(".", 2)[-1] != suffix):
+    for name in sorted(found, key=lambda tensor_name: tensor_name.split(".", 2)[-1] != suffix):
         if found[name].flatten(1).shape[1] != width:
             continue
-        group = next((it for it in groups if _same(found[it[0]], found[name])), None)
+        group = next((names for names in groups if _same(found[names[0]], found[name])), None)
         if group is None:
             groups.append([name])
         else:
             group.append(name)
-    return [it for it in groups if said not in it]
+    return [names for names in groups if said not in names]
 
 
 def _also(names: list[str]) -> str:

@@ -48,7 +48,9 @@ class RowSums:
     def joined(self, other: "RowSums") -> "RowSums":
         """These rows and those."""
         names = ("n", "active", "error", "square", "total")
-        return RowSums(*(np.concatenate([getattr(self, it), getattr(other, it)]) for it in names))
+        return RowSums(
+            *(np.concatenate([getattr(self, name), getattr(other, name)]) for name in names)
+        )
 
     def l0(self, weights: Float[np.ndarray, "draws rows"] | None = None) -> np.ndarray:
         """Mean number of active latents a position, `[draws]`."""
@@ -94,7 +96,7 @@ def row_sums(
         )
     if isinstance(sae, TemporalSAE):
         # It reads a sequence at a time.
-        groups = [(row == it).nonzero(as_tuple=True)[0] for it in row.unique()]
+        groups = [(row == row_id).nonzero(as_tuple=True)[0] for row_id in row.unique()]
     else:
         step = max(64, _BYTES // (4 * sae.cfg.d_sae))
         groups = list(torch.arange(len(row)).split(step))

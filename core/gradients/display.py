@@ -11,7 +11,7 @@ import pandas as pd
 from core.catalog.entries import SaeEntry
 from core.descriptions.table import Descriptions
 from core.gradients.gradient_request import GradientResult
-from core.gradients.matrix import GradientMatrix, filtered, ordered
+from core.gradients.matrix import GradientMatrix, filter_matrix, order_matrix
 from core.gradients.page_view import GradientView
 from core.gradients.reconstruction import POOR_RELATIVE_ERROR
 from core.gradients.sae_choices import name_of
@@ -22,11 +22,23 @@ Cell = tuple[int, int, int, int]
 """Position and index of a source, then of a target."""
 
 
-def shown_matrix(
-    result: GradientResult, view: GradientView, descriptions: Mapping[str, str]
+def matrix_to_show(
+    result: GradientResult,
+    view: GradientView,
+    descriptions: Mapping[str, str],
+    *,
+    only_from: int | None = None,
+    only_to: int | None = None,
 ) -> GradientMatrix:
-    """The part of the matrix that the filters leave, in the order asked for."""
+    """The part of the matrix that the filters leave, in the order asked for.
+
+    `only_from` and `only_to` leave the columns, or rows, of one latent at all its positions.
+    """
     matrix = result.matrix
+    rows = _of_latent(matrix.targets, only_to)
+    columns = _of_latent(matrix.sources, only_from)
+    if not (rows.all() and columns.all()):
+        matrix = matrix.take(rows, columns)
     if view.kind == "attribution":
         values = matrix.values * matrix.sources["value"].to_numpy(np.float32)[None]
         matrix = replace(matrix, values=values, kind="attribution")
@@ -34,7 +46,7 @@ def shown_matrix(
     everywhere = range(first, len(result.tokens))
     order: Any = view.order
     pairs: Any = view.pairs
-    left = filtered(
+    left = filter_matrix(
         matrix,
         from_positions=view.from_positions or everywhere,
         to_positions=None if result.request.tab == "logits" else view.to_positions or everywhere,
@@ -45,13 +57,19 @@ def shown_matrix(
         top_to=view.top_to,
         descriptions=descriptions,
     )
-    found = ordered(left, order)
+    found = order_matrix(left, order)
     if result.request.tab == "logits" and view.order == "position":
         # All are at the last position: the likeliest first, rather than by token id.
         found = found.take(
             np.argsort(found.targets["number"].to_numpy()), np.arange(len(found.sources))
         )
     return found
+
+
+def _of_latent(axis: "pd.DataFrame", latent: int | None) -> np.ndarray:
+    if latent is None:
+        return np.ones(len(axis), dtype=bool)
+    return axis["index"].to_numpy() == latent
 
 
 def cell_of(matrix: GradientMatrix, target: int, source: int) -> Cell:
@@ -75,7 +93,7 @@ def place_of(matrix: GradientMatrix, cell: Sequence[int]) -> tuple[int, int] | N
     return found[0], found[1]
 
 
-def strongest_shown(matrix: GradientMatrix, n: int = 20) -> list[Cell]:
+def list_strongest_cells(matrix: GradientMatrix, n: int = 20) -> list[Cell]:
     """The strongest cells, strongest first, zeros left out."""
     return [cell_of(matrix, *place) for place in strongest_cells(matrix.values, n)]
 

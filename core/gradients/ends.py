@@ -38,7 +38,7 @@ def latent_name(sae: SAE) -> str:
     "A3h5" for those of head 5 alone.
     """
     site = written_site(sae)
-    letter = next((it for end, it in _SITE_LETTERS.items() if site.endswith(end)), "F")
+    letter = next((initial for end, initial in _SITE_LETTERS.items() if site.endswith(end)), "F")
     layer = sae_layer(sae)
     after = "post" if site.endswith("hook_resid_post") else ""
     head = head_of(sae)
@@ -47,7 +47,7 @@ def latent_name(sae: SAE) -> str:
 
 
 @torch.no_grad()
-def written_by(
+def decoder_entries(
     sae: SAE, acts: SparseTensor, read: Float[Tensor, "batch pos ..."]
 ) -> tuple[Float[Tensor, "batch pos ..."], Entries]:
     """What all active latents write together, and what each adds to it per unit.
@@ -94,7 +94,7 @@ def fit_of_reader(sae: SAE, site: Float[Tensor, "batch pos ..."], *, n_leading: 
     return sae_fit(part, reconstruct(sae, part), n_leading=n_leading)
 
 
-def with_error(
+def add_sae_error(
     reconstruction: Float[Tensor, "batch pos ..."],
     clean: Float[Tensor, "batch pos ..."],
     keep_error: KeepError,
@@ -115,7 +115,7 @@ def with_error(
     return base
 
 
-def read_by(sae: SAE, acts: SparseTensor, read: Float[Tensor, "batch pos ..."]) -> Entries:
+def encoder_entries(sae: SAE, acts: SparseTensor, read: Float[Tensor, "batch pos ..."]) -> Entries:
     """How each active latent depends on `read`, the activations of its site at its position."""
     items, positions, latents = acts.sparse[1].unbind(-1)
     return Entries(items, positions, rows_read(sae, read[items, positions], latents))

@@ -21,7 +21,7 @@ from core.gradients.route import Filling, Route, strongest
 from core.gradients.sae_choices import described_saes
 from core.gradients.to_latents import latent_route, token_route
 from core.gradients.to_logits import logit_route
-from core.lease import TURN_SECONDS, Lease
+from core.lease import Lease
 from core.models.hooks import Model
 from core.saes import reconstruct, sae_inputs
 from core.store import Key, Store
@@ -168,11 +168,11 @@ def _computed(lease: Lease, request: GradientRequest) -> PromptGradients:
             opened = open_route(request, model, saes)
             if filling is None:
                 filling = Filling(opened.route)
-                result = _described(request, opened, model, filling.values)
+                result = _described(opened, model, filling.values)
             filling.go_on(
                 opened.route,
                 lease.progress,
-                seconds=TURN_SECONDS,
+                seconds=lease.turn_seconds(),
                 memory_budget_bytes=DEFAULT_MEMORY_BUDGET,
             )
     return replace(result, matrix=replace(result.matrix, values=filling.values.numpy()))
@@ -226,9 +226,7 @@ def open_route(request: GradientRequest, model: Model, saes: list[SAE]) -> Opene
 _UNKNOWN = SaeFit(float("nan"), float("nan"))
 
 
-def _described(
-    request: GradientRequest, opened: Opened, model: Model, values: Tensor
-) -> PromptGradients:
+def _described(opened: Opened, model: Model, values: Tensor) -> PromptGradients:
     texts = prompt_texts(model, opened.ids)
     vocabulary = None
     if opened.next_tokens is not None:
@@ -254,7 +252,7 @@ def _next_tokens(
     ids = token_ids or []
     return pd.DataFrame(
         {
-            "token": [token_text(model.tokenizer, it) for it in ids],
+            "token": [token_text(model.tokenizer, token) for token in ids],
             "token_id": ids,
             "logit": logits[ids].float().tolist(),
             "logit_recon": recon[ids].float().tolist(),

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -10,15 +11,14 @@ import plotly.graph_objects as go
 import torch
 from jaxtyping import Float, Int
 from plotly.subplots import make_subplots
-from sae_lens import SAE
 from torch import Tensor
 
 from core.catalog.entries import SaeEntry
-from core.corpus.beginning import beginning
 from core.gradients.matrix import token_texts
-from core.gradients.sae_choices import attention
+from core.gradients.repeated_tokens import n_leading, repeated_tokens
+from core.gradients.sae_choices import attention, read_alike
 from core.lease import Lease
-from core.models.hooks import Model, cache_sites, context_length
+from core.models.hooks import Model, cache_sites
 from core.plotly_text import escaped
 from core.store import Key, Store
 from core.store.dataclass_codec import dataclass_codec
@@ -100,57 +100,6 @@ def find_heads(lease: Lease, store: Store, request: HeadsRequest) -> HeadsResult
     return store.get_or_compute(key, compute, _CODEC, waiting=lease.progress.check)
 
 
-def repeated_tokens(
-    model: Model,
-    length: int = 10,
-    *,
-    saes: Sequence[SAE] = (),
-    n_prompts: int = 1,
-    seed: int = 0,
-    repeated: bool = True,
-) -> Int[Tensor, "prompts pos"]:
-    """BOS, `length` random tokens, and the same again (or, if not `repeated`, others).
-
-    No BOS where `saes` were trained without one or the tokenizer has none. No token occurs twice
-    within a half, nor a special token at all.
-
-    Raises:
-        ValueError: a length below 2, or beyond half the context or vocabulary, or SAEs that do not
-            agree about BOS.
-    """
-    tokenizer = model.tokenizer
-    special = set(getattr(tokenizer, "all_special_ids", []))
-    ordinary = torch.tensor([it for it in range(model.cfg.d_vocab) if it not in special])
-    most = min((context_length(model) - 1) // 2, len(ordinary) // 2)
-    if not 2 <= length <= most:
-        raise ValueError(f"The length is {length}; this model can repeat 2 to {most} tokens.")
-    generator = torch.Generator().manual_seed(seed)
-    bos = beginning(model, saes)
-    front = torch.tensor([] if bos is None else [bos], dtype=torch.long)
-    rows = []
-    for _ in range(n_prompts):
-        drawn = ordinary[torch.randperm(len(ordinary), generator=generator)[: 2 * length]]
-        second = drawn[:length] if repeated else drawn[length:]
-        rows.append(torch.cat([front, drawn[:length], second]))
-    return torch.stack(rows).to(next(model.parameters()).device)
-
-
-def n_leading(tokens: Tensor) -> int:
-    """Positions in front of repeated tokens [..., pos]: 1 for a BOS, or 0."""
-    return tokens.shape[-1] % 2
-
-
-def unrepeated(model: Model, tokens: Tensor, length: int, seed: int) -> Tensor:
-    """The same first halves, each with a second half of tokens that are not in it."""
-    # Twice as many tokens as are needed: the first half can rule out no more than that.
-    spare = repeated_tokens(model, length, n_prompts=len(tokens), seed=seed + 1, repeated=False)
-    control = tokens.clone()
-    for prompt, candidates in zip(control, spare, strict=True):
-        fresh = candidates[~torch.isin(candidates, prompt)]
-        prompt[n_leading(tokens) + length :] = fresh[:length]
-    return control
-
-
 @torch.no_grad()
 def head_scores(model: Model, tokens: Int[Tensor, "prompts pos"]) -> pd.DataFrame:
     """How far each attention head looks at the previous token, and how far it does induction.
@@ -211,7 +160,7 @@ def suggested_pair(
 ) -> tuple[SaeEntry, SaeEntry] | None:
     """SAEs at the strongest induction head and at the strongest previous-token head before it.
 
-    Of one release if possible; None where there are no two layers with an attention SAE.
+    Of one release if possible, and only SAEs that are read alike; None where there are no two.
     """
     saes = [entry for entry in attention(entries) if entry.layer is not None]
     pair = induction_layers(scores, [entry.layer for entry in saes if entry.layer is not None])
@@ -220,10 +169,12 @@ def suggested_pair(
     early, late = pair
     for release in dict.fromkeys(entry.release for entry in saes):
         of_release = {entry.layer: entry for entry in saes if entry.release == release}
-        if {early, late} <= set(of_release):
-            return of_release[early], of_release[late]
-    first, second = (next(sae for sae in saes if sae.layer == n) for n in (early, late))
-    return first, second
+        first, second = of_release.get(early), of_release.get(late)
+        if first is not None and second is not None and read_alike(first, second):
+            return first, second
+    earlier, later = ([sae for sae in saes if sae.layer == layer] for layer in (early, late))
+    pairs = product(earlier, later)
+    return next(((one, other) for one, other in pairs if read_alike(one, other)), None)
 
 
 def head_score_figure(scores: pd.DataFrame, *, dark: bool = False) -> go.Figure:

@@ -16,11 +16,11 @@ from jaxtyping import Float, Int
 from sae_lens import SAE
 from torch import Tensor
 
-from core.gradients.heads import n_leading, unrepeated
 from core.gradients.matrix import GradientMatrix, gradient_matrix, token_texts
+from core.gradients.repeated_tokens import n_leading, unrepeated_control
 from core.gradients.route import Filling, Route
 from core.gradients.to_latents import LatentRoute, latent_route
-from core.lease import TURN_SECONDS, Lease
+from core.lease import Lease
 from core.models.hooks import Model
 from core.saes import sae_hook_name
 
@@ -113,7 +113,7 @@ def find_induction(
     length = tokens.shape[1] // 2
     with lease.turn() as (model, saes):
         _check_heads(saes)
-        control = unrepeated(model, tokens, length, seed)
+        control = unrepeated_control(model, tokens, length, seed)
         found, alone = (
             latent_route(prompts, saes[0], saes[1], model) for prompts in (tokens, control)
         )
@@ -131,7 +131,7 @@ def find_induction(
         while not filling.is_full:
             with lease.turn() as (model, saes):
                 route = opened(prompts, model, saes).route
-                filling.go_on(route, lease.progress, seconds=TURN_SECONDS)
+                filling.go_on(route, lease.progress, seconds=lease.turn_seconds())
                 del route
     with lease.turn() as (model, saes):
         found, alone = (opened(prompts, model, saes) for prompts in (tokens, control))

@@ -9,9 +9,10 @@ import numpy as np
 
 from core.catalog.entries import SaeEntry
 from core.descriptions.sources import DescribedSae
-from core.gradients.heads import N_PROMPTS, HeadsRequest, repeated_tokens
+from core.gradients.heads import N_PROMPTS, HeadsRequest
 from core.gradients.induction import Induction, find_induction
 from core.gradients.matrix import GradientMatrix
+from core.gradients.repeated_tokens import repeated_tokens
 from core.gradients.sae_choices import described_saes
 from core.lease import Lease
 from core.store import Key, Store

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from core.gradients.linearise import linearised, parts_passed
+from core.gradients.linearise import linearise, parts_passed
 from core.gradients.segment import Segment, device_of
 from core.jobs.progress import Progress
 
@@ -191,7 +191,7 @@ class _Plan:
         positions = self._targets.positions
         stop = len(positions)
         longest = self._cut(int(positions[-1]))
-        known = linearised(self._segment, self._base[:, :longest], self._item)
+        known = linearise(self._segment, self._base[:, :longest], self._item)
         while stop > 0:
             # From the last position: its passes are the longest, so estimates start cautious.
             cut = self._cut(int(positions[stop - 1]))

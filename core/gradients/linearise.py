@@ -74,7 +74,7 @@ def parts_passed(segment: Segment) -> list[Part] | None:
     return passed if is_plain and any(part == "attention" for part, _ in passed) else None
 
 
-def linearised(
+def linearise(
     segment: Segment, base: Float[Tensor, "1 pos ..."], item: Int[Tensor, " 1"]
 ) -> Pullback | None:
     """The segment around `base`, activations of its source site; None where it is not known.

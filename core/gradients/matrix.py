@@ -1,7 +1,6 @@
 """A matrix of gradients with names on both axes: chosen from, put in order, written out."""
 
 import io
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -12,6 +11,7 @@ from jaxtyping import Float, Int
 from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
 from torch import Tensor
 
+from core.descriptions.search import UnsupportedPattern, search_texts
 from core.gradients.route import Kind, Route
 from core.models.hooks import Model
 from core.tokens import row_texts
@@ -126,7 +126,7 @@ def token_texts(model: Model, tokens: Int[Tensor, "batch pos"]) -> list[list[str
     return [list(row_texts(model.tokenizer, prompt).cells) for prompt in prompts]
 
 
-def filtered(
+def filter_matrix(
     matrix: GradientMatrix,
     *,
     from_positions: Sequence[int] | None = None,
@@ -146,7 +146,8 @@ def filtered(
     `top_from` columns and `top_to` rows that hold the largest sums of absolute values.
 
     Raises:
-        ValueError: a negative size or an unknown choice of pairs.
+        ValueError: a negative size, an unknown choice of pairs, or a pattern that needs what
+            `core.descriptions.search` has not (look-around) or takes too long.
     """
     if min_size < 0:
         raise ValueError(f"The smallest size is {min_size}; use 0 or more.")
@@ -175,7 +176,7 @@ def filtered(
     return replace(matrix, values=values).take(alive.any(1), alive.any(0))
 
 
-def ordered(matrix: GradientMatrix, by: Order = "position") -> GradientMatrix:
+def order_matrix(matrix: GradientMatrix, by: Order = "position") -> GradientMatrix:
     """Rows and columns by position in the prompt, by strength, or similar ones side by side.
 
     Strength is the sum of absolute values, largest first. Clustering is hierarchical (average
@@ -241,14 +242,13 @@ def _axis(
 
 
 def _matches(part: pd.DataFrame, pattern: str, descriptions: Mapping[str, str]) -> np.ndarray:
+    texts = [f"{label} {descriptions.get(label, '')}" for label in part["label"]]
     try:
-        found = re.compile(pattern, re.IGNORECASE)
-    except re.error:
-        found = re.compile(re.escape(pattern), re.IGNORECASE)
-    return np.array(
-        [bool(found.search(f"{label} {descriptions.get(label, '')}")) for label in part["label"]],
-        dtype=bool,
-    )
+        return search_texts(texts, pattern, regex=True)
+    except UnsupportedPattern:
+        raise
+    except ValueError:  # half a bracket: the text itself is looked for
+        return search_texts(texts, pattern)
 
 
 def _numbers(chosen: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 
+from core.gradients.circuit_link import Place, read_groups, read_places, write_groups, write_places
 from core.link import (
     Link,
     LinkField,
@@ -67,6 +68,8 @@ class GradientView:
     """Within tokens, between tokens, or both."""
     pattern: str = ""
     """What names or descriptions must contain."""
+    only: bool = False
+    """Whether only the chosen latent is shown, at the end where its SAE is."""
     order: str = "position"
     """Order of rows and columns."""
     cell: tuple[int, ...] = ()
@@ -96,6 +99,12 @@ class GradientView:
     """Most nodes kept in a layer."""
     node: tuple[int, ...] = ()
     """Chosen node of the circuit: layer, position and index; empty for none."""
+    pinned: tuple[Place, ...] = ()
+    """Pinned nodes of the circuit."""
+    groups: tuple[tuple[str, tuple[Place, ...]], ...] = ()
+    """Groups of nodes that are drawn as one: name and nodes."""
+    only_pinned: bool = False
+    """Whether only pinned nodes are drawn, with what flows between them."""
 
 
 def _read_names(text: str) -> tuple[str, ...]:
@@ -135,6 +144,7 @@ LINK = Link(
         LinkField("top_to", "top_to", whole(1, 150)),
         LinkField("pairs", "pairs", one_of(PAIRS)),
         LinkField("pattern", "pattern", short_text(200)),
+        LinkField("only", "only", read_flag, write_flag),
         LinkField("order", "order", one_of(ORDERS)),
         LinkField("cell", "cell", list_of(_read_number, 4), write_list),
         LinkField("seed", "seed", whole(0, _HIGHEST)),
@@ -150,5 +160,8 @@ LINK = Link(
         LinkField("edge_share", "edges", real(0.05, 1.0), write_number),
         LinkField("most_nodes", "most_nodes", whole(1, 60)),
         LinkField("node", "node", list_of(_read_number, 3), write_list),
+        LinkField("pinned", "pinned", read_places, write_places),
+        LinkField("groups", "groups", read_groups, write_groups),
+        LinkField("only_pinned", "only_pinned", read_flag, write_flag),
     ),
 )

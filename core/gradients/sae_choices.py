@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from core.catalog.entries import SaeEntry
-from core.view.choices import Choices
+from core.catalog.trained_sites import weights_asked
+from core.view.choices import Choices, distinct_labels
 
 if TYPE_CHECKING:
     from core.descriptions.sources import DescribedSae
@@ -61,6 +62,18 @@ def title_of(entry: SaeEntry) -> str:
     return f"{layer}{place}{width} · {entry.release}"
 
 
+def menu(entries: Sequence[SaeEntry]) -> dict[str, str]:
+    """What the SAEs are called in a menu, by name; no two are called the same."""
+    titles = {name_of(entry): title_of(entry) for entry in entries}
+    return distinct_labels(titles, {name_of(entry): entry.sae_id for entry in entries})
+
+
+def read_alike(one: SaeEntry, other: SaeEntry) -> bool:
+    """Whether one model and one text suit both: the same weight processing, BOS or none."""
+    weights = [weights_asked(dict(entry.processing)) for entry in (one, other)]
+    return weights[0] == weights[1] and one.prepend_bos == other.prepend_bos
+
+
 def usable(choices: Choices, model: str) -> tuple[SaeEntry, ...]:
     """SAEs of a model, those that it passes first in front."""
     names = choices.names_of(model)
@@ -79,7 +92,7 @@ def find(entries: Sequence[SaeEntry], name: str) -> SaeEntry | None:
     return next((entry for entry in entries if name_of(entry) == name), None)
 
 
-def checked_name(choices: Choices, model: str, name: str) -> str:
+def check_name(choices: Choices, model: str, name: str) -> str:
     """`name`, if it is an SAE of the model. Raises ValueError with the reason where it is not."""
     if find(usable(choices, model), name) is not None:
         return name
@@ -93,8 +106,9 @@ def checked_name(choices: Choices, model: str, name: str) -> str:
 def default_pair(entries: Sequence[SaeEntry], chosen: SaeEntry) -> tuple[SaeEntry, SaeEntry]:
     """An earlier SAE (up to three layers back) and a later one, `chosen` where it has a companion.
 
-    From its own release if that has another site, else from all.
+    From its own release if that has another site, else from all; only SAEs that are read alike.
     """
+    entries = [entry for entry in entries if read_alike(entry, chosen)]
     for companions in ([entry for entry in entries if entry.release == chosen.release], entries):
         earlier = [entry for entry in companions if depth(entry) < depth(chosen)]
         near = [entry for entry in earlier if depth(entry)[0] >= depth(chosen)[0] - _LAYERS_BACK]
@@ -109,11 +123,13 @@ def default_pair(entries: Sequence[SaeEntry], chosen: SaeEntry) -> tuple[SaeEntr
 def default_chain(entries: Sequence[SaeEntry], chosen: SaeEntry) -> tuple[SaeEntry, ...]:
     """SAEs of the residual stream to trace a circuit through: one a site, at most five.
 
-    From the release of `chosen` where that has several sites, else from the one that has most.
+    From the release of `chosen` where that has several sites, else from the one that has most;
+    only SAEs that are read alike.
     """
     by_release: dict[str, dict[tuple[int, int], SaeEntry]] = {}
     for entry in entries:
-        if "resid" in (entry.hook_name or "") and entry.kind == "sae":
+        is_stream = "resid" in (entry.hook_name or "") and entry.kind == "sae"
+        if is_stream and read_alike(entry, chosen):
             by_release.setdefault(entry.release, {}).setdefault(depth(entry), entry)
     if not by_release:
         return (chosen,)

@@ -75,7 +75,7 @@ class Segment:
             return {self.target_site: source.clone()}
         cut = source.shape[1]
         tokens = self.tokens[items, :cut]
-        hooks = [(name, _put(_cut(name, it[items], cut))) for name, it in self.frozen.items()]
+        hooks = [(name, _put(_cut(name, value[items], cut))) for name, value in self.frozen.items()]
         entry = source
         if self.residual is not None or self.start_layer is None:
             hooks.append((self.source_site, _put(source)))

@@ -18,17 +18,17 @@ from jaxtyping import Float, Int
 from sae_lens import SAE
 from torch import Tensor
 
-from core.corpus.beginning import n_leading
+from core.corpus.bos import n_leading
 from core.gradients.ends import (
     KeepError,
+    add_sae_error,
+    decoder_entries,
+    encoder_entries,
     fit_at,
     fit_of_reader,
     latent_name,
     latents_at,
-    read_by,
     reader_of,
-    with_error,
-    written_by,
 )
 from core.gradients.jacobian import Entries
 from core.gradients.prompt import checked_tokens
@@ -158,8 +158,8 @@ def latent_route(
         read = clean[sae_hook_name(sae_from)]
         acts_prev = latents_at(sae_from, read)
         acts_next = latents_at(sae_to, clean["target"])
-        reconstruction, sources = written_by(sae_from, acts_prev, read)
-        base = with_error(reconstruction, clean["source"], keep_error)
+        reconstruction, sources = decoder_entries(sae_from, acts_prev, read)
+        base = add_sae_error(reconstruction, clean["source"], keep_error)
         everything = torch.arange(len(tokens), device=tokens.device)
         reached = segment.run(base, everything)
         acts_next_recon = latents_at(sae_to, reached)
@@ -170,7 +170,7 @@ def latent_route(
             source_indices=acts_prev.sparse[1],
             source_values=acts_prev.sparse[0],
             source_name=latent_name(sae_from),
-            targets=read_by(sae_to, acts_next_recon, reached),
+            targets=encoder_entries(sae_to, acts_next_recon, reached),
             target_indices=acts_next_recon.sparse[1],
             target_values=acts_next_recon.sparse[0],
             target_name=latent_name(sae_to),
@@ -258,7 +258,7 @@ def token_route(
             source_indices=torch.cat([places, tokens[items, positions, None]], dim=-1),
             source_values=embeddings.new_ones(len(places)),
             source_name="token",
-            targets=read_by(sae, acts, clean["target"]),
+            targets=encoder_entries(sae, acts, clean["target"]),
             target_indices=acts.sparse[1],
             target_values=acts.sparse[0],
             target_name=latent_name(sae),

@@ -9,14 +9,14 @@ from jaxtyping import Float, Int
 from sae_lens import SAE
 from torch import Tensor
 
-from core.corpus.beginning import n_leading
+from core.corpus.bos import n_leading
 from core.gradients.ends import (
     KeepError,
+    add_sae_error,
+    decoder_entries,
     fit_at,
     latent_name,
     latents_at,
-    with_error,
-    written_by,
 )
 from core.gradients.jacobian import Entries
 from core.gradients.prompt import checked_tokens
@@ -132,8 +132,8 @@ def logit_route(
         chosen = _chosen(logits, k, token_ids)
         read = clean[sae_hook_name(sae)]
         acts = latents_at(sae, read)
-        reconstruction, sources = written_by(sae, acts, read)
-        base = with_error(reconstruction, clean["source"], keep_error)
+        reconstruction, sources = decoder_entries(sae, acts, read)
+        base = add_sae_error(reconstruction, clean["source"], keep_error)
         reached = segment.run(base, torch.zeros(1, dtype=torch.long, device=tokens.device))
         logits_recon = head(reached[0, -1:])[0]
         ids = torch.arange(len(logits)) if chosen is None else torch.tensor(chosen)

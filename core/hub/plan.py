@@ -51,7 +51,7 @@ class DownloadPlan:
     memory_needed: int = 0
     """Bytes needed while loading, on `device`."""
     memory_free: int = 0
-    """Bytes free on `device`."""
+    """Bytes free on `device`, with those that unloading what is idle gives back."""
     device: str = "cpu"
     """Device to load to."""
     dtype: str = "float32"
@@ -100,21 +100,19 @@ class DownloadPlan:
         if self.offline and missing:
             return (
                 f"{self.name} is not in the cache ({', '.join(missing)} missing from "
-                f"{self.cache_dir}) and HF_HUB_OFFLINE forbids downloading; unset it, or choose "
-                "something that is here."
+                f"{self.cache_dir}) and HF_HUB_OFFLINE forbids downloading; unset it."
             )
         if self.bytes_to_download + DISK_MARGIN > self.disk_free and missing:
             return (
                 f"{self.name} needs {format_bytes(self.bytes_to_download)} more on the disk of "
                 f"{self.cache_dir}, which has {format_bytes(self.disk_free)} free "
-                f"({format_bytes(DISK_MARGIN)} must stay free); make room or set HF_HOME to a "
-                "folder on a larger disk."
+                f"({format_bytes(DISK_MARGIN)} must stay free); make room or set HF_HOME elsewhere."
             )
         if self.memory_needed > self.memory_free:
             return (
                 f"{self.name} needs about {format_bytes(self.memory_needed)} of memory on "
-                f"{self.device} in {self.dtype}, and {format_bytes(self.memory_free)} is free; "
-                "unload other models or choose a smaller one."
+                f"{self.device} in {self.dtype}, and {format_bytes(self.memory_free)} is free, "
+                "idle models unloaded; choose a smaller one, or try again when running tasks end."
             )
         return None
 
@@ -125,7 +123,11 @@ class DownloadPlan:
 
 
 def plan_download(
-    target: SaeEntry | ModelEntry | str, *, device: str = "cpu", dtype: str = "float32"
+    target: SaeEntry | ModelEntry | str,
+    *,
+    device: str = "cpu",
+    dtype: str = "float32",
+    idle_bytes: int = 0,
 ) -> DownloadPlan:
     """What loading `target` (an entry, or a model name) takes; asks the hub only for sizes.
 
@@ -135,6 +137,7 @@ def plan_download(
         target: SAE, model, or a model name that transformer_lens knows.
         device: where it will live, as `core.device.choose_device` returns it.
         dtype: what it will be loaded in.
+        idle_bytes: loaded on `device` and used by nobody: unloaded where the room is needed.
 
     Raises:
         ValueError: unknown model, or a repository that cannot be read here.
@@ -162,7 +165,7 @@ def plan_download(
         cache_dir=cache_dir,
         disk_free=_disk_free(cache_dir),
         memory_needed=params * devices.DTYPES[dtype] * LOAD_COPIES,
-        memory_free=devices.memory_free(device),
+        memory_free=devices.memory_free(device) + idle_bytes,
         device=device,
         dtype=dtype,
         offline=constants.is_offline_mode(),

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
+from core.device import is_out_of_memory
 from core.jobs.progress import JobCancelled, Progress
+from core.jobs.queue import Place
+from core.room import EngineMemoryError
 
 T = TypeVar("T")
 
@@ -58,6 +61,9 @@ class JobView:
     """Units a second; None until it can be told."""
     eta_seconds: float | None
     """Seconds to the end; None when it cannot be told or the job is not running."""
+    of_step: bool
+    """Whether that is the end of what is being done now, because the parts of the whole are not
+    known; False where it is that of the whole."""
     error: str | None
     """Why it failed, as a sentence."""
     owners: tuple[str, ...]
@@ -70,6 +76,12 @@ class JobView:
     """Unix time, seconds; None while queued."""
     finished_at: float | None
     """Unix time, seconds; None until finished."""
+    account: str = ""
+    """Whose share of the machine it takes."""
+    short: bool = False
+    """Whether it is over in seconds."""
+    place: Place | None = None
+    """Where it stands in the queue; None unless it is queued."""
 
 
 class Job(Generic[T]):
@@ -85,14 +97,15 @@ class Job(Generic[T]):
         link: str | None,
         progress: Progress,
         submitted_at: float,
+        short: bool = False,
     ) -> None:
         self.id, self.key, self.title, self.link = number, key, title, link
-        self.progress = progress
+        self.progress, self.short, self.quick_place = progress, short, False
         self._work: Callable[[Progress], T] | None = work
         self._lock = threading.Lock()
         self._finished = threading.Event()
         self._state = JobState.QUEUED
-        self._owners: list[str] = []
+        self._owners: dict[str, str] = {}  # who asked, and whose share that takes
         self._error: str | None = None
         self._result: T | None = None
         self._submitted_at = submitted_at
@@ -104,6 +117,12 @@ class Job(Generic[T]):
         """Where the job is in its life."""
         with self._lock:
             return self._state
+
+    @property
+    def account(self) -> str:
+        """Whose share of the machine it takes: that of the first who still wants it."""
+        with self._lock:
+            return next(iter(self._owners.values()), "")
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until finished, at most `timeout` seconds; whether it is finished."""
@@ -142,18 +161,29 @@ class Job(Generic[T]):
                 fraction=1.0 if self._state is JobState.DONE else progress.fraction,
                 rate=progress.rate,
                 eta_seconds=progress.eta_seconds if running else None,
+                of_step=progress.planned is None,
                 error=self._error,
                 owners=tuple(self._owners),
+                account=next(iter(self._owners.values()), ""),
+                short=self.short,
                 link=self.link,
                 submitted_at=self._submitted_at,
                 started_at=self._started_at,
                 finished_at=self._finished_at,
             )
 
-    def _add_owner(self, owner: str | None) -> None:
+    def _add_owner(self, owner: str | None, account: str) -> None:
         with self._lock:
-            if owner is not None and owner not in self._owners:
-                self._owners.append(owner)
+            if owner is not None:
+                self._owners.setdefault(owner, account)
+
+    def _without(self, owner: str) -> bool:
+        """Take one off those who want it; whether somebody is left, or nobody had a name."""
+        with self._lock:
+            others = [it for it in self._owners if it != owner]
+            if others:
+                self._owners.pop(owner, None)
+            return bool(others)
 
     def _reusable(self) -> bool:
         with self._lock:
@@ -176,8 +206,10 @@ def plain_sentence(problem: BaseException) -> str:
     text = str(problem).strip()
     if isinstance(problem, ValueError) and text:
         return text
+    if isinstance(problem, EngineMemoryError):
+        return text
     name = type(problem).__name__
-    if isinstance(problem, MemoryError) or name == "OutOfMemoryError":
+    if is_out_of_memory(problem):
         return "There was not enough memory; try a smaller model, SAE or batch."
     first_line = text.splitlines()[0] if text else "no further details"
     return f"Something unexpected went wrong ({name}: {first_line}). The log has the details."

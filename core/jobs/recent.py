@@ -33,5 +33,15 @@ class Recent:
             while len(kind) > self._n:
                 kind.popitem(last=False)
 
+    def clear(self) -> None:
+        """Forget all: what was kept is in the store, or is made again."""
+        with self._lock:
+            self._kinds.clear()
+
+    def n_of_all(self) -> int:
+        """How many results there are, of all kinds."""
+        with self._lock:
+            return sum(len(kind) for kind in self._kinds.values())
+
     def _kind(self, key: str) -> OrderedDict[str, Any]:
         return self._kinds.setdefault(key.partition(":")[0], OrderedDict())

@@ -9,7 +9,7 @@ stored entry, log line or error message contains it.
 """
 
 from core.llm.answer import ChatAnswer
-from core.llm.budget import Budget, BudgetSpent, Spending
+from core.llm.budget import Budget, BudgetSpent, Payer, Spending
 from core.llm.endpoint import ChatEndpoint, ChatError
 from core.llm.prices import PRICES, Estimate, Price, count_tokens, estimate_requests, price_of
 from core.llm.request import ChatRequest, Messages, json_form
@@ -27,6 +27,7 @@ __all__ = [
     "ChatSession",
     "Estimate",
     "Messages",
+    "Payer",
     "Price",
     "Spending",
     "count_tokens",

@@ -25,6 +25,7 @@ _NAMED = {
     "max_tokens": r"max_?(?:completion_?|output_?)?tokens|max(?:imum)? tokens",
     "system": r"\bsystem\b.{0,40}\b(?:role|message|prompt|instruction)|\broles?\b.{0,60}\bsystem\b"
     r"|roles? must alternate|messages\[0\]\.role|developer instruction",
+    "stream": r"\bstream(?:ing)?\b",
 }
 _LEFT_OUT = ("response_format", "temperature", "logprobs", "seed", "frequency_penalty")
 _SENTENCES = {
@@ -35,6 +36,7 @@ _SENTENCES = {
     "frequency_penalty": "The service takes no frequency_penalty.",
     "max_tokens": "The service calls the limit max_completion_tokens.",
     "system": "The service takes no system message: it was put before the question.",
+    "stream": "The service answers in a stream only: it was asked for one.",
 }
 _TOO_MUCH = re.compile(
     r"too (?:large|high|big|long|many)|exceed|greater|at most|less than|maximum|range"
@@ -85,6 +87,9 @@ class Form:
         if request.top_logprobs and "logprobs" not in self.without:
             top = min(request.top_logprobs, self.alternatives or request.top_logprobs)
             found |= {"logprobs": True, "top_logprobs": top}
+        if "stream" in self.without:
+            # Past the client, which hands out the whole body then, as it came.
+            found["extra_body"] = {"stream": True, "stream_options": {"include_usage": True}}
         return found
 
     def changes(self, request: ChatRequest) -> list[str]:
@@ -131,6 +136,8 @@ def refuses(failure: Failure) -> bool:
     """Whether it may be the form of the question that was refused, and not what it asks."""
     if failure.kind != "status" or failure.no_credit or failure.no_key or failure.no_model:
         return False
+    if failure.filtered or failure.redirected:
+        return False
     if failure.status in (400, 422):
         return True
     if failure.status == 404:
@@ -145,12 +152,14 @@ def named_change(failure: Failure, form: Form, request: ChatRequest) -> Form | N
     if smaller is not None:
         return smaller
     possible = form.changes(request)
+    if "stream" not in form.without:  # seldom, so it is never tried unless it is named
+        possible.append("stream")
     by_field = [name for name in _named(failure, failure.parameter) if name in possible]
     names = by_field[:1] or [name for name in _named(failure) if name in possible]
     if failure.too_long and "max_tokens" in names:
         names.remove("max_tokens")
     if names == ["logprobs"]:
-        fewer = [int(it) for it in re.findall(r"\b[0-9]{1,3}\b", failure.said)]
+        fewer = [int(number) for number in re.findall(r"\b[0-9]{1,3}\b", failure.said)]
         fewer = [n for n in fewer if 1 <= n < (form.alternatives or request.top_logprobs)]
         if fewer and _TOO_MUCH.search(failure.said):
             return replace(form, alternatives=max(fewer))
@@ -179,7 +188,7 @@ def _smaller(failure: Failure, form: Form, request: ChatRequest) -> Form | None:
         return None
     if not _TOO_MUCH.search(said) or re.search(r"instead|unsupported param|not supported", said):
         return None
-    numbers = [int(it.replace(",", "")) for it in re.findall(r"[0-9][0-9,]{0,9}", said)]
+    numbers = [int(number.replace(",", "")) for number in re.findall(r"[0-9][0-9,]{0,9}", said)]
     below = [number for number in numbers if _LEAST <= number < limit]
     most = max(below) if below else limit // 2
     return replace(form, most=most) if most >= _LEAST else None
@@ -189,5 +198,5 @@ def _number(pattern: re.Pattern[str], text: str) -> int | None:
     found = pattern.search(text)
     if found is None:
         return None
-    digits = next(it for it in found.groups() if it).replace(",", "")
+    digits = next(group for group in found.groups() if group).replace(",", "")
     return int(digits) if len(digits) < 10 else None

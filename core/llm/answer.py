@@ -98,7 +98,7 @@ class ChatAnswer:
         listed = ("logprobs", "tokens", "adapted")
         found = {field.name: getattr(self, field.name) for field in fields(self)}
         return found | {
-            name: [dict(it) if isinstance(it, Mapping) else it for it in found[name]]
+            name: [dict(entry) if isinstance(entry, Mapping) else entry for entry in found[name]]
             for name in listed
         }
 

@@ -8,6 +8,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+NO_ANSWER = "an object with no answer in it"
+"""What came whole and was probably paid for; other bodies are faults that pass."""
+
 
 class NotACompletion(ValueError):
     """A reply without an answer in it; `what` says what came instead."""
@@ -91,7 +94,7 @@ def _events(body: str) -> list[dict[str, Any]]:
 
 def _is_last(event: Mapping[str, Any]) -> bool:
     choices = event.get("choices")
-    ends = [it.get("finish_reason") for it in choices or () if isinstance(it, dict)]
+    ends = [choice.get("finish_reason") for choice in choices or () if isinstance(choice, dict)]
     return bool(event.get("done") or event.get("error") or any(ends))
 
 
@@ -105,9 +108,15 @@ def _streamed(events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for event in events:
         whole |= {name: value for name, value in event.items() if value is not None}
         choices = event.get("choices")
-        parts = [it for it in choices if isinstance(it, dict)] if isinstance(choices, list) else []
+        parts = (
+            [part for part in choices if isinstance(part, dict)]
+            if isinstance(choices, list)
+            else []
+        )
         n_choices += len(parts)
-        for part in (it for it in parts if not it.get("index")):
+        for part in parts:
+            if part.get("index"):  # of another answer
+                continue
             choice |= {name: value for name, value in part.items() if value is not None}
             _add(message, part.get("delta") or part.get("message") or {"content": part.get("text")})
             logprobs = part.get("logprobs")

@@ -1,6 +1,7 @@
 """A limit on what a run may spend, kept also while many questions are on their way."""
 
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from core.llm.endpoint import ChatError
 from core.llm.prices import Price
@@ -27,6 +28,19 @@ class Budget:
                 raise ValueError(f"The budget of {name} is {value}; use 0 or more, or None.")
 
 
+class Payer(Protocol):
+    """Whoever pays for questions beyond one session: asked before each, and told what it cost.
+
+    Both are called in a thread of their own, for they may wait for a disk.
+    """
+
+    def reserve(self, prompt: int, completion: int) -> Any:
+        """Set tokens aside. Raises BudgetSpent."""
+
+    def settle(self, reserved: Any, prompt: int, completion: int) -> None:
+        """Replace what `reserve` returned by the tokens that were billed."""
+
+
 @dataclass
 class Spending:
     """What a session has spent. Only its event loop writes; any thread may read."""
@@ -42,6 +56,9 @@ class Spending:
     estimated: int = 0
     """Answers whose tokens the service did not report, or that got lost: counted by their text, or
     at the most they may have cost."""
+    asked_again: int = 0
+    """Questions that were on their way when an earlier process was killed: the service may have
+    charged for their first answers, too, which nobody has."""
     prompt_tokens: int = 0
     """Tokens sent, as billed; estimated for questions whose answer got lost."""
     completion_tokens: int = 0
@@ -72,7 +89,8 @@ class Spending:
 
     def figures(self) -> dict[str, float | None]:
         """What was spent, as JSON."""
-        names = ("calls", "stored", "prompt_tokens", "completion_tokens", "dollars", "estimated")
+        counts = ("calls", "stored", "estimated", "asked_again")
+        names = (*counts, "prompt_tokens", "completion_tokens", "dollars")
         return {name: getattr(self, name) for name in names}
 
     def exceeded_by(self, prompt: int, completion: int) -> str:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from core.openai_service import OpenAIService
+from core.outside_address import AddressRefused, check_address
 
 if TYPE_CHECKING:
     import openai
@@ -46,12 +47,15 @@ class ChatEndpoint(OpenAIService):
                 f"concurrency={self.concurrency}, max_retries={self.max_retries}, "
                 f"timeout_seconds={self.timeout_seconds}; use at least 1, 0 and more than 0."
             )
+        if self.base_url and self.address_problem:
+            raise ValueError(self.address_problem)
 
     def client(self) -> "openai.AsyncOpenAI":
         """A client of the service that leaves retries to its caller.
 
         Raises:
-            ChatError: OpenAI's own service, and no key.
+            ChatError: OpenAI's own service and no key, or one that cannot be sent, or an address
+                that is not asked.
         """
         import openai
 
@@ -62,10 +66,14 @@ class ChatEndpoint(OpenAIService):
                 " service of your own.",
                 final=True,
             )
+        if self.address_problem or self.key_problem:
+            raise ChatError(self.address_problem or self.key_problem, final=True)
+        try:
+            check_address(self.raw_url, self.reach)
+        except AddressRefused as refused:
+            raise ChatError(str(refused), final=True) from refused
         # A service that is not there is known sooner than one that thinks.
         timeout = openai.Timeout(
             self.timeout_seconds, connect=min(_CONNECT_SECONDS, self.timeout_seconds)
         )
-        return openai.AsyncOpenAI(
-            api_key=key, base_url=self.raw_url, timeout=timeout, max_retries=0
-        )
+        return self.async_client(api_key=key, timeout=timeout, max_retries=0)

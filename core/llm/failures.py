@@ -6,7 +6,7 @@ is only searched for what is refused.
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from core.llm.bodies import NotACompletion
@@ -31,10 +31,16 @@ _NO_ROUTE = re.compile(r"unexpected endpoint|unknown request url|no route|^not f
 _NO_MODEL = re.compile(
     r"model_not_found"
     r"|\bmodels?\b[^.]{0,80}(?:not (?:found|exist)|does not exist|unknown|is not available)"
-    r"|(?:unknown|no such|invalid) model\b"
+    r"|(?:unknown|no such|invalid|not a valid) model\b"
 )
 _NO_KEY = re.compile(
     r"api[ _]?key (?:not valid|is invalid|invalid)|api_key_invalid|invalid api[ _]?key"
+)
+# Of one question, whatever the others are: filters answer with the statuses of wrong keys, too.
+_FILTERED = re.compile(
+    r"content_?filter|content_policy|responsible_?ai|content (?:management )?policy"
+    r"|(?:input|prompt|content|request|messages?) (?:was|were|has been|have been|is) flagged"
+    r"|data_inspection_failed|inappropriate content|content exists risk|safety (?:system|filter)"
 )
 _TOO_LONG = re.compile(
     r"context_length_exceeded|context (?:length|size|window)|prompt is too long|too many tokens"
@@ -62,6 +68,8 @@ class Failure:
     """What came instead of a completion."""
     usage: Any = field(default=None, repr=False)
     """Tokens that were billed all the same, as the service reported them."""
+    redirected: bool = False
+    """Whether the address wants the question sent on to another, which is not done."""
 
     @property
     def no_credit(self) -> bool:
@@ -85,9 +93,21 @@ class Failure:
         return self.status in (400, 413, 422, 500) and bool(_TOO_LONG.search(searched))
 
     @property
+    def filtered(self) -> bool:
+        """Whether a content filter declined this question; others may be answered."""
+        said = bool(_FILTERED.search(f"{self.code} {self.said}"))
+        return said and self.status in (400, 403, 422, 451)
+
+    @property
     def final(self) -> bool:
         """Whether every further question would meet the same."""
+        if self.filtered:
+            return False
+        if self.redirected:
+            return True
         if self.no_credit or self.no_key or self.no_model or self.status == 403:
+            return True
+        if self.status == 405:
             return True
         # Routers say 404 also where none of their services can do what was asked for.
         return self.status == 404 and "no endpoints found" not in self.said
@@ -112,6 +132,24 @@ class Failure:
             return ChatError(f"{url} sent {self.what} instead of an answer; try again.")
         if self.kind == "client":
             return ChatError(f"{url} cannot be used ({self.what}); check OPENAI_BASE_URL.")
+        if self.wait is not None and self.wait > endpoint.max_wait_seconds:
+            long = f"for {self.wait:,.0f} seconds" if self.wait < 1e7 else "very long"
+            return ChatError(
+                f"{url} asks to wait {long}{status}, and at most {endpoint.max_wait_seconds:g} "
+                "seconds are waited; try again later, or use another model or service.",
+                final=True,
+            )
+        if self.redirected:
+            return ChatError(
+                f"{url} sends questions on to another address, which nobody has chosen"
+                f"{status}; give that address itself (https:// instead of http://, perhaps).",
+                final=True,
+            )
+        if self.filtered:
+            return ChatError(
+                f"{url} declined the question: its content filter objects to a text in it{status}; "
+                "use another model or service for this one."
+            )
         if self.no_credit:
             return ChatError(f"{url} says that the credit is used up{status}.", final=True)
         if self.no_key:
@@ -123,6 +161,9 @@ class Failure:
             400: "refused the request; check the model's name and the length of the prompt",
             403: f"refused the key; check that it may use {model!r}",
             404: f"does not know {model!r} or has no /chat/completions; check the model's name",
+            405: "takes no questions at this address; give in OPENAI_BASE_URL the address that it "
+            "sends on to, up to /v1",
+            413: f"takes no question of this length for {model!r}; show fewer or shorter examples",
             429: "limits how much you may ask; try again later, or lower the concurrency",
         }
         reason = reasons.get(self.status, "failed; try again later")
@@ -147,7 +188,8 @@ def failure_of(error: Exception) -> Failure:
     if isinstance(error, openai.APIStatusError):
         body = error.body
         # The client hands out what is inside of `error`, or the whole body.
-        return _of_error(body, error.status_code, retry_after(error))
+        found = _of_error(body, error.status_code, retry_after(error))
+        return replace(found, redirected=300 <= error.status_code < 400)
     return Failure("client", what=type(error).__name__)
 
 

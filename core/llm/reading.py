@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from core.llm.answer import ChatAnswer, cleaned
-from core.llm.bodies import NotACompletion, completion_of
-from core.llm.reported import billed, logprobs_of, reasoning_tokens
+from core.llm.bodies import NO_ANSWER, NotACompletion, completion_of
 from core.llm.thought import split_thought
+from core.llm.usage import billed_tokens, logprobs_of, reasoning_tokens
 
-READER_VERSION = 1
+READER_VERSION = 2
 """Raised whenever a body is read otherwise than before."""
 
 _REASONS = {
@@ -68,7 +68,7 @@ def read_body(body: str) -> ChatAnswer:
     if error:
         raise NotACompletion("an error", error=error, usage=usage)
     if choice is None:
-        raise NotACompletion("no answer", error=_detail(found), usage=usage)
+        raise NotACompletion(NO_ANSWER, error=_detail(found), usage=usage)
     if _reason(found, choice) == "error":
         raise NotACompletion("half an answer and an error", usage=usage)
     return _answer(found, choice)
@@ -87,15 +87,17 @@ def _answer(found: Mapping[str, Any], choice: Mapping[str, Any]) -> ChatAnswer:
         aside: dict[str, list[str]] = {"text": [], "thought": [], "refusal": []}
         _sort(message.get(name), "thought", aside)
         # Some services say the same in two fields.
-        told["thought"] += [it for it in aside["thought"] if it not in told["thought"]]
+        told["thought"] += [
+            passage for passage in aside["thought"] if passage not in told["thought"]
+        ]
     _sort(message.get("refusal"), "refusal", told)
     said = "".join(told["text"])
     split = split_thought(said)
-    thought = "\n".join(it for it in (*told["thought"], split.thought) if it.strip())
+    thought = "\n".join(passage for passage in (*told["thought"], split.thought) if passage.strip())
     text = cleaned(split.visible).strip()
     usage = found.get("usage") or _ollama_usage(found)
     hidden = bool(thought.strip()) or reasoning_tokens(usage) > 0
-    prompt, completion = billed(usage)
+    prompt, completion = billed_tokens(usage)
     logprobs, tokens = logprobs_of(choice.get("logprobs"), text)
     apart = "".join(told["thought"])
     refusal = cleaned("".join(told["refusal"])).strip()
@@ -121,9 +123,11 @@ def _choice(found: Mapping[str, Any]) -> dict[str, Any] | None:
     if isinstance(choices, dict):
         choices = [choices]
     if isinstance(choices, list):
-        usable = [it for it in choices if isinstance(it, dict) and it]
-        usable.sort(key=lambda it: it["index"] if isinstance(it.get("index"), int) else 0)
-        spoken = [it for it in usable if _has_text(it)]
+        usable = [choice for choice in choices if isinstance(choice, dict) and choice]
+        usable.sort(
+            key=lambda choice: choice["index"] if isinstance(choice.get("index"), int) else 0
+        )
+        spoken = [choice for choice in usable if _has_text(choice)]
         return next(iter(spoken or usable), None)
     if isinstance(found.get("message"), dict):  # Ollama
         return {**found, "finish_reason": found.get("done_reason")}
@@ -162,17 +166,17 @@ def _parts(content: Any, kind: str, depth: int = 0) -> Iterator[tuple[str, str]]
 
 def _part(content: dict[str, Any], kind: str, depth: int) -> Iterator[tuple[str, str]]:
     named = str(content.get("type") or "").lower()
-    if any(it in named for it in _IS_THOUGHT) or content.get("thought") is True:
+    if any(sign in named for sign in _IS_THOUGHT) or content.get("thought") is True:
         kind = "thought"
     elif "refusal" in named:
         kind = "refusal"
     elif "tool" in named or "function" in named:
         return
-    if not named and not any(content.get(it) for it in _INSIDE):
+    if not named and not any(content.get(key) for key in _INSIDE):
         # Some services hand out the object that the model wrote instead of its text.
         for name in _THOUGHTS:
             yield from _parts(content.get(name), "thought", depth + 1)
-        rest = {it: content[it] for it in content if it not in _THOUGHTS}
+        rest = {key: content[key] for key in content if key not in _THOUGHTS}
         yield kind, json.dumps(rest, ensure_ascii=False) if rest else ""
         return
     for name in (*_INSIDE, *_THOUGHTS, "summary", "refusal"):
@@ -212,4 +216,6 @@ def _ollama_usage(found: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _detail(found: Mapping[str, Any]) -> Any:
     """What a body without choices says instead, where services put their errors."""
-    return next((found[it] for it in ("detail", "message", "errors", "msg") if found.get(it)), None)
+    return next(
+        (found[key] for key in ("detail", "message", "errors", "msg") if found.get(key)), None
+    )

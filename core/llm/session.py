@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any
 from core.jobs.progress import JobCancelled
 from core.llm.adapting import Form, named_change, refuses
 from core.llm.answer import ChatAnswer
-from core.llm.bodies import NotACompletion, body_text
-from core.llm.budget import Budget, Spending
+from core.llm.bodies import NO_ANSWER, NotACompletion, body_text
+from core.llm.budget import Budget, Payer, Spending
 from core.llm.endpoint import ChatEndpoint, ChatError
 from core.llm.failures import Failure, failure_of
-from core.llm.kept import Kept, read_stored
 from core.llm.limiter import AdaptiveLimit
-from core.llm.prices import PRICES, Price, count_text, count_tokens, price_of
-from core.llm.reported import billed
+from core.llm.on_its_way import OnItsWay
+from core.llm.prices import PRICES, Price, count_tokens, price_of
 from core.llm.request import ChatRequest
+from core.llm.stored_answer import StoredAnswer, read_stored
+from core.llm.usage import billed_tokens, cost_of
 from core.store import JSON, Store
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.05
 _MOST_CHANGES = 12
+_MOST_SENSELESS = 1
 _NONE = Failure("none")
 
 
@@ -45,15 +47,18 @@ class ChatSession:
         store: Store | None = None,
         budget: Budget | None = None,
         prices: Mapping[str, Price] = PRICES,
+        payer: Payer | None = None,
     ) -> None:
         """With a store, an answer is kept as soon as it came and never paid for again.
+
+        `payer` answers for what all sessions of one person spend.
 
         Raises:
             ValueError: a budget in dollars for a model whose price is not in `prices`.
         """
         self.endpoint = endpoint
         self.spending = Spending(budget or Budget(), price_of(endpoint.model, prices))
-        self._store = store
+        self._store, self._payer = store, payer
         self._limit = AdaptiveLimit(endpoint.concurrency)
         self._form = Form()
         self._trying = False
@@ -83,18 +88,25 @@ class ChatSession:
         if self._store is None:
             return self._noted((await self._answer(request)).answer)
         store, key, loop = self._store, request.key(self.endpoint), asyncio.get_running_loop()
-        asked = False
+        on_its_way, asked, again = OnItsWay(store.directory), False, False
 
         def compute() -> dict[str, Any]:
-            nonlocal asked
-            asked = True
+            nonlocal asked, again
+            asked, again = True, on_its_way.sent(key.digest)
             return asyncio.run_coroutine_threadsafe(self._answer(request), loop).result().to_json()
 
         def look() -> dict[str, Any]:
             # One thread asks, in this process and in all others; the rest wait for its answer.
-            return store.get_or_compute(key, compute, JSON, paid=True, waiting=self._check)
+            try:
+                return store.get_or_compute(key, compute, JSON, paid=True, waiting=self._check)
+            finally:
+                if asked:  # only now: between its answer and the store, it would be lost unseen
+                    on_its_way.answered(key.digest)
 
-        stored = await loop.run_in_executor(self._pool, look)
+        try:
+            stored = await loop.run_in_executor(self._pool, look)
+        finally:
+            self.spending.asked_again += again
         self.spending.stored += not asked
         return self._noted(read_stored(stored))
 
@@ -124,21 +136,24 @@ class ChatSession:
         if self._stopped.is_set():
             raise JobCancelled
 
-    async def _answer(self, request: ChatRequest) -> Kept:
-        attempt = 0
+    async def _answer(self, request: ChatRequest) -> StoredAnswer:
+        attempt = senseless = 0
         for _ in range(self.endpoint.max_retries + 1 + _MOST_CHANGES):
             kept, failure, form = await self._in_turn(request)
             if kept is not None:
                 return kept
             if refuses(failure):
                 found = await self._other_form(request, form, failure)
-                if isinstance(found, Kept):
+                if isinstance(found, StoredAnswer):
                     return found
                 if found:
                     continue
             wait = self._wait(attempt, failure.wait)
-            too_long = (failure.wait or 0) > self.endpoint.max_wait_seconds
+            too_long = self._waits_too_long(failure)
             if not failure.can_retry or too_long or attempt == self.endpoint.max_retries:
+                break
+            senseless += failure.what == NO_ANSWER
+            if senseless > _MOST_SENSELESS:
                 break
             attempt += 1
             log.info("Asking again in %.1f s: %s", wait, failure.explained(self.endpoint))
@@ -149,7 +164,7 @@ class ChatSession:
         # Raised out here, so that the client's error, which may quote the request, is not attached.
         raise error
 
-    async def _in_turn(self, request: ChatRequest) -> tuple[Kept | None, Failure, Form]:
+    async def _in_turn(self, request: ChatRequest) -> tuple[StoredAnswer | None, Failure, Form]:
         """One attempt when its turn has come, in the form that is known by then."""
         entered = await self._enter()
         while self._trying:
@@ -164,11 +179,13 @@ class ChatSession:
             self._limit.leave()
         if kept is not None:
             self._limit.succeeded()
-        elif failure.status == 429 and failure.can_retry:
+        elif failure.status == 429 and failure.can_retry and not self._waits_too_long(failure):
             self._limit.busy(entered, self._wait(0, failure.wait))
         return kept, failure, form
 
-    async def _other_form(self, request: ChatRequest, form: Form, failure: Failure) -> Kept | bool:
+    async def _other_form(
+        self, request: ChatRequest, form: Form, failure: Failure
+    ) -> StoredAnswer | bool:
         """Whether to ask in another form, which is noted for all; or the answer to one.
 
         What the service names is left out. Where it names nothing, one question after the other
@@ -212,7 +229,9 @@ class ChatSession:
             raise
         return entered
 
-    async def _attempt(self, request: ChatRequest, form: Form) -> tuple[Kept | None, Failure]:
+    async def _attempt(
+        self, request: ChatRequest, form: Form
+    ) -> tuple[StoredAnswer | None, Failure]:
         """The answer, or what went wrong; the budget is charged for either."""
         import openai
 
@@ -222,15 +241,15 @@ class ChatSession:
         # Answers on their way may turn out cheaper than what is set aside for them.
         while spending.exceeded_by(prompt, most) and spending.reserved_prompt:
             await self._sleep(_POLL_SECONDS)
-        spending.reserve(prompt, most)
+        reserved = await self._reserved(prompt, most)
         cost, estimated = (0, 0), False
         try:
             arguments = form.arguments(request, self.endpoint)
             reply = await client.chat.completions.with_raw_response.create(**arguments)
             # Until the figures are read, count the worst: a body that makes no sense was paid for.
             cost, estimated = (prompt, most), True
-            kept = Kept(body_text(reply.content), most, form.sentences())
-            cost, estimated = _cost(kept.answer, prompt, most)
+            kept = StoredAnswer(body_text(reply.content), most, form.sentences())
+            cost, estimated = cost_of(kept.answer, prompt, most)
             return kept, _NONE
         except (openai.OpenAIError, NotACompletion, ValueError, TypeError) as error:
             failure = failure_of(error)
@@ -239,11 +258,29 @@ class ChatSession:
             elif failure.kind == "status":
                 cost, estimated = (0, 0), False
             elif failure.usage is not None:
-                sent, received = billed(failure.usage)
+                sent, received = billed_tokens(failure.usage)
                 cost, estimated = (sent or prompt, received or 0), sent is None
             return None, failure
         finally:
             spending.settle(prompt, most, billed=cost, estimated=estimated)
+            if self._payer is not None:
+                await asyncio.to_thread(self._payer.settle, reserved, *cost)
+
+    async def _reserved(self, prompt: int, most: int) -> Any:
+        """Set the question aside in the session's budget and with the payer. Raises BudgetSpent."""
+        self.spending.reserve(prompt, most)
+        if self._payer is None:
+            return None
+        try:
+            # Not in this session's pool, whose threads may all wait for answers.
+            return await asyncio.to_thread(self._payer.reserve, prompt, most)
+        except BaseException:
+            self.spending.settle(prompt, most, billed=(0, 0))
+            raise
+
+    def _waits_too_long(self, failure: Failure) -> bool:
+        """Whether the service asks for more patience than there is: then nobody waits."""
+        return (failure.wait or 0) > self.endpoint.max_wait_seconds
 
     def _wait(self, attempt: int, asked_for: float | None) -> float:
         """Seconds before the next attempt, with jitter so that not all come back at once."""
@@ -257,11 +294,3 @@ class ChatSession:
         while (left := until - time.monotonic()) > 0:
             self._check()
             await asyncio.sleep(min(left, _POLL_SECONDS))
-
-
-def _cost(answer: ChatAnswer, prompt: int, most: int) -> tuple[tuple[int, int], bool]:
-    """(tokens sent and received, whether they are estimated), of an answer."""
-    sent, received = answer.prompt_tokens, answer.completion_tokens
-    said = most if answer.cut else min(most, count_text(f"{answer.raw}{answer.refusal}"))
-    figures = (prompt if sent is None else sent, said if received is None else received)
-    return figures, sent is None or received is None

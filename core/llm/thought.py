@@ -6,6 +6,7 @@ opening mark may be missing (the prompt's template ends with it) and so may a cl
 answer was cut while the model was thinking).
 """
 
+import json
 import re
 from dataclasses import dataclass
 
@@ -25,6 +26,7 @@ _MARKS = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
+_QUOTES = ('""', "''", "``", "“”", "‘’", "«»", "「」")
 _CHANNEL = "<|channel|>"
 _CHANNEL_ENDS = re.compile(r"<\|(?:end|return|start|call)\|>")
 _CHANNEL_HEAD = re.compile(r"\s*final\b[^<]*?(?:<\|constrain\|>[^<]*)?<\|message\|>|\s*final\b")
@@ -55,14 +57,26 @@ def split_thought(text: str) -> Split:
     """Answer and thoughts of a model's text.
 
     A closing mark without an opening one makes a thought of everything before it; an opening one
-    without a closing one of everything after it. Marks inside marks of the same kind are counted.
+    without a closing one of everything after it. Marks inside marks of the same kind are counted;
+    those in quotation marks, and those in an object that is the whole text, are spoken of.
     """
+    if _is_object(text):
+        return Split(text.strip(), "", False)
     visible, thoughts, is_open = _channels(text)
     if not is_open:
         visible, more, is_open = _marked(visible)
         thoughts += more
     thought = "\n".join(part.strip() for part in thoughts if part.strip())
     return Split(_bare(visible), thought, is_open)
+
+
+def _is_object(text: str) -> bool:
+    if not text.lstrip().startswith("{"):
+        return False
+    try:
+        return isinstance(json.loads(text, strict=False), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _channels(text: str) -> tuple[str, list[str], bool]:
@@ -89,6 +103,8 @@ def _marked(text: str) -> tuple[str, list[str], bool]:
     thoughts: list[str] = []
     family, depth, at = "", 0, 0
     for mark in _MARKS.finditer(text):
+        if text[mark.start() - 1 : mark.start()] + text[mark.end() : mark.end() + 1] in _QUOTES:
+            continue
         kind, closes = _kind(mark)
         piece = text[at : mark.start()]
         if depth == 0 and closes and kind != "details":

@@ -7,6 +7,8 @@ them with hooks is in `core.models.hooks`, whose functions can be imported from 
 
 import difflib
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,14 +18,15 @@ from sae_lens.analysis.sae_transformer_bridge import SAETransformerBridge
 from transformer_lens.supported_models import MODEL_ALIASES, OFFICIAL_MODEL_NAMES
 
 from core.catalog.model_names import official_name
-from core.catalog.trained_sites import site_processing
-from core.device import DTYPES, choose_device
+from core.catalog.trained_sites import DEFAULT_PROCESSING, site_processing
+from core.device import DTYPES, choose_device, is_out_of_memory
 from core.models.fallback import load_hooked_transformer
 from core.models.folder import check_model_folder
 from core.models.hooks import (
     HookFunction,
     Model,
     cache_sites,
+    check_tokens,
     context_length,
     has_hook,
     hook_width,
@@ -41,6 +44,7 @@ __all__ = [
     "HookFunction",
     "Model",
     "cache_sites",
+    "check_tokens",
     "context_length",
     "has_hook",
     "hook_width",
@@ -56,18 +60,13 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_PROCESSING: dict[str, bool] = {
-    "fold_ln": True,
-    "center_writing_weights": True,
-    "center_unembed": True,
-    "fold_value_biases": True,
-    "refactor_factored_attn_matrices": False,
-}
-"""What transformer_lens does to weights by default; each can be given to `load_model`."""
-
 _VALUE_BIASES_STAY = ("GptOssForCausalLM",)
 """Architectures whose grouped value biases transformer_lens 3.9 folds wrongly: the model would
 compute something else (`tests/test_trained_sites.py` tells)."""
+
+_MISREAD = ("CohereForCausalLM", "Cohere2ForCausalLM", "HunYuanDenseV1ForCausalLM")
+"""Architectures of which transformer_lens 3.9 computes something else than Hugging Face, whatever
+is done to the weights (`tests/test_model_families.py` tells)."""
 
 NO_PROCESSING: dict[str, bool] = dict.fromkeys(DEFAULT_PROCESSING, False)
 """The weights as Hugging Face has them: `load_model(name, **NO_PROCESSING)`."""
@@ -149,8 +148,34 @@ def _load_bridge(
     name: str, flags: dict[str, bool], *, device: str, dtype: torch.dtype
 ) -> SAETransformerBridge | None:
     """The model as a bridge in compatibility mode; None when the bridge does not do that one."""
-    try:
+    with _family_errors(name):
         model = SAETransformerBridge.boot_transformers(name, device=device, dtype=dtype)
+    architecture = getattr(model.cfg, "architecture", None)
+    if architecture in _MISREAD:
+        raise ValueError(
+            f"transformer_lens computes other numbers than Hugging Face for {name} "
+            f"({architecture}), so nothing read from it would be right; choose another model."
+        )
+    if not getattr(model.adapter, "supports_compatibility_mode", True):
+        return None
+    if architecture in _VALUE_BIASES_STAY:
+        flags = {**flags, "fold_value_biases": False}
+    with _family_errors(name):
+        if any(flags.values()):
+            model.enable_compatibility_mode(disable_warnings=True, **flags)
+        else:
+            model.enable_compatibility_mode(disable_warnings=True, no_processing=True)
+        # Some variants load and then do not run: better said now than at the first text.
+        with torch.no_grad():
+            model(torch.zeros(1, 2, dtype=torch.long, device=next(model.parameters()).device))
+    return model
+
+
+@contextmanager
+def _family_errors(name: str) -> Iterator[None]:
+    """Turn what transformer_lens says of models that it does not know into a sentence."""
+    try:
+        yield
     except ValueError as error:
         if "Could not determine supported architecture" not in str(error):
             raise
@@ -158,15 +183,14 @@ def _load_bridge(
             f"transformer_lens does not support the architecture of {name}; choose a decoder "
             "language model such as GPT-2, Pythia, Llama, Gemma or Qwen."
         ) from error
-    if not getattr(model.adapter, "supports_compatibility_mode", True):
-        return None
-    if getattr(model.cfg, "architecture", None) in _VALUE_BIASES_STAY:
-        flags = {**flags, "fold_value_biases": False}
-    if any(flags.values()):
-        model.enable_compatibility_mode(disable_warnings=True, **flags)
-    else:
-        model.enable_compatibility_mode(disable_warnings=True, no_processing=True)
-    return model
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
+        reason = str(error).strip().split("\n")[0].rstrip(".")
+        raise ValueError(
+            f"transformer_lens cannot take {name} apart, of whose family it supports other "
+            f"variants ({reason}); choose another model."
+        ) from error
 
 
 def _checked_name(name_or_path: str | Path) -> str:

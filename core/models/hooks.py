@@ -117,6 +117,18 @@ def hooks_at(
             point.bwd_hooks = [other for other in point.bwd_hooks if other is not handle]
 
 
+def check_tokens(model: Model, tokens: Int[Tensor, "batch pos"]) -> None:
+    """Raises ValueError for a token without an embedding, such as one added to the tokenizer."""
+    most, n = int(tokens.max()) if tokens.numel() else 0, int(model.cfg.d_vocab)
+    if most >= n:
+        tokenizer: Any = model.tokenizer
+        name = None if tokenizer is None else tokenizer.convert_ids_to_tokens(most)
+        raise ValueError(
+            f"The text has token {most} ({name!r}), and this model has embeddings for {n:,} tokens "
+            "only; use the tokenizer that it was trained with, or a text without that token."
+        )
+
+
 def cache_sites(
     model: Model,
     tokens: Int[Tensor, "batch pos"],
@@ -129,7 +141,7 @@ def cache_sites(
     Runs without gradients, and no further than the last site asked for. The tensors are copies:
     a hook that writes in place later cannot change them. With `stop_at_layer`, the run ends
     before that layer at the latest. Raises ValueError when a site does not exist or is not
-    reached.
+    reached, and as `check_tokens`.
     """
     wanted = list(dict.fromkeys(hook_names))
     cache: dict[str, Tensor] = {}
@@ -145,6 +157,7 @@ def cache_sites(
     if not wanted:
         return cache
     _check_reached(wanted, stop_at_layer)
+    check_tokens(model, tokens)
     hooks = [(name, keep(name)) for name in wanted]
     with torch.no_grad(), hooks_at(model, hooks), suppress(_AllSitesSeen):
         model(tokens, return_type=None, stop_at_layer=stop_at_layer)

@@ -230,7 +230,9 @@ def _measure(
     there, slope, read = _probe(model, site, layer, part)
     tolerance = _COARSE if model.cfg.dtype in (torch.float16, torch.bfloat16) else _SURE
     block = model.blocks[layer]
-    norms = [it for it in _NORMS.get(part, ()) if isinstance(getattr(block, it, None), nn.Module)]
+    norms = [
+        norm for norm in _NORMS.get(part, ()) if isinstance(getattr(block, norm, None), nn.Module)
+    ]
     for name in (None, *norms):
         with torch.no_grad():
             expected = _behind_norm(model, path, layer, name).pulled(read, there)

@@ -14,6 +14,7 @@ from core.neuronpedia.exports import (
     ExplanationEmbeddings,
     fetch_embeddings,
     fetch_explanations,
+    recall_explanations,
 )
 from core.neuronpedia.http import Patience
 
@@ -26,4 +27,5 @@ __all__ = [
     "dashboard_url",
     "fetch_embeddings",
     "fetch_explanations",
+    "recall_explanations",
 ]

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import pandas as pd
 import requests
 
+from core.asking import fetching
 from core.jobs.progress import JobCancelled, Progress
 from core.neuronpedia.errors import NeuronpediaError
 from core.neuronpedia.http import Patience, get
 from core.neuronpedia.listing import ExportFile
 from core.neuronpedia.rows import COLUMNS, DamagedFile, read_batch
-from core.store import FRAME, Key, Store, StoreError
+from core.store import FRAME, Key, Store
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,11 @@ def download_batches(
         JobCancelled: through `progress`; the files that are complete are kept.
     """
     run = _Run(files, session, patience, store, progress)
-    return run.finish()
+    with fetching(sum(file.size_bytes for file in files)) as came:
+        try:
+            return run.finish()
+        finally:
+            came(run.n_fetched)
 
 
 class _Run:
@@ -69,7 +74,13 @@ class _Run:
         self._progress = progress
         self._stop = threading.Event()
         self._received = dict.fromkeys((file.url for file in files), 0)
+        self._had: set[str] = set()
         self._reported = 0
+
+    @property
+    def n_fetched(self) -> int:
+        """Bytes that came over the network, without attempts that were begun again."""
+        return sum(n for url, n in self._received.items() if url not in self._had)
 
     def finish(self) -> Batches:
         pool = ThreadPoolExecutor(THREADS, thread_name_prefix="neuronpedia")
@@ -139,13 +150,11 @@ class _Run:
         kept = self._store.get(key, FRAME)
         if kept is not None and set(COLUMNS) <= set(kept.columns):
             self._received[file.url] = file.size_bytes
+            self._had.add(file.url)
             return kept
         fetched = self._fetch(file)
         if fetched is not None:
-            try:
-                self._store.put(key, fetched, FRAME)
-            except StoreError:
-                log.exception("A file of descriptions was fetched but could not be kept")
+            self._store.keep(key, fetched, FRAME)
         return fetched
 
     def _fetch(self, file: ExportFile) -> pd.DataFrame | None:

@@ -87,6 +87,14 @@ def fetch_explanations(
     return frame
 
 
+def recall_explanations(neuronpedia_id: str, store: Store) -> pd.DataFrame | None:
+    """What `fetch_explanations` found last, however old; None where it was never asked or found
+    nothing. Nobody is asked."""
+    memory = Memory(store, Source.parse(neuronpedia_id), base=datasets_url())
+    known = memory.known()
+    return None if known is None else memory.get("explanations", known, FRAME)
+
+
 def fetch_embeddings(
     neuronpedia_id: str,
     *,

@@ -52,7 +52,7 @@ def control_sweep(
     if not names:
         raise ValueError("There are no controls; ask for random directions or other latents.")
     plain = replace(config, n_controls=0)
-    directions = torch.cat([it.to(vectors[0]) for it in vectors])
+    directions = torch.cat([vector.to(vectors[0]) for vector in vectors])
     table = sweep_directions(model, names, directions, prompts, plain, progress=progress).table
     return pd.concat([table, _untouched(model, prompts, config, table)], ignore_index=True)
 
@@ -75,11 +75,11 @@ def _untouched(
     said = [found[row.prompt][int(row.sample)] for row in rows.itertuples()]
     return rows.assign(
         latent=UNTOUCHED,
-        answer=[it.answer for it in said],
-        text=[it.text for it in said],
-        ended_by=[it.ended_by for it in said],
-        n_tokens=[len(it.tokens) for it in said],
-        mean_log_prob=[it.mean_log_prob for it in said],
+        answer=[completion.answer for completion in said],
+        text=[completion.text for completion in said],
+        ended_by=[completion.ended_by for completion in said],
+        n_tokens=[len(completion.tokens) for completion in said],
+        mean_log_prob=[completion.mean_log_prob for completion in said],
         best=False,
         rank=0,
     )

@@ -10,10 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
-from jaxtyping import Float
-
-from core.patch_scoping.reading import Mean, bootstrap_mean
 
 _WORDS = re.compile(r"[^\W\d_]+")
 _SHORTEST = 3
@@ -94,7 +90,7 @@ def faithfulness(text: str, own: LatentTokens, others: Sequence[LatentTokens]) -
     if not others:
         raise ValueError("There are no other latents to compare with; give one or more.")
     score, active, boosted, named = scores(text, own)
-    elsewhere = np.array([scores(text, it)[0] for it in others])
+    elsewhere = np.array([scores(text, other)[0] for other in others])
     return Faithfulness(
         named=named,
         active=active,
@@ -102,43 +98,6 @@ def faithfulness(text: str, own: LatentTokens, others: Sequence[LatentTokens]) -
         score=score,
         others=float(elsewhere.mean()),
         p=(1 + int((elsewhere >= score).sum())) / (len(others) + 1),
-    )
-
-
-@dataclass(frozen=True)
-class FaithfulnessScore:
-    """Texts of many latents: how much of their own latent they name, and how much of the others."""
-
-    matched: Mean
-    """Mean score of texts with the tokens of their own latent."""
-    shuffled: Mean
-    """Mean score of texts with the tokens of the other latents."""
-    gain: Mean
-    """Mean of the differences, text by text."""
-    table: pd.DataFrame
-    """A row a latent: latent, score, shuffled."""
-
-
-def faithfulness_score(
-    texts: Mapping[int, str], tokens: Mapping[int, LatentTokens], *, seed: int = 0
-) -> FaithfulnessScore:
-    """Score the texts of several latents against one another, with bootstrap intervals.
-
-    Raises ValueError for fewer than two latents.
-    """
-    latents = list(texts)
-    if len(latents) < 2:
-        raise ValueError("Shuffling needs two latents or more; choose more.")
-    all_scores: Float[np.ndarray, "n n"] = np.array(
-        [[scores(texts[a], tokens[b])[0] for b in latents] for a in latents]
-    )
-    matched = np.diag(all_scores)
-    shuffled = (all_scores.sum(1) - matched) / (len(latents) - 1)
-    return FaithfulnessScore(
-        matched=bootstrap_mean(matched, seed=seed),
-        shuffled=bootstrap_mean(shuffled, seed=seed),
-        gain=bootstrap_mean(matched - shuffled, seed=seed),
-        table=pd.DataFrame({"latent": latents, "score": matched, "shuffled": shuffled}),
     )
 
 

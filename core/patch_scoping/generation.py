@@ -6,24 +6,32 @@ cache. Rows leave the batch when they are done.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from transformer_lens import HookedTransformer
-from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 
 from core.jobs.progress import Progress
 from core.models import Model, context_length
+from core.patch_scoping.cached_run import CachedRun
 from core.patch_scoping.injection import Injection, injecting, rows_at_once
 from core.patch_scoping.sampling import Sampling, next_tokens
 from core.tokens import texts_of_row, token_texts
 
 DEFAULT_MEMORY_BUDGET = 1 << 30
 """Bytes that the logits and KV cache of one batch may take."""
+
+Around = Callable[[Sequence[int], int], AbstractContextManager[Any]]
+"""Called with the numbers of the prompts whose texts are in the batch, row by row, and the position
+of the first token that the model reads now; what it returns is entered while the model runs."""
+Watch = Callable[[Sequence[tuple[int, int]], Sequence[Sequence[int]]], None]
+"""Called after every new token with `(prompt, sample)` of each text in the batch and its new tokens
+so far, which go on growing."""
 
 
 @dataclass(frozen=True)
@@ -62,34 +70,76 @@ def complete(
     Raises:
         ValueError: no room for the new tokens in the context; an injection that does not fit.
     """
+    for injection in injections:
+        injection.check(model)
+
+    def around(numbers: Sequence[int], start: int) -> AbstractContextManager[Any]:
+        # Later tokens see through the cache what was put in.
+        return injecting(model, [injections[n] for n in numbers]) if start == 0 else nullcontext()
+
+    return continue_prompts(
+        model,
+        [injection.prompt.tokens for injection in injections],
+        around,
+        max_new_tokens=max_new_tokens,
+        stop=stop,
+        sampling=sampling,
+        use_cache=use_cache,
+        memory_budget_bytes=memory_budget_bytes,
+        progress=progress,
+    )
+
+
+@torch.no_grad()
+def continue_prompts(
+    model: Model,
+    prompts: Sequence[Sequence[int]],
+    around: Around,
+    *,
+    max_new_tokens: int = 50,
+    stop: str | None = None,
+    sampling: Sampling | None = None,
+    use_cache: bool = True,
+    memory_budget_bytes: int = DEFAULT_MEMORY_BUDGET,
+    progress: Progress | None = None,
+    watch: Watch | None = None,
+) -> list[list[Completion]]:
+    """Texts that follow prompts given as token ids, while `around` changes what the model does.
+
+    As `complete`, which says what the options mean; `watch` sees the texts grow.
+
+    Raises:
+        ValueError: no room for the new tokens in the context.
+    """
     sampling = sampling or Sampling()
     if max_new_tokens < 1:
         raise ValueError(f"max_new_tokens is {max_new_tokens}; use 1 or more.")
     if stop == "":
         raise ValueError("The stop string is empty; use None for no stop string.")
-    for injection in injections:
-        injection.check(model)
-        length = len(injection.prompt.tokens) + max_new_tokens
-        if length > context_length(model):
+    for prompt in prompts:
+        if len(prompt) + max_new_tokens > context_length(model):
             raise ValueError(
-                f"The prompt has {len(injection.prompt.tokens)} tokens; with {max_new_tokens} new "
+                f"The prompt has {len(prompt)} tokens; with {max_new_tokens} new "
                 f"ones that is more than the model's context of {context_length(model)}. Lower "
                 "max_new_tokens."
             )
     n_samples = 1 if sampling.temperature == 0 else sampling.n_samples
     lengths: dict[int, list[tuple[int, int]]] = defaultdict(list)
-    for number, injection in enumerate(injections):
-        lengths[len(injection.prompt.tokens)] += [(number, i) for i in range(n_samples)]
+    for number, prompt in enumerate(prompts):
+        lengths[len(prompt)] += [(number, i) for i in range(n_samples)]
     found: dict[tuple[int, int], Completion] = {}
     for length, rows in lengths.items():
         at_once = rows_at_once(model, length, length + max_new_tokens, memory_budget_bytes)
         for start in range(0, len(rows), at_once):
             chunk = rows[start : start + at_once]
-            batch = _Batch(model, [injections[n] for n, _ in chunk], stop, use_cache)
+            numbers = [number for number, _ in chunk]
+            batch = _Batch(model, prompts, numbers, around, stop, use_cache)
             uniform = torch.stack([sampling.draws(i, max_new_tokens) for _, i in chunk])
-            total = len(injections) * n_samples
+            total = len(prompts) * n_samples
 
-            def report(done: int) -> None:
+            def report(done: int, new: Sequence[Sequence[int]]) -> None:
+                if watch is not None:
+                    watch(chunk, new)  # noqa: B023
                 if progress is not None:
                     progress.update(len(found) + done, total, unit="texts", message="Generating")  # noqa: B023
 
@@ -97,7 +147,7 @@ def complete(
             found.update(zip(chunk, completions, strict=True))
     return [
         [found[number, i if n_samples > 1 else 0] for i in range(sampling.n_samples)]
-        for number in range(len(injections))
+        for number in range(len(prompts))
     ]
 
 
@@ -110,9 +160,16 @@ class _Batch:
     """Rows of one prompt length on their way."""
 
     def __init__(
-        self, model: Model, injections: Sequence[Injection], stop: str | None, use_cache: bool
+        self,
+        model: Model,
+        prompts: Sequence[Sequence[int]],
+        numbers: Sequence[int],
+        around: Around,
+        stop: str | None,
+        use_cache: bool,
     ) -> None:
-        self.model, self.injections, self.stop = model, injections, stop
+        self.model, self.stop, self.around = model, stop, around
+        self.prompts, self.numbers = prompts, numbers
         self.texts = token_texts(model.tokenizer)
         self.ends = end_tokens(model)
         self.cached = use_cache and (
@@ -126,21 +183,22 @@ class _Batch:
     ) -> list[Completion]:
         device = next(self.model.parameters()).device
         n, steps = uniform.shape
-        tokens = torch.tensor([i.prompt.tokens for i in self.injections], device=device)
+        tokens = torch.tensor([list(self.prompts[n]) for n in self.numbers], device=device)
         uniform = uniform.to(device if device.type != "mps" else "cpu")
         new: list[list[int]] = [[] for _ in range(n)]
         log_probs = [0.0] * n
         endings: list[Literal["stop", "eos", "length"]] = ["length"] * n
         alive = list(range(n))  # row numbers, in the order in which the batch holds them
         counts: Tensor | None = None
-        run = _CachedRun(self.model) if self.cached else None
-        report(0)
+        run = CachedRun(self.model) if self.cached else None
+        report(0, new)
         for step in range(steps):
-            if run is None or step == 0:
-                with injecting(self.model, [self.injections[row] for row in alive]):
-                    logits = run.step(tokens) if run else self.model(tokens, return_type="logits")
-            else:
-                logits = run.step(tokens[:, -1:])
+            start = 0 if run is None or step == 0 else tokens.shape[1] - 1
+            with self.around([self.numbers[row] for row in alive], start):
+                if run is None:
+                    logits = self.model(tokens, return_type="logits")
+                else:
+                    logits = run.step(tokens[:, start:])
             last = logits[:, -1].float()
             if sampling.freq_penalty:
                 if counts is None:
@@ -160,7 +218,7 @@ class _Batch:
                     endings[row] = "stop"
             tokens = torch.cat([tokens, chosen[:, None]], 1)
             going = [i for i, row in enumerate(alive) if endings[row] == "length"]
-            report(n - len(going))
+            report(n - len(going), new)
             if not going:
                 break
             if len(going) < len(alive) and (run is None or run.can_drop_rows):
@@ -205,51 +263,3 @@ def end_tokens(model: Model) -> set[int]:
     more = getattr(model.cfg, "eos_token_id", None)
     ids = {tokenizer.eos_token_id, *(more if isinstance(more, list | tuple) else [more])}
     return {int(token) for token in ids if token is not None}
-
-
-class _CachedRun:
-    """One batch of texts of equal length, and the keys and values of what was read so far.
-
-    In the same words for both model classes.
-    """
-
-    def __init__(self, model: Model) -> None:
-        self._model = model
-        self._cache: Any = None
-        self._length = 0
-
-    def step(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos vocab"]:
-        """Logits of these tokens, which follow the ones given so far."""
-        model = self._model
-        self._length += tokens.shape[1]
-        if isinstance(model, HookedTransformer):
-            if self._cache is None:
-                self._cache = TransformerLensKeyValueCache.init_cache(
-                    model.cfg, tokens.device, len(tokens)
-                )
-            return model(tokens, return_type="logits", past_kv_cache=self._cache)
-        options: dict[str, Any] = {}
-        if self._cache is not None:
-            options["past_key_values"] = self._cache
-            options["attention_mask"] = torch.ones(
-                (len(tokens), self._length), dtype=torch.long, device=tokens.device
-            )
-        logits, cache = model(tokens, return_type="logits_and_cache", use_cache=True, **options)
-        self._cache = cache if cache is not None else self._cache
-        return logits
-
-    @property
-    def can_drop_rows(self) -> bool:
-        """Whether rows can be taken out of the cache."""
-        return isinstance(self._model, HookedTransformer) or hasattr(
-            self._cache, "batch_select_indices"
-        )
-
-    def keep_rows(self, rows: Int[Tensor, " kept"]) -> None:
-        """Go on with these rows of the batch only."""
-        if not isinstance(self._model, HookedTransformer):
-            self._cache.batch_select_indices(rows)
-            return
-        for entry in self._cache.entries:
-            entry.past_keys, entry.past_values = entry.past_keys[rows], entry.past_values[rows]
-        self._cache.previous_attention_mask = self._cache.previous_attention_mask[rows]

@@ -6,16 +6,16 @@ import numpy as np
 import torch
 from jaxtyping import Int
 
-from core.activations.keep import open_index
+from core.activations.stored_index import open_index
 from core.activations.text_index import IndexRequest, make_index
 from core.lease import Lease
-from core.logit_lens import top_tokens
+from core.logit_lens import all_directions, top_tokens
 from core.patch_scoping.faithfulness import LatentTokens
-from core.splitting.tokens import all_directions
 from core.store import Store
 from core.tokens import TokenTexts
+from core.view import corpora
 
-SAMPLE_TOKENS = 200_000
+SAMPLE_TOKENS = corpora.SAMPLE_TOKENS
 """Tokens of text that are read: as many as for the dashboards, which share the index."""
 N_TOP = 15
 """Strongest positions of each latent."""

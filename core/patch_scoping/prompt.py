@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from core.corpus.beginning import beginning
-from core.models import Model, context_length
+import torch
+
+from core.corpus.bos import token_in_front
+from core.models import Model, check_tokens, context_length
 from core.tokens import row_texts
 
 FALLBACK_PLACEHOLDER = "X"
@@ -99,7 +101,7 @@ def prompt_tokens(model: Model, text: str) -> list[int]:
     # Not model.to_tokens, which leaves behind the text what some tokenizers close it with.
     tokenizer: Any = model.tokenizer
     tokens: list[int] = list(tokenizer(text, add_special_tokens=False)["input_ids"])
-    bos = beginning(model)
+    bos = token_in_front(model)
     if bos is not None and model.cfg.default_prepend_bos and tokens[:1] != [bos]:
         tokens.insert(0, bos)
     if len(tokens) > context_length(model):
@@ -107,6 +109,7 @@ def prompt_tokens(model: Model, text: str) -> list[int]:
             f"The prompt has {len(tokens)} tokens and the model takes {context_length(model)}; "
             "shorten it."
         )
+    check_tokens(model, torch.tensor([tokens]))
     return tokens
 
 

@@ -66,11 +66,11 @@ def speakers(choices: "Choices", entry: SaeEntry, catalog: Catalog) -> tuple[Mod
     Models on this machine that were tuned from its model, then its own, then published tuned
     models: those would have to be downloaded, so nobody is asked to do that by default.
     """
-    fitting = [it for it in choices.models if entry.model in (it.name, it.base_model)]
-    local = sorted(fitting, key=lambda it: it.name == entry.model)
-    known = {it.name for it in local}
+    fitting = [model for model in choices.models if entry.model in (model.name, model.base_model)]
+    local = sorted(fitting, key=lambda model: model.name == entry.model)
+    known = {model.name for model in local}
     published = [] if entry.source == "demo" else published_tuned(entry.model, catalog)
-    return (*local, *(it for it in published if it.name not in known))
+    return (*local, *(model for model in published if model.name not in known))
 
 
 def published_tuned(model: str, catalog: Catalog) -> list[ModelEntry]:
@@ -80,7 +80,7 @@ def published_tuned(model: str, catalog: Catalog) -> list[ModelEntry]:
         return []
     names = [repository + ending for ending in _TUNED_ENDINGS]
     found = [catalog.model(name) for name in names if hub_repository(name) == name]
-    return [replace(it, base_model=model) for it in found]
+    return [replace(tuned, base_model=model) for tuned in found]
 
 
 def template_of(question: Question) -> "Template":

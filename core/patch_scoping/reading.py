@@ -88,7 +88,9 @@ def own_definitions(
     wanted = list(dict.fromkeys(int(token) for token in tokens))
     asked = []
     for token in wanted:
-        ids = [token if i in prompt.positions else it for i, it in enumerate(prompt.tokens)]
+        ids = [
+            token if i in prompt.positions else original for i, original in enumerate(prompt.tokens)
+        ]
         asked.append(Injection(ScopePrompt("", tuple(ids), "", ())))
     texts = complete(model, asked, max_new_tokens=max_new_tokens, stop=stop, progress=progress)
     return {token: one.answer for token, [one] in zip(wanted, texts, strict=True)}
@@ -164,19 +166,19 @@ def reading_score(
     Raises:
         ValueError: fewer than two different words.
     """
-    if len({it.word.lower() for it in words}) < 2:
+    if len({word.word.lower() for word in words}) < 2:
         raise ValueError("Shuffling needs latents of two words or more; choose more latents.")
-    own = [definitions[it.token] for it in words]
-    read = [texts[it.latent] for it in words]
+    own = [definitions[word.token] for word in words]
+    read = [texts[word.latent] for word in words]
     overlap = np.array([[unigram_f1(text, definition) for definition in own] for text in read])
-    names = np.array([it.word.lower() for it in words])
+    names = np.array([word.word.lower() for word in words])
     other = names[:, None] != names[None]
     matched = np.diag(overlap)
     shuffled = (overlap * other).sum(1) / other.sum(1)
     table = pd.DataFrame(
         {
-            "latent": [it.latent for it in words],
-            "word": [it.word for it in words],
+            "latent": [word.latent for word in words],
+            "word": [word.word for word in words],
             "own": own,
             "read": read,
             "f1": matched,

@@ -1,8 +1,7 @@
 """Sweeps under a lease, kept in the store latent by latent.
 
 A latent that was swept before, alone or in a batch, by anybody, is read from the store. What the
-model says of random directions is the same for all latents of a prompt, and is asked after the
-texts, which are what the reader waits for.
+model says of random directions is the same for all latents of a prompt, and is asked last.
 """
 
 import hashlib
@@ -24,6 +23,7 @@ from core.patch_scoping.question import Question, prompt_of
 from core.patch_scoping.sweep import SweepConfig, random_sweep, sweep, sweep_directions
 from core.saes.writes import WRITES_VERSION
 from core.store import FRAME, Key, Store
+from core.usual_time import measured, usual_seconds
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -110,18 +110,32 @@ def run_sweep(lease: Lease, store: Store, request: ScopeRequest) -> ScopeResult:
         table = sweep(model, saes[0], some, prompts, config, progress=part).table
         for latent in some:
             found[latent] = table[table["latent"] == latent].reset_index(drop=True)
-            store.put(keys[latent], found[latent], FRAME)
+            store.keep(keys[latent], found[latent], FRAME)
 
-    lease.in_turns(
-        len(missing),
-        sweep_some,
-        unit="latents",
-        message="Letting the model explain",
-        before=len(found) - len(missing),
-        total=len(found),
-    )
+    work, n_tokens = f"scope:{request.question.speaker}", _n_tokens(request, len(missing))
+    with measured(store, work, units=n_tokens):
+        lease.in_turns(
+            len(missing),
+            sweep_some,
+            unit="latents",
+            message="Letting the model explain",
+            before=len(found) - len(missing),
+            total=len(found),
+        )
     table = pd.concat([found[latent] for latent in request.latents], ignore_index=True)
     return ScopeResult(table, lease.sae_fingerprints[0], inputs.d_sae)
+
+
+def expected_seconds(store: Store, request: ScopeRequest) -> float | None:
+    """How long the sweep of all its latents takes, as the last ones of the model here did."""
+    n_tokens = _n_tokens(request, len(request.latents))
+    return usual_seconds(store, f"scope:{request.question.speaker}", units=n_tokens)
+
+
+def _n_tokens(request: ScopeRequest, n_latents: int) -> float:
+    it = request.config
+    texts = len(it.layers) * len(it.scales or it.multiples) * it.sampling.n_samples
+    return float(n_latents * texts * it.max_new_tokens)
 
 
 def run_null_comparison(
@@ -214,7 +228,7 @@ def run_controls(
                 seed=request.config.sampling.seed + 1,
                 progress=PartProgress(lease.progress, silent=True),
             )
-        store.put(key, table, FRAME)
+        store.keep(key, table, FRAME)
     return table
 
 
@@ -242,7 +256,7 @@ def run_scale_tuning(
 
     lease.in_turns(len(norms), measure, unit="scales", message="Differentiating by scale")
     table = pd.concat(parts, ignore_index=True)
-    store.put(key, table, FRAME)
+    store.keep(key, table, FRAME)
     return table
 
 
@@ -282,5 +296,5 @@ def _table_in_turns(
 
     lease.in_turns(n, step, unit=unit, message=message)
     table = pd.concat(parts, ignore_index=True)
-    store.put(key, table, FRAME)
+    store.keep(key, table, FRAME)
     return table

@@ -34,7 +34,7 @@ def scales_between(scales: Sequence[float]) -> tuple[float, ...]:
     kept = positive if by_factors else given
     if 1 < len(kept) < _FEWEST:
         kept = (np.geomspace if by_factors else np.linspace)(kept[0], kept[-1], _POINTS)
-    return tuple(round(float(it), 4) for it in kept)
+    return tuple(round(float(scale), 4) for scale in kept)
 
 
 def diagnostics_table(found: Diagnostics, row: int = 0) -> pd.DataFrame:

@@ -285,4 +285,4 @@ def _spaced(values: tuple[T, ...], most: int) -> tuple[T, ...]:
     if len(values) <= most:
         return values
     steps = np.linspace(0, len(values) - 1, most).round().astype(int)
-    return tuple(values[it] for it in steps)
+    return tuple(values[step] for step in steps)

@@ -141,7 +141,7 @@ def diff_markdown(a: str, b: str) -> tuple[str, str]:
     """Both texts as Markdown, in which words that only one of them has are coloured."""
     first, second = a.split(), b.split()
     matcher = difflib.SequenceMatcher(
-        None, [it.lower() for it in first], [it.lower() for it in second], autojunk=False
+        None, [word.lower() for word in first], [word.lower() for word in second], autojunk=False
     )
     left, right = [], []
     for tag, i, j, k, m in matcher.get_opcodes():

@@ -56,7 +56,10 @@ class QualitySums:
     def __add__(self, other: "QualitySums") -> "QualitySums":
         """The sums over both."""
         return QualitySums(
-            **{it.name: getattr(self, it.name) + getattr(other, it.name) for it in fields(self)}
+            **{
+                field.name: getattr(self, field.name) + getattr(other, field.name)
+                for field in fields(self)
+            }
         )
 
 
@@ -196,5 +199,5 @@ def measure_quality(lease: Lease, store: Store, corpus: Corpus) -> Quality:
 
     lease.in_turns(tokens.n_rows, measure, unit="rows", message="Reading a text")
     measured = quality(sums)
-    store.put(key, measured, _QUALITY)
+    store.keep(key, measured, _QUALITY)
     return measured

@@ -1,14 +1,22 @@
 """Which latents matter in a text? By activation, against their own distribution, by the loss.
 
-prompt = prompt_for(model, [sae], text)  # of core.corpus
-found = active_latents(model, sae, prompt.tokens, n_leading=prompt.n_leading)
-strongest = found.per_latent()["latent"].to_numpy()[:50]
-effects = ablation_effects(model, sae, prompt.tokens, strongest, n_leading=prompt.n_leading)
+    read = read_prompt(PlainLease(model, [sae]), text)
+    effects = ablate(PlainLease(model, [sae]), read, 50)
+    table = ranked(latents_table(read, effects=effects), "effect")
+
+- `active`: what fires where in a text
+- `ablation`: what the model loses without a latent
+- `ranking`: the active latents as tables
 """
 
-from core.prompt_latents.ablation import AblationEffects, ablation_effects
-from core.prompt_latents.active import ActiveLatents, active_latents
-from core.prompt_latents.quantile import activation_quantiles
+from typing import TYPE_CHECKING
+
+from core.lazy import lazily
+
+if TYPE_CHECKING:
+    from core.prompt_latents.ablation import AblationEffects, ablation_effects
+    from core.prompt_latents.active import ActiveLatents, active_latents
+    from core.prompt_latents.ranking import activation_quantiles
 
 __all__ = [
     "AblationEffects",
@@ -17,3 +25,13 @@ __all__ = [
     "activation_quantiles",
     "active_latents",
 ]
+__getattr__ = lazily(
+    __name__,
+    {
+        "AblationEffects": "ablation",
+        "ActiveLatents": "active",
+        "ablation_effects": "ablation",
+        "activation_quantiles": "ranking",
+        "active_latents": "active",
+    },
+)

@@ -1,7 +1,9 @@
 """What does the model lose without a latent? Each removed in turn, all else kept."""
 
+import hashlib
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -9,7 +11,9 @@ from jaxtyping import Float, Int
 from sae_lens import SAE
 from torch import Tensor
 
+from core.lease import Lease
 from core.models.hooks import Model, run_with_replacements
+from core.prompt_latents.active import PromptRead
 from core.saes import encode, put_at_site, read_at_site, sae_inputs
 from core.saes.writes import writes_at, written_site
 
@@ -24,7 +28,8 @@ class AblationEffects:
     """The latents removed, one at a time."""
     increase: Float[np.ndarray, "n pos_minus_1"]
     """Loss of each token after the first without the latent, less the loss with it: above 0
-    where the latent helped. Column j is the prediction of token j + 1."""
+    where the latent helped, exactly 0 before it first fires. Column j is the prediction of token
+    j + 1."""
     loss: Float[np.ndarray, " pos_minus_1"]
     """Loss of each token in the undisturbed run."""
 
@@ -82,7 +87,10 @@ def ablation_effects(
 
         copies = tokens.expand(len(batch), -1)
         logits = run_with_replacements(model, copies, {target: without})
-        increase[start : start + len(batch)] = (_losses(logits, copies) - loss).cpu().numpy()
+        changed = (_losses(logits, copies) - loss).cpu().numpy()
+        # What is predicted before the latent first fires cannot change; a batch rounds otherwise.
+        fired = (activations[:, batch] > 0).cumsum(dim=0)[:-1].T.cpu().numpy() > 0
+        increase[start : start + len(batch)] = np.where(fired, changed, 0.0)
     return AblationEffects(chosen, increase, loss[0].cpu().numpy())
 
 
@@ -105,3 +113,27 @@ def _losses(
     targets = tokens[:, 1:].to(logits.device)
     chosen = logits[:, :-1].gather(-1, targets[..., None])[..., 0].float()
     return logits[:, :-1].float().logsumexp(dim=-1) - chosen
+
+
+def ablation_key(model: str, sae: tuple[str, str], version: str, text: str, n: int) -> str:
+    """Key of the job that removes `n` latents of an SAE from what a model makes of `text`."""
+    named = json.dumps([model, sae, version, text, n])
+    return "prompt-ablation:" + hashlib.sha256(named.encode()).hexdigest()[:24]
+
+
+def ablate(lease: Lease, read: PromptRead, n: int) -> AblationEffects:
+    """Effects of the `n` most active latents of a text, by the lease's first SAE."""
+    latents = read.active.per_latent()["latent"].to_numpy()[:n]
+    parts: list[AblationEffects] = []
+
+    def remove(model: Model, saes: list[SAE], first: int, last: int) -> None:
+        tokens = torch.tensor([read.token_ids], device=saes[0].W_dec.device)
+        some = latents[first:last]
+        parts.append(ablation_effects(model, saes[0], tokens, some, n_leading=read.n_leading))
+
+    lease.in_turns(max(1, len(latents)), remove, unit="latents", message="Removing latents")
+    return replace(
+        parts[0],
+        latents=np.concatenate([part.latents for part in parts]),
+        increase=np.concatenate([part.increase for part in parts]),
+    )

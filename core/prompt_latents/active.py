@@ -1,4 +1,4 @@
-"""What fires where in one text."""
+"""What fires where in one text: of all latents, or of one."""
 
 from dataclasses import dataclass
 
@@ -9,8 +9,11 @@ from jaxtyping import Float, Int
 from sae_lens import SAE
 from torch import Tensor
 
+from core.corpus.prompt import prompt_for, reading_notes
+from core.lease import Lease
 from core.models.hooks import Model
 from core.saes import encode, sae_inputs
+from core.tokens import row_texts
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,3 +82,102 @@ def active_latents(
         latent=latent.cpu().numpy().astype(np.int32),
         value=activations[position, latent].cpu().numpy(),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class PromptRead:
+    """A text and all activations on it. Tokens are numbered from 1, without what stands in front
+    of the text; positions are counted from 0, with it."""
+
+    token_ids: tuple[int, ...]
+    """Tokens that were run."""
+    tokens: tuple[str, ...]
+    """Their texts, each in a cell of its own."""
+    parts: tuple[str, ...]
+    """What each adds to the text, as `RowTexts.parts`."""
+    n_leading: int
+    """Positions in front of the text: 1 for a beginning-of-text token, or 0."""
+    omitted: int
+    """Tokens at the end of the text for which there is no room."""
+    active: ActiveLatents
+    """What fires where."""
+    d_sae: int
+    """Number of latents."""
+    notes: tuple[str, ...] = ()
+    """What a reader should know about how the text was read, in sentences."""
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of the text itself."""
+        return len(self.tokens) - self.n_leading
+
+    def place(self, number: int) -> int:
+        """Where the text's token of that number (from 1) stands among `tokens`."""
+        return number - 1 + self.n_leading
+
+
+def read_prompt(lease: Lease, text: str) -> PromptRead:
+    """All activations of the lease's first SAE on `text`. Raises ValueError for an empty one."""
+    with lease.turn() as (model, (sae, *_)):
+        prompt = prompt_for(model, [sae], text)
+        active = active_latents(model, sae, prompt.tokens, n_leading=prompt.n_leading)
+        texts = row_texts(model.tokenizer, prompt.ids)
+        return PromptRead(
+            token_ids=prompt.ids,
+            tokens=texts.cells,
+            parts=texts.parts,
+            n_leading=prompt.n_leading,
+            omitted=prompt.omitted,
+            active=active,
+            d_sae=sae.cfg.d_sae,
+            notes=reading_notes(model, sae),
+        )
+
+
+@dataclass(frozen=True)
+class TextActivations:
+    """One latent on one text."""
+
+    tokens: tuple[str, ...]
+    """The text's tokens, each in a cell of its own; a beginning-of-text token that was put in front
+    is left out."""
+    activations: tuple[float, ...]
+    """The latent's activation at each of them."""
+    omitted: int
+    """Tokens at the end of the text for which there is no room."""
+    token_ids: tuple[int, ...] = ()
+    """Numbers of the tokens in the vocabulary."""
+    parts: tuple[str, ...] = ()
+    """What each token adds to the text, as `RowTexts.parts`."""
+    n_leading: int = 0
+    """Positions that were run in front of these: 1 for a beginning-of-text token, or 0."""
+    notes: tuple[str, ...] = ()
+    """What a reader should know about how the text was read, in sentences."""
+
+
+@torch.no_grad()
+def text_activations(lease: Lease, latent: int, text: str) -> TextActivations:
+    """Activations of a latent of the lease's first SAE at each token of `text`.
+
+    Raises:
+        ValueError: there is no such latent, or the text is empty.
+    """
+    with lease.turn() as (model, (sae, *_)):
+        if not 0 <= latent < sae.cfg.d_sae:
+            raise ValueError(
+                f"There is no latent {latent}; this SAE has {sae.cfg.d_sae}, so choose 0 to "
+                f"{sae.cfg.d_sae - 1}."
+            )
+        prompt = prompt_for(model, [sae], text)
+        # At a beginning-of-text token, an attention sink, SAEs fire arbitrarily.
+        acts = encode(sae, sae_inputs(model, sae, prompt.tokens))[0, prompt.n_leading :, latent]
+        texts = row_texts(model.tokenizer, prompt.text_ids)
+        return TextActivations(
+            tokens=texts.cells,
+            activations=tuple(acts.float().cpu().tolist()),
+            omitted=prompt.omitted,
+            token_ids=prompt.text_ids,
+            parts=texts.parts,
+            n_leading=prompt.n_leading,
+            notes=reading_notes(model, sae),
+        )

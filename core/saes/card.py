@@ -6,6 +6,7 @@ from pathlib import Path
 from sae_lens import SAE
 from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
 
+from core.catalog.formats.reading import finite
 from core.models.hooks import layer_of_hook
 from core.saes.firing_rates import FILE_NAME, read_firing_rates
 from core.saes.site import head_of
@@ -81,7 +82,7 @@ def sae_card(
     if not l0 and rates is not None:
         l0 = float(rates.sum())
     # sae_lens' trainer notes what it saw last.
-    l0 = l0 or metadata.l0
+    l0 = l0 or finite(metadata.l0)
     neuronpedia_id = metadata.neuronpedia_id
     if neuronpedia_id is None and listed and sae_id:
         neuronpedia_id = listed.neuronpedia_id.get(sae_id)

@@ -10,6 +10,7 @@ from sae_lens import SAE
 from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
 from safetensors import safe_open
 
+from core.catalog.formats.sites import advice_on_module
 from core.catalog.model_names import official_name
 from core.catalog.sae_config import folder_problem, weights_problem
 from core.catalog.sae_kinds import format_problem
@@ -121,7 +122,7 @@ def check_fits(
     else:
         _check_single_head(sae, model)
     _check_module(model, metadata.hf_module, metadata.hook_name)
-    if metadata.hook_name_out is not None:
+    if metadata.hook_name_out is not None or hasattr(sae.cfg, "d_out"):
         _check_site(
             model, metadata.hook_name_out, getattr(sae.cfg, "d_out", sae.cfg.d_in), "writes"
         )
@@ -146,8 +147,12 @@ def _check_name(trained_on: str | None, used_on: str | None, allow_tuned: bool) 
 def _check_site(model: Model, hook_name: str | None, width: int, verb: str) -> None:
     if not isinstance(hook_name, str):
         raise ValueError(
-            f"The SAE does not say which site it {verb}; add hook_name to metadata in its {CONFIG}."
+            f"The SAE does not say which site it {verb}; add "
+            f"{'hook_name' if verb == 'reads' else 'hook_name_out'} to metadata in its {CONFIG}."
         )
+    advice = advice_on_module(hook_name)
+    if advice is not None:
+        raise ValueError(f"The SAE {advice}")
     try:
         found = hook_width(model, hook_name)
     except ValueError as error:

@@ -146,8 +146,8 @@ def fold_saved(sae: SAE, folder: Path) -> SAE:
     if sae.cfg.normalize_activations == WHITENED:
         tensors = load_file(folder / WHITENING_FILE)
         wanted = {"mean": 1, "matrix": 2, "inverse_matrix": 2}
-        shapes = {it: [sae.cfg.d_in] * n for it, n in wanted.items()}
-        found = {it: list(tensors[it].shape) for it in wanted if it in tensors}
+        shapes = {name: [sae.cfg.d_in] * n for name, n in wanted.items()}
+        found = {name: list(tensors[name].shape) for name in wanted if name in tensors}
         if found != shapes:
             raise ValueError(
                 f"{folder / WHITENING_FILE} holds {found}, not {shapes}; copy it again."

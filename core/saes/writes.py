@@ -214,7 +214,9 @@ def _final_gain_is_folded(model: Model) -> bool:
     x = torch.randn(int(model.cfg.d_model), generator=torch.Generator().manual_seed(0)).to(weight)
     with torch.no_grad():
         y = norm(x[None, None])[0, 0].float()
-    cosines = [torch.cosine_similarity(y, it.float(), dim=0) for it in (x, x - x.mean())]
+    cosines = [
+        torch.cosine_similarity(y, expected.float(), dim=0) for expected in (x, x - x.mean())
+    ]
     return bool(max(cosines) > 1 - 1e-4)
 
 

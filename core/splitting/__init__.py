@@ -4,7 +4,7 @@
 - `rows`, `neighbors`, `layout`, `map`: directions, exact neighbours, UMAP and HDBSCAN, a map of all
 - `map_data`, `text_evidence`: what the page's jobs make: a map with its tokens, what fires where
 - `decoders`, `relatives`, `cofiring`, `firing_children`, `tree`, `new_latents`: who split from whom
-- `clusters`, `similar_descriptions`, `tokens`: what groups and latents are about
+- `clusters`, `similar_descriptions`: what groups and latents are about
 - `figure`, `map_traces`, `tree_figure`, `hover`, `colors`, `selection`, `visible`: drawing
 - `arena`: ARENA's function
 """

@@ -62,7 +62,7 @@ def cluster_table(
     numbers = composition.index.to_numpy()
     words = None
     if descriptions is not None:
-        words = [_words(it) if isinstance(it, str) else it for it in descriptions]
+        words = [_words(text) if isinstance(text, str) else text for text in descriptions]
     parts = [_token_terms(row) for row in tokens] if tokens is not None else None
     terms, token_terms = _top_terms(labels, words), _top_terms(labels, parts)
     table = pd.DataFrame(
@@ -178,7 +178,7 @@ def _top_terms(
     for number in range(n_clusters):
         row = slice(weights.indptr[number], weights.indptr[number + 1])
         columns, values = weights.indices[row], weights.data[row]
-        alone = np.array([sharing[number][str(names[it])] < 2 for it in columns], dtype=bool)
+        alone = np.array([sharing[number][str(names[term])] < 2 for term in columns], dtype=bool)
         # Equal weights in the order of the alphabet, so that the same map reads the same.
         best = np.lexsort((columns, -values, alone))[:N_TERMS]
         ranked = tuple(str(names[column]) for column in columns[best])

@@ -12,10 +12,10 @@ import pandas as pd
 from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
+from core.wilson import wilson_low
+
 MIN_FIRINGS = 5
 """Positions at which a latent must fire to be compared at all."""
-
-_Z95 = 1.959964
 
 
 def cofiring(
@@ -180,14 +180,6 @@ def pairs_in_text(
     by = ["overlap", "n_joint", "narrow_idx", "wide_idx"]
     order = table.sort_values(by, ascending=[False, False, True, True], ignore_index=True)
     return order.head(limit)
-
-
-def wilson_low(hits: Int[np.ndarray, " n"], of: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """Lower end of the 95 % interval (Wilson, 1927) of the share `hits` / `of`; 0 of nothing."""
-    n = np.maximum(of, 1)
-    share, z2 = hits / n, _Z95**2
-    spread = _Z95 * np.sqrt(share * (1 - share) / n + z2 / (4 * n**2))
-    return np.clip((share + z2 / (2 * n) - spread) / (1 + z2 / n), 0, 1)
 
 
 def firing_counts(firings: csr_array) -> Int[np.ndarray, " d_sae"]:

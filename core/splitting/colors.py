@@ -17,10 +17,14 @@ from core.splitting.hover import as_label
 
 Colorscale = list[tuple[float, str]]
 """Colours at positions from 0 to 1, as Plotly takes them."""
+_ITSELF = 1 - 1e-5
+"""Cosine from which on a latent counts as the chosen one itself."""
 _MISSING_BAND = 0.04
 _TITLES = {
     "frequency": "share of tokens<br>it fires on",
     "similarity": "cosine similarity",
+    "output": "output score<br>at equal KL",
+    "input": "input score",
 }
 
 
@@ -208,6 +212,10 @@ def _by_value(numbers: Float[np.ndarray, " n"], colour: str, colors: Palette) ->
     low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
     if colour == "similarity":
         low = min(0.0, low)
+        # The chosen latent is as similar to itself as can be; the scale is for the others,
+        # and Plotly gives what lies beyond it the colour of its end.
+        others = known[known < _ITSELF]
+        high = float(others.max()) if len(others) else high
     if high - low < 1e-9:
         low, high = low - 0.5, high + 0.5
     n_missing = len(numbers) - len(known)
@@ -238,7 +246,8 @@ def _by_value(numbers: Float[np.ndarray, " n"], colour: str, colors: Palette) ->
     values = np.where(np.isnan(numbers), bottom, numbers).astype(np.float32)
     notes = []
     if n_missing:
-        reason = "no measured firing" if colour == "frequency" else f"no {colour}"
+        score = f"no {colour} score" if colour in ("output", "input") else f"no {colour}"
+        reason = "no measured firing" if colour == "frequency" else score
         notes.append(f"{n_missing:,} of {len(numbers):,} points have {reason} (grey).")
     return PointColors(len(numbers), values, axis, tuple(notes))
 

@@ -72,7 +72,7 @@ def decoders(
     Raises:
         ValueError: no SAE, or SAEs of different activation widths.
     """
-    sizes = {tuple(it.shape[1:]) for it in weights.values()}
+    sizes = {tuple(weight.shape[1:]) for weight in weights.values()}
     if len(sizes) != 1 or any(len(size) != 1 for size in sizes):
         raise ValueError(
             f"The decoders write activations of {sorted(sizes)} numbers; choose SAEs of one site."

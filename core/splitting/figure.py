@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 from core.splitting.colors import Palette, PointColors, base_layout, palette, point_colors
 from core.splitting.hover import HoverTexts, as_label, hover_texts
 from core.splitting.map_traces import legend_entry, points_trace, ring_size, ring_trace
-from core.splitting.visible import View, checked_rows, uncovered, view_around
+from core.splitting.visible import View, checked_rows, labels_without_overlap, view_around
 
 MEGABYTE = 1_000_000
 SMALL_MAP, SMALL_MAP_BYTES, LARGE_MAP_BYTES = 20_000, 3 * MEGABYTE, 8 * MEGABYTE
@@ -74,7 +74,7 @@ def map_figure(
     Raises:
         ValueError: columns, values or rows that do not fit the points, or an empty view.
     """
-    _check(points, colour, values, view)
+    _check(points, colour, view)
     if descriptions is None and "description" in points:
         descriptions = points["description"]
     if tokens is None and "top_token_strs" in points:
@@ -113,7 +113,7 @@ def map_figure(
         around = view or view_around(points, range(len(points)))
         places = points[["umap_x", "umap_y"]].to_numpy()
         clear = [] if selected is None else [tuple(places[selected].tolist())]
-        written = uncovered(labels, around, clear=clear)
+        written = labels_without_overlap(labels, around, clear=clear)
         figure.update_layout(annotations=[_name(row, colors) for _, row in written.iterrows()])
         if len(written) < len(labels):
             notes.append(
@@ -199,7 +199,7 @@ def _texts(texts: Sequence[str] | pd.Series | None, n: int, name: str) -> list[s
     return [text if isinstance(text, str) else "" for text in listed]
 
 
-def _check(points: pd.DataFrame, colour: str, values: object, view: View | None) -> None:
+def _check(points: pd.DataFrame, colour: str, view: View | None) -> None:
     needed = ["sae", "sae_width", "latent_idx", "umap_x", "umap_y"]
     needed += ["cluster"] if colour == "cluster" else []
     missing = [column for column in needed if column not in points]

@@ -75,7 +75,7 @@ def _hover_texts(
     # A thousand rows tell about where to start, so that few steps are written out in full.
     sample = rows[:: max(1, len(rows) // 1000)]
     share = budget * len(sample) / max(1, len(rows))
-    start = next((i for i, it in enumerate(_STEPS) if _size(_cut(sample, *it)) <= share), -1)
+    start = next((i for i, step in enumerate(_STEPS) if _size(_cut(sample, *step)) <= share), -1)
     for n_chars, n_tokens in _STEPS[start:]:
         headings, tokens = _cut(rows, n_chars, n_tokens)
         if _size((headings, tokens)) <= budget:
@@ -109,7 +109,7 @@ def _cut(
 
 def _size(texts: tuple[list[str], list[str]]) -> int:
     """Bytes in a figure's JSON, in which `<`, `>` and `&` are spelled like `\\u003c`."""
-    written = "".join(json.dumps(it, separators=(",", ":")) for it in texts)
+    written = "".join(json.dumps(text, separators=(",", ":")) for text in texts)
     return len(written) + 5 * sum(map(written.count, "<>&"))
 
 

@@ -5,7 +5,6 @@ depends on: another `min_cluster_size` fits no layout again, and clusters added 
 drawn before leave its points where they were.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -118,16 +117,6 @@ def compute_map(
     return SplittingMap(points, rows.left_out, neighbors, config, clusters)
 
 
-def map_digest(rows: DecoderRows, config: MapConfig) -> str:
-    """A name of the map that these rows give with this config: for a job, or as part of a key."""
-    # Left-out latents and labels do not change the layout, but they do change the map.
-    left_out = rows.left_out.to_csv(index=False)
-    parts = [_layout_key(rows, config.layout).digest, *rows.labels, left_out]
-    if config.clusters:
-        parts.append(_cluster_key(rows, config).digest)
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
 def run_here(function: str, *args: Any, progress: Any = None, **kwargs: Any) -> Any:
     """A `Fit` in this process."""
     return find_function(function)(*args, **kwargs, progress=progress)
@@ -169,7 +158,7 @@ class _Work:
             min_cluster_size=config.min_cluster_size,
         )
         self._keep_embedding(found["embedding"])
-        self.store.put(_cluster_key(self.rows, config), self._described(found["labels"]), ARRAYS)
+        self.store.keep(_cluster_key(self.rows, config), self._described(found["labels"]), ARRAYS)
         return {"points": found["points"]}
 
     def _fit_clusters(self) -> dict[str, np.ndarray]:
@@ -205,7 +194,7 @@ class _Work:
 
     def _keep_embedding(self, embedding: np.ndarray) -> None:
         key = _layout_key(self.rows, self.config.cluster_layout)
-        self.store.put(key, {"points": embedding}, ARRAYS)
+        self.store.keep(key, {"points": embedding}, ARRAYS)
 
     def _described(self, labels: np.ndarray) -> dict[str, np.ndarray]:
         found = cluster_geometry(self.rows.directions, labels)

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,12 +13,18 @@ from jaxtyping import Bool, Float, Int
 from sae_lens import SAE
 from torch import Tensor
 
-from core.corpus.beginning import trained_with_bos
+from core.corpus.bos import trained_with_bos
 from core.corpus.documents import Corpus
 from core.descriptions.sources import DescribedSae
 from core.descriptions.wording import terms_of
 from core.hub.plan import published_file
 from core.lease import Lease
+from core.logit_lens import (
+    TopTokens,
+    all_directions,
+    join_tokens,
+    top_token_ids,
+)
 from core.saes.firing_rates import FILE_NAME, read_firing_rates
 from core.saes.writes import input_scale, unit_writes
 from core.splitting.clusters import cluster_labels, cluster_table
@@ -26,15 +33,13 @@ from core.splitting.map import Fit, SplittingMap, compute_map
 from core.splitting.map_config import MapConfig
 from core.splitting.members import Member
 from core.splitting.rows import DEAD, LabelledSae, decoder_rows
-from core.splitting.text_evidence import N_TOKENS, read_sample
-from core.splitting.tokens import (
-    TopTokens,
-    all_directions,
-    join_tokens,
-    top_token_ids,
-)
+from core.splitting.sample_words import N_TOKENS
+from core.splitting.text_evidence import read_sample
 from core.store import Store
 from core.tokens import TokenTexts, vocabulary_texts
+
+_GRAPH_BYTES = 4000
+"""Of each point, in the worker: neighbours, their graph, the tree of clusters."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,7 @@ class MapData:
     @cached_property
     def boosted_by_label(self) -> dict[str, list[str]]:
         """The boosted tokens of each latent of each SAE; "" for those that have no point."""
-        found = {label: [""] * it.width for label, it in self.family.items()}
+        found = {label: [""] * decoder.width for label, decoder in self.family.items()}
         points = self.map.points
         for sae, latent, text in zip(
             points["sae"], points["latent_idx"], self.boosted, strict=True
@@ -175,15 +180,30 @@ def build_map(lease: Lease, store: Store, fit: Fit, request: MapRequest) -> MapD
         labelled = [LabelledSae(label, sae) for label, sae in zip(labels, saes, strict=True)]
         rows = decoder_rows(labelled, hidden=hidden)
         weights = {one.label: _written(one.sae) for one in labelled}
-        per_input = frozenset(it.label for it in labelled if input_scale(it.sae) is not None)
+        per_input = frozenset(
+            named.label for named in labelled if input_scale(named.sae) is not None
+        )
         directions = [all_directions(model, sae) for sae in saes]
         W_U = model.W_U.detach().clone()
         vocabulary = vocabulary_texts(model)
     progress = lease.progress
     tokens = join_tokens(
-        [top_token_ids(it, W_U, N_TOKENS, store=store, progress=progress) for it in directions]
+        [
+            top_token_ids(direction, W_U, N_TOKENS, store=store, progress=progress)
+            for direction in directions
+        ]
     )
-    found = compute_map(rows, request.config, store=store, fit=fit, progress=progress)
+
+    def fit_with_room(function: str, *args: Any, progress: Any = None, **settings: Any) -> Any:
+        with lease.room(
+            # The rows on their way to the worker and there, and the graph of neighbours.
+            len(rows) * (8 * rows.directions.shape[1] + _GRAPH_BYTES),
+            f"A map of {len(rows):,} latents",
+            remedy="choose narrower SAEs, or fewer of them",
+        ):
+            return fit(function, *args, progress=progress, **settings)
+
+    found = compute_map(rows, request.config, store=store, fit=fit_with_room, progress=progress)
     family = decoders(weights, hidden=hidden)
     by_label = {member.label: member for member in request.members}
     return MapData(

@@ -4,13 +4,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from core.catalog.entries import SaeEntry
+from core.catalog.entries import Family, SaeEntry
 from core.catalog.families import families
 from core.view.choices import Choices
 from core.view.selection import Selection
 
 FIRST_WIDTHS = (1, 4, 16)
-"""Widths shown at first, as multiples of the family's narrowest (the course's choice)."""
+"""Widths shown at first, as multiples of the family's narrowest (ARENA's choice)."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,11 @@ def members_of(choices: Choices, selection: Selection, entry: SaeEntry) -> tuple
     ]
     if entry.hook_name is None or entry not in found:
         found = [entry]
-    repeated = {name for name, n in Counter(it.sae_id for it in found).items() if n > 1}
-    found.sort(key=lambda it: (it.width or 0, it.release, it.sae_id))
+    repeated = {name for name, n in Counter(sae.sae_id for sae in found).items() if n > 1}
+    found.sort(key=lambda sae: (sae.width or 0, sae.release, sae.sae_id))
     return tuple(
-        Member(f"{it.release}/{it.sae_id}" if it.sae_id in repeated else it.sae_id, it)
-        for it in found
+        Member(f"{sae.release}/{sae.sae_id}" if sae.sae_id in repeated else sae.sae_id, sae)
+        for sae in found
     )
 
 
@@ -58,11 +58,11 @@ def family_labels(members: Sequence[Member], entry: SaeEntry) -> tuple[str, ...]
     """The family of widths that `entry` belongs to, else the largest there is; narrowest first."""
     label_of = {member.entry.key: member.label for member in members}
     found = families(member.entry for member in members)
-    own = [it for it in found if entry.key in {other.key for other in it.entries}]
-    chosen = max(own or found, key=lambda it: len(it.entries), default=None)
+    own = [family for family in found if entry.key in {other.key for other in family.entries}]
+    chosen = max(own or found, key=lambda family: len(family.entries), default=None)
     if chosen is None:
         return (label_of[entry.key],)
-    return tuple(label_of[it.key] for it in chosen.entries)
+    return tuple(label_of[sae.key] for sae in chosen.entries)
 
 
 def first_labels(members: Sequence[Member], entry: SaeEntry) -> tuple[str, ...]:
@@ -75,5 +75,31 @@ def first_labels(members: Sequence[Member], entry: SaeEntry) -> tuple[str, ...]:
     own = next(member.label for member in members if member.entry.key == entry.key)
     narrowest = min(width_of[label] for label in family)
     wanted = {multiple * narrowest for multiple in FIRST_WIDTHS}
-    chosen = tuple(it for it in family if width_of[it] in wanted or it == own)
+    chosen = tuple(label for label in family if width_of[label] in wanted or label == own)
     return chosen if len(chosen) > 1 else family[:3]
+
+
+def families_elsewhere(
+    choices: Choices, selection: Selection, entry: SaeEntry
+) -> tuple[Family, ...]:
+    """Families of several widths at other sites of the selected model, the nearest layer first.
+
+    For an SAE that reads a site alone: there is nothing to split from there.
+    """
+    names = choices.names_of(selection.model)
+    usable = [
+        other for entries in choices.saes.values() for other in entries if other.model in names
+    ]
+    here = entry.layer if entry.layer is not None else 0
+
+    def distance(family: Family) -> tuple[bool, bool, int, int]:
+        first = family.entries[0]
+        away = abs((first.layer if first.layer is not None else 0) - here)
+        return first.kind != entry.kind, first.release != entry.release, away, -len(family.entries)
+
+    found = [
+        family
+        for family in families(usable)
+        if (family.hook_name, family.entries[0].head) != (entry.hook_name, entry.head)
+    ]
+    return tuple(sorted(found, key=distance))

@@ -1,6 +1,5 @@
 """What is in a selection of the map: its rows, typical tokens, clusters and SAEs; and downloads."""
 
-import ast
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ from scipy.stats import false_discovery_control, hypergeom
 
 from core.splitting.hover import PYTHON_STRING
 from core.splitting.visible import checked_rows
+from core.syntax_trees import parse_literal
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,9 @@ def enriched_terms(
 def token_lists(texts: Iterable[str]) -> np.ndarray:
     """Tokens `[n, k]` of texts like `"' a', ' b'"`; "" where a latent has fewer than the most."""
     found = [PYTHON_STRING.findall(text) if isinstance(text, str) else [] for text in texts]
-    literals, names = pd.factorize(np.array([it for row in found for it in row], dtype=object))
+    literals, names = pd.factorize(
+        np.array([token for row in found for token in row], dtype=object)
+    )
     tokens = np.array([_read(literal) for literal in names], dtype=object)
     lengths = np.array([len(row) for row in found], dtype=np.int64)
     lists = np.full((len(found), int(lengths.max(initial=0))), "", dtype=object)
@@ -180,6 +182,6 @@ def _composition(
 
 def _read(literal: str) -> str:
     try:
-        return str(ast.literal_eval(literal))
+        return str(parse_literal(literal))
     except (ValueError, SyntaxError):  # an escape that Python does not know, cut or typed by hand
         return literal[1:-1]

@@ -45,7 +45,7 @@ def similar_descriptions(
     if not query.strip():
         raise ValueError("There is no description to compare with; choose a latent that has one.")
     texts = {
-        label: [it if isinstance(it, str) else "" for it in given]
+        label: [text if isinstance(text, str) else "" for text in given]
         for label, given in descriptions.items()
     }
     if query_embedding is not None and embeddings is not None:
@@ -69,7 +69,7 @@ def similar_descriptions(
             "n_described": int(described.sum()),
         }
         tables.append(pd.DataFrame(columns))
-    return pd.concat([it for it in tables if len(it)] or tables[:1], ignore_index=True)
+    return pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
 
 
 def _by_words(

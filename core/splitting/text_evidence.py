@@ -12,32 +12,24 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from core.activations.build import build_states
-from core.activations.config import IndexConfig
+from core.activations.build import build_statistics
 from core.activations.firings import Firings, collect_firings
-from core.activations.index import finish
-from core.corpus.beginning import beginning
+from core.corpus.bos import token_in_front
 from core.corpus.documents import Corpus
-from core.corpus.load import default_packing, load_token_set, prompt_tokens
+from core.corpus.load import default_packing, prompt_tokens
 from core.corpus.token_set import TokenSet
-from core.descriptions.offline import DESCRIBER_VERSION, describe_latents
-from core.descriptions.table import OFFLINE, Descriptions
+from core.descriptions.offline import DESCRIBER_VERSION
+from core.descriptions.saved import remember_offline
+from core.descriptions.table import Descriptions
 from core.lease import Lease
 from core.saes.writes import WRITES_VERSION
 from core.splitting.members import Member
-from core.splitting.tokens import all_directions, top_token_ids
+from core.splitting.sample_words import CONFIG, SampleTimes, describe_states, sample_tokens
 from core.store import Key, Store
 from core.store.dataclass_codec import dataclass_codec
-from core.tokens import vocabulary_texts, whole_characters
 
-N_TOKENS = 10
-"""Boosted and suppressed tokens of each latent, here and on the map: stored once for both."""
-SAMPLE_TOKENS = 200_000
-"""Tokens read for frequencies and descriptions."""
 FIRING_TOKENS = 50_000
 """Of these, tokens whose firings are kept one by one."""
-_BEFORE = _AFTER = 8
-_CONFIG = IndexConfig(n_top=12, n_quantiles=1, per_quantile=1, buffer=0, n_partners=0)
 _VERSION = 2
 
 
@@ -79,12 +71,7 @@ def read_sample(
         ValueError: the corpus cannot be read, an SAE does not fit the model, or SAEs do not agree
             about BOS.
     """
-    with lease.turn() as (model, saes):
-        beginning(model, saes)  # all are looked at on the same tokens
-        packing = default_packing(model, saes[0], max_tokens=SAMPLE_TOKENS)
-    token_set = load_token_set(
-        corpus, lease.tokenizer, packing, store=store, progress=lease.progress
-    )
+    token_set = sample_tokens(lease, store, corpus)
     parameters = {
         "model": lease.model_fingerprint,
         "tokens": token_set.digest,
@@ -100,7 +87,8 @@ def read_sample(
     if missing:
         computed = _compute(lease.with_saes(missing), store, token_set, corpus)
         for number, evidence in zip(missing, computed, strict=True):
-            store.put(keys[number], evidence, _EVIDENCE)
+            store.keep(keys[number], evidence, _EVIDENCE)
+            remember_offline(store, lease.sae_fingerprints[number], evidence.offline)
             found[number] = evidence
     return {label: one for label, one in zip(labels, found, strict=True) if one is not None}
 
@@ -111,7 +99,7 @@ def fires_in_text(lease: Lease, text: str) -> list[Firings]:
     Raises ValueError where it has no token, or for SAEs that do not agree about BOS.
     """
     with lease.turn() as (model, saes):
-        beginning(model, saes)
+        token_in_front(model, saes)
         tokens = prompt_tokens([text], model.tokenizer, default_packing(model, saes[0]))
     return collect_firings(lease, tokens, max_tokens=max(1, tokens.n_tokens))
 
@@ -123,34 +111,29 @@ def evidence_key(model: str, members: Sequence[Member], corpus: Corpus) -> str:
 
 
 def _compute(lease: Lease, store: Store, token_set: TokenSet, corpus: Corpus) -> list[Evidence]:
-    firings = _firings(lease, token_set)
-    states = build_states(lease, token_set, _CONFIG)
-    with lease.turn() as (model, _):
-        token_texts, W_U = vocabulary_texts(model), model.W_U.detach().clone()
+    progress = lease.progress
+    with lease.turn() as (_, saes):
+        widths = [int(sae.cfg.d_sae) for sae in saes]
+    times = SampleTimes(store, lease.model_fingerprint, sum(widths))
+    progress.plan(
+        times.expected("firings", FIRING_TOKENS),
+        times.expected("read", token_set.n_tokens),
+        *[times.expected("describe", width) for width in widths],
+    )
+    with times.measured("firings", FIRING_TOKENS):
+        firings = _firings(lease, token_set)
+    progress.next_part()
+    with times.measured("read", token_set.n_tokens):
+        states = build_statistics(lease, token_set, CONFIG)
     found = []
-    for number, state in enumerate(states):
-        lease.progress.update(number, len(states), unit="SAEs", message="Describing latents")
-        index = finish(state)
-        with lease.turn() as (model, saes):
-            directions = all_directions(model, saes[number])
-        tokens = top_token_ids(directions, W_U, N_TOKENS, store=store, progress=lease.progress)
-        windows, vocabulary = whole_characters(
-            index.windows(token_set, _BEFORE, _AFTER), token_texts
-        )
-        texts = describe_latents(
-            windows,
-            index.top_values,
-            vocabulary,
-            n_before=_BEFORE,
-            boosted=tokens.boosted,
-            special_ids=lease.tokenizer.all_special_ids,
-        ).texts
+    for number, described in enumerate(describe_states(lease, store, token_set, states, times)):
+        index = described.index
         found.append(
             Evidence(
                 counts=np.asarray(index.count),
                 n_tokens=int(index.n_tokens),
                 firings=firings[number],
-                offline=Descriptions.from_texts(texts, source=OFFLINE),
+                offline=described.offline,
                 corpus=corpus.name,
             )
         )

@@ -77,7 +77,7 @@ def cosine_tree(
         found, cosines = children(family[own], family[wider], latent, threshold=threshold)
         return list(zip(found.tolist(), cosines.tolist(), strict=True))
 
-    widths = {name: it.width for name, it in family.items()}
+    widths = {name: decoder.width for name, decoder in family.items()}
     nodes = _grow(widths, label, latent, parent_of, children_of, max_children, max_nodes, progress)
     return SplittingTree(nodes, "cosine")
 
@@ -137,7 +137,7 @@ def firing_tree(
         siblings = dict(children_of(narrower, own, int(row["parent_idx"])))
         return (int(row["parent_idx"]), siblings[latent]) if latent in siblings else None
 
-    widths = {name: it.shape[1] for name, it in ordered.items()}
+    widths = {name: matrix.shape[1] for name, matrix in ordered.items()}
     if not 0 <= latent < widths[label]:
         raise ValueError(
             f"There is no latent {latent} in {label}; choose 0 to {widths[label] - 1}."
@@ -184,9 +184,9 @@ def _grow(
             found += [(weight, row, int(index)) for index, weight in born[:max_children]]
             if progress is not None:
                 progress.update(len(rows), unit="nodes", message=f"Children in {names[step]}")
-        strongest = sorted(found, key=lambda it: -it[0])[:max_nodes]
+        strongest = sorted(found, key=lambda edge: -edge[0])[:max_nodes]
         layer = []
-        for weight, above_row, index in sorted(strongest, key=lambda it: (it[1], -it[0])):
+        for weight, above_row, index in sorted(strongest, key=lambda edge: (edge[1], -edge[0])):
             rows[above_row]["n_more"] = int(str(rows[above_row]["n_more"])) - 1
             layer.append(len(rows))
             rows.append(_node(names[step], widths, index, step - top, above_row, weight, False))

@@ -209,7 +209,9 @@ def _hover_texts(
     texts = []
     for _, node in nodes.iterrows():
         lines = [f"<b>{as_label(str(node['sae']))}</b> · latent {node['latent_idx']}"]
-        lines += [as_label(it) for it in (_text(descriptions, node), _text(tokens, node)) if it]
+        lines += [
+            as_label(text) for text in (_text(descriptions, node), _text(tokens, node)) if text
+        ]
         if not np.isnan(node["weight"]):
             lines.append(f"{measure}: {node['weight']:.3f}")
         if frequencies is not None and node["sae"] in frequencies:

@@ -15,16 +15,18 @@ from core.link import (
     one_of,
     read_flag,
     read_float,
+    read_ranges,
     read_whole,
     real,
     short_text,
     whole,
     write_flag,
     write_number,
+    write_ranges,
 )
 from core.splitting.visible import View
 
-COLOURS = ("width", "cluster", "frequency", "similarity")
+COLOURS = ("width", "cluster", "frequency", "similarity", "output", "input")
 SEARCHES = ("text", "regex", "meaning")
 """Substring, regular expression, embedding of the descriptions."""
 PANELS = ("nearest", "tree", "selection", "hits", "clusters", "new", "descriptions", "downloads")
@@ -38,6 +40,7 @@ _LASSO_CORNERS = 64
 _SEARCH_LENGTH = 500
 _HIGHEST = 2**31 - 1
 _LARGEST_COORDINATE = 1e6
+_MOST_PICKED_CHARACTERS = 4000
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,10 @@ class MapView:
     zoom: View | None = None
     """Visible part: x from, x to, y from, y to; None: everything."""
     lasso: tuple[tuple[float, float], ...] = ()
-    """Corners of the selected area, at most 64; two corners are those of a rectangle."""
+    """Corners of the selected area, at most 64; two corners are those of a rectangle. For links in
+    which `picked` would not fit, and older ones: on another layout they hold other latents."""
+    picked: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    """The selected latents, ascending, of each SAE by label."""
     search: str = ""
     """What is searched for."""
     search_by: str = "text"
@@ -110,6 +116,17 @@ def with_lasso(view: MapView, x: Sequence[float], y: Sequence[float]) -> MapView
         corners = [corners[int(i * step)] for i in range(_LASSO_CORNERS)]
     rounded = tuple((_rounded(a), _rounded(b)) for a, b in corners)
     return replace(view, lasso=rounded if len(rounded) > 1 else ())
+
+
+def with_picked(view: MapView, latents: Mapping[str, Sequence[int]]) -> MapView:
+    """`view` with these latents selected, by the label of their SAE.
+
+    Raises ValueError where they are more than a link can carry.
+    """
+    picked = tuple((label, tuple(sorted(set(found)))) for label, found in latents.items() if found)
+    if len(_write_picked(picked)) > _MOST_PICKED_CHARACTERS:
+        raise ValueError("These are more latents than a link can carry.")
+    return replace(view, picked=picked, lasso=())
 
 
 def with_zoom(view: MapView, zoom: View | None) -> MapView:
@@ -155,6 +172,7 @@ def _link(widths: Mapping[str, int] | None) -> Link[MapView]:
             LinkField("chosen", "point", lambda text: _point(text, widths), _write_point),
             LinkField("zoom", "zoom", lambda text: _zoom(_coordinates(text)), _write_zoom),
             LinkField("lasso", "lasso", _lasso, _write_lasso),
+            LinkField("picked", "in_lasso", lambda text: _picked(text, widths), _write_picked),
             LinkField("search", "search", short_text(_SEARCH_LENGTH)),
             LinkField("search_by", "search_by", one_of(SEARCHES)),
             LinkField("panel", "panel", one_of(PANELS)),
@@ -178,6 +196,10 @@ def _write_zoom(zoom: View | None) -> str:
 
 def _write_lasso(corners: Sequence[tuple[float, float]]) -> str:
     return ",".join(write_number(value) for corner in corners for value in corner)
+
+
+def _write_picked(picked: Sequence[tuple[str, Sequence[int]]]) -> str:
+    return ";".join(f"{_escaped(label)}:{write_ranges(found)}" for label, found in picked)
 
 
 def _escaped(label: str) -> str:
@@ -207,6 +229,21 @@ def _point(text: str, widths: Mapping[str, int] | None) -> tuple[str, int]:
     if not comma or (widths is not None and label not in widths):
         raise ValueError(f"{text[:60]!r} is not an SAE of this map and a latent.")
     return label, read_whole(index, 0, _HIGHEST if widths is None else widths[label] - 1)
+
+
+def _picked(text: str, widths: Mapping[str, int] | None) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    if len(text) > _MOST_PICKED_CHARACTERS:
+        raise ValueError("it holds more latents than a link can carry.")
+    found: dict[str, tuple[int, ...]] = {}
+    for part in text.split(";"):
+        escaped, colon, listed = part.rpartition(":")
+        label = unquote(escaped)
+        if not colon or (widths is not None and label not in widths):
+            raise ValueError(f"{part[:60]!r} is not an SAE of this map and latents.")
+        # An SAE whose width is not known takes any number.
+        highest = _HIGHEST if widths is None or not widths[label] else widths[label] - 1
+        found[label] = read_ranges(listed, 0, highest)
+    return tuple(found.items())
 
 
 def _coordinates(text: str) -> list[float]:

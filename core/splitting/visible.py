@@ -30,7 +30,7 @@ def view_around(points: pd.DataFrame, rows: Iterable[int], *, margin: float = 0.
     return corners[0], corners[1], corners[2], corners[3]
 
 
-def uncovered(
+def labels_without_overlap(
     labels: pd.DataFrame, view: View, *, clear: Iterable[tuple[float, float]] = ()
 ) -> pd.DataFrame:
     """Those of `labels` (`x`, `y`, `text`) inside `view` that cover no earlier one.

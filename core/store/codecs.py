@@ -6,7 +6,10 @@ import math
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from core.syntax_trees import parse_alone
 
 if TYPE_CHECKING:  # imported where used: a process that stores only bytes loads neither
     import numpy as np
@@ -105,12 +108,16 @@ def _encode_arrays(arrays: "Mapping[str, np.ndarray]") -> bytes:
 def _decode_arrays(data: bytes) -> "dict[str, np.ndarray]":
     import numpy as np
 
+    def read(archive: zipfile.ZipFile, member: str) -> "np.ndarray":
+        with archive.open(member) as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
+
     arrays = {}
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             for member in archive.namelist():
-                with archive.open(member) as file:
-                    array = np.lib.format.read_array(file, allow_pickle=False)
+                # The header of an array is a Python literal.
+                array = parse_alone(partial(read, archive, member))
                 arrays[member.removesuffix(".npy")] = array
     except (zipfile.BadZipFile, EOFError, NotImplementedError, KeyError) as error:
         raise ValueError(f"The bytes are not an npz archive: {error}") from error

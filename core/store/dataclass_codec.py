@@ -12,13 +12,13 @@ import dataclasses
 import io
 import json
 import math
-import sys
 import types
 import typing
 import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
+from core.lazy import imported
 from core.store.codecs import ARRAYS, FRAME, Codec, strict_json
 
 T = TypeVar("T")
@@ -100,7 +100,7 @@ class _Writer:
         import numpy as np
 
         # Neither is imported for a value that cannot be one of theirs.
-        torch, pandas = sys.modules.get("torch"), sys.modules.get("pandas")
+        torch, pandas = imported("torch"), imported("pandas")
         if pandas is not None and isinstance(value, pandas.DataFrame):
             return self._member("table", FRAME.encode(value))
         if torch is not None and isinstance(value, torch.Tensor):
@@ -113,7 +113,7 @@ class _Writer:
             return {"objects": [list(value.shape), items]}
         if isinstance(value, np.ndarray):
             return self._member("array", ARRAYS.encode({"it": value}))
-        sparse = sys.modules.get("scipy.sparse")
+        sparse = imported("scipy.sparse")
         if sparse is not None and isinstance(value, sparse.csr_array):
             parts = {"data": value.data, "indices": value.indices, "indptr": value.indptr}
             parts["shape"] = np.array(value.shape)
@@ -179,7 +179,9 @@ class _Reader:
         for cls in _classes_in(hint):
             if {field.name for field in dataclasses.fields(cls) if field.init} == set(fields):
                 hints = typing.get_type_hints(cls)
-                return cls(**{name: self.value(it, hints[name]) for name, it in fields.items()})
+                return cls(
+                    **{name: self.value(stored, hints[name]) for name, stored in fields.items()}
+                )
         raise ValueError(f"Stored fields {sorted(fields)} fit nothing in {hint}.")
 
 
@@ -202,7 +204,9 @@ def _alternatives(hint: Any) -> list[Any]:
 
 def _classes_in(hint: Any) -> list[type]:
     return [
-        it for it in _alternatives(hint) if isinstance(it, type) and dataclasses.is_dataclass(it)
+        cls
+        for cls in _alternatives(hint)
+        if isinstance(cls, type) and dataclasses.is_dataclass(cls)
     ]
 
 

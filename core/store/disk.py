@@ -10,12 +10,14 @@ import re
 import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import diskcache
 from diskcache.core import DBNAME, DEFAULT_SETTINGS, METADATA, MODE_BINARY, MODE_RAW
 
+from core.store.connections import Connections
 from core.store.frame import DamagedEntry, unpack, unpack_as
 
 _VALUE_FILE = re.compile(r"[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{28}\.val")
@@ -91,14 +93,59 @@ class SafeCache(diskcache.Cache):
     """A diskcache whose values are frames (core/store/frame.py), with our own eviction.
 
     Evicting is ours because diskcache drops ten entries at a time, the one just written included:
-    with results of hundreds of MB that empties the cache.
+    with results of hundreds of MB that empties the cache. So are the connections: diskcache opens
+    one for each thread, three files each, and a server of many sessions has hundreds of threads.
+    Here a thread borrows one of few while it does something.
     """
+
+    _connections: Connections | None = None  # the constructor of diskcache needs one already
+
+    @contextmanager
+    def borrowed(self) -> Iterator[None]:
+        """Work with one connection in this thread until the block ends."""
+        if hasattr(self._local, "con"):  # within another block
+            yield
+            return
+        with self._shared.place() as connection:
+            if connection is not None:
+                self._local.con = connection
+            try:
+                yield
+            finally:
+                connection = self._local.__dict__.pop("con", None)
+                if connection is not None:
+                    self._shared.give(connection)
+
+    def close(self) -> None:
+        """Close the connections that nobody works with; the next use opens another."""
+        super().close()
+        self._shared.close()
+
+    @property
+    def _shared(self) -> Connections:
+        if self._connections is None:
+            self._connections = Connections()
+        return self._connections
 
     @property
     def _con(self) -> sqlite3.Connection:
-        connection: sqlite3.Connection = super()._con
+        connection: sqlite3.Connection | None = getattr(self._local, "con", None)
+        return self._connected() if connection is None else connection
+
+    def _connected(self) -> sqlite3.Connection:
+        """A new connection of this thread, set up as diskcache does, which others may use later."""
+        connection = self._local.con = sqlite3.connect(
+            Path(self.directory, DBNAME),
+            timeout=self._timeout,
+            isolation_level=None,
+            check_same_thread=False,
+        )
         # Garbage in a text column must read as garbage, not stop every query that meets it.
         connection.text_factory = _read_any_text
+        with suppress(sqlite3.OperationalError):  # there are no settings yet
+            for key, value in connection.execute("SELECT key, value FROM Settings").fetchall():
+                if key.startswith("sqlite_"):
+                    self.reset(key, value, update=False)
         return connection
 
     def read(self, name: str) -> bytes | None:
@@ -159,6 +206,30 @@ class SafeCache(diskcache.Cache):
                 break
             evicted += len(chosen)
         return evicted
+
+    def owned(self, low: str, high: str) -> dict[str, tuple[int, int]]:
+        """Entries and bytes of each owner (diskcache's tag) from `low` to before `high`."""
+        rows = self._sql(
+            "SELECT tag, count(*), sum(size + coalesce(length(value), 0)) FROM Cache"
+            " WHERE tag >= ? AND tag < ? GROUP BY tag",
+            (low, high),
+        ).fetchall()
+        return {str(tag): (int(n), int(size)) for tag, n, size in rows}
+
+    def remove_owned(self, owner: str) -> int:
+        """Delete the entries of an owner; returns their bytes."""
+        freed = 0
+        with self._transact() as (sql, cleanup):
+            rows = sql(
+                "SELECT rowid, filename, size + coalesce(length(value), 0) FROM Cache"
+                " WHERE tag = ?",
+                (owner,),
+            ).fetchall()
+            for rowid, filename, size in rows:
+                sql("DELETE FROM Cache WHERE rowid = ?", (rowid,))
+                cleanup(filename)
+                freed += int(size)
+        return freed
 
     def unlisted_files(self) -> Iterator[str]:
         """Value files that no row refers to (their writer was killed, or the database was lost)."""

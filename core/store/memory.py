@@ -17,6 +17,9 @@ class ResultStore(Protocol):
     def put(self, key: Key, value: T, codec: Codec[T]) -> None:
         """Keep `value`."""
 
+    def keep(self, key: Key, value: T, codec: Codec[T]) -> bool:
+        """`put` where there is room; whether there was."""
+
     def get_or_compute(
         self,
         key: Key,
@@ -41,6 +44,11 @@ class Memory:
     def put(self, key: Key, value: T, codec: Codec[T]) -> None:
         """Keep `value`."""
         self._values[key.digest, codec.name] = value
+
+    def keep(self, key: Key, value: T, codec: Codec[T]) -> bool:
+        """`put`, for which there always is room."""
+        self.put(key, value, codec)
+        return True
 
     def get_or_compute(
         self,

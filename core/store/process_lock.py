@@ -31,8 +31,22 @@ def file_lock(path: Path, *, waiting: Callable[[], None] | None = None) -> Itera
         os.close(descriptor)
 
 
+def is_held(path: Path) -> bool:
+    """Whether somebody, in this process or another, holds the lock named by `path`."""
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        return not _try_lock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _acquire(path: Path, waiting: Callable[[], None] | None) -> int:
     while True:
+        # The folder may have been deleted under a running explorer.
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             while not _try_lock(descriptor):

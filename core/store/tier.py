@@ -5,6 +5,7 @@ rebuilt empty when its database is lost. A tier of paid answers never evicts, ke
 file of its own, and rebuilds a lost database from those files.
 """
 
+import errno
 import logging
 import os
 import sqlite3
@@ -26,12 +27,17 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _BUSY_SECONDS = 60
+_REMEDY = "check the disk's free space and the folder's permissions"
 _ABANDONED_SECONDS = 3600
 _RESULTS_FILE_THRESHOLD = 1 << 15
 
 
-class StoreError(RuntimeError):
+class StoreError(RuntimeError, ValueError):
     """The store cannot keep a value: disk full, folder not writable, or the value too large."""
+
+
+class TooLarge(StoreError):
+    """The value is larger than all results together may be."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +84,22 @@ class Tier:
             log.warning("%s", error)
             return None
 
-    def put(self, name: str, value: bytes) -> None:
-        """Keep `value`, replacing what `name` held; raises `StoreError`."""
+    def has(self, name: str) -> bool:
+        """Whether there is a value of `name`, whole or not."""
+        try:
+            return self._attempt(lambda cache: name in cache)
+        except StoreError as error:
+            log.warning("%s", error)
+            return False
+
+    def put(self, name: str, value: bytes, *, owner: str | None = None) -> None:
+        """Keep `value`, replacing what `name` held; raises `StoreError`.
+
+        `owner` says whose it is (`owned`); nobody's if None.
+        """
         framed = pack(name, value)
         if self.limit_bytes is not None and len(framed) > self.limit_bytes:
-            raise StoreError(
+            raise TooLarge(
                 f"A result of {len(framed):,} bytes does not fit in the store's limit of"
                 f" {self.limit_bytes:,} bytes; raise size_limit_bytes."
             )
@@ -90,14 +107,29 @@ class Tier:
         if limit is None:
             # Opening a paid tier adopts value files without a row; it must not meet half a write.
             with self._alone():
-                self._attempt(lambda cache: cache.set(name, framed), locked=True)
+                self._attempt(lambda cache: cache.set(name, framed, tag=owner), locked=True)
         else:
-            self._attempt(lambda cache: cache.set(name, framed))
+            self._attempt(lambda cache: cache.set(name, framed, tag=owner))
             self._attempt(lambda cache: cache.evict_oldest(limit=limit, keep=name))
+
+    def make_room(self, n_bytes: int) -> int:
+        """Forget the results used least recently until `n_bytes` are free; how many went."""
+        return self._attempt(
+            lambda cache: cache.evict_oldest(limit=max(0, cache.volume() - n_bytes), keep="")
+        )
 
     def remove(self, name: str) -> None:
         """Forget `name`, if it is there."""
         self._attempt(lambda cache: cache.delete(name))
+
+    def owned(self, low: str, high: str) -> dict[str, TierUsage]:
+        """What is kept, by owner; of those from `low` to before `high` in the alphabet."""
+        found = self._attempt(lambda cache: cache.owned(low, high))
+        return {owner: TierUsage(*figures, self.limit_bytes) for owner, figures in found.items()}
+
+    def remove_owned(self, owner: str) -> int:
+        """Forget everything of an owner; the bytes that are free again."""
+        return self._attempt(lambda cache: cache.remove_owned(owner))
 
     def clear(self) -> int:
         """Forget every value; the number there was."""
@@ -109,7 +141,7 @@ class Tier:
         return TierUsage(entries=entries, bytes=size, limit_bytes=self.limit_bytes)
 
     def close(self) -> None:
-        """Close this thread's connection; the next use opens another."""
+        """Close the connections that nobody works with; the next use opens another."""
         self._cache.close()
 
     def _attempt(self, operation: Callable[[SafeCache], T], *, locked: bool = False) -> T:
@@ -118,19 +150,24 @@ class Tier:
             if self._inode != _inode(self.folder / DATABASE):
                 self._open(locked=locked)  # moved aside by another process, or the folder deleted
             try:
-                return operation(self._cache)
+                return self._with_connection(operation)
             except sqlite3.DatabaseError as error:
                 log.warning("The store in %s failed (%s); opening it again", self.folder, error)
             self._cache.close()
             self._open(locked=locked)
-            return operation(self._cache)
+            return self._with_connection(operation)
         except diskcache.Timeout as error:
             raise StoreError(
                 f"The store in {self.folder} cannot be written, or was busy for"
-                f" {_BUSY_SECONDS} s; check the disk's free space and the folder's permissions."
+                f" {_BUSY_SECONDS} s; {_REMEDY}."
             ) from error
         except (OSError, sqlite3.Error) as error:
-            raise StoreError(f"The store in {self.folder} failed: {error}") from error
+            raise StoreError(f"The store in {self.folder} failed ({error}); {_REMEDY}.") from error
+
+    def _with_connection(self, operation: Callable[[SafeCache], T]) -> T:
+        cache = self._cache
+        with cache.borrowed():
+            return operation(cache)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -140,7 +177,7 @@ class Tier:
             with file_lock(self._lock):
                 yield
         except OSError as error:
-            raise StoreError(f"The store in {self.folder} failed: {error}") from error
+            raise StoreError(f"The store in {self.folder} failed ({error}); {_REMEDY}.") from error
 
     def _open(self, *, locked: bool = False) -> None:
         with nullcontext() if locked else self._alone():
@@ -160,12 +197,14 @@ class Tier:
             str(self.folder), timeout=_BUSY_SECONDS, disk=SafeDisk, **self._settings()
         )
         self._inode = _inode(database)
-        if self.paid:
-            # Only now: diskcache writes its fifty settings one by one, each waiting for the disk.
-            self._cache.reset("sqlite_synchronous", 2)
-            self._adopt_value_files()
-        else:
-            self._sweep_value_files()
+        with self._cache.borrowed():
+            if self.paid:
+                # Only now: diskcache writes its fifty settings one by one, each waiting for the
+                # disk.
+                self._cache.reset("sqlite_synchronous", 2)
+                self._adopt_value_files()
+            else:
+                self._sweep_value_files()
 
     def _settings(self) -> dict[str, object]:
         ours = {
@@ -175,6 +214,8 @@ class Tier:
             "cull_limit": 0,
             # A mapped database that something truncates kills the process with SIGBUS.
             "sqlite_mmap_size": 0,
+            # What one owner has is asked before each of their jobs.
+            "tag_index": 0 if self.paid else 1,
             "disk_min_file_size": 0 if self.paid else _RESULTS_FILE_THRESHOLD,
             "disk_durable": int(self.paid),
         }
@@ -209,6 +250,14 @@ class Tier:
             # A younger file may be one that another process is writing at this moment.
             if age > _ABANDONED_SECONDS:
                 self._cache.disk.remove(name)
+
+
+def is_full(error: StoreError) -> bool:
+    """Whether the disk has no room, or the user's share of it is used up."""
+    cause = error.__cause__
+    if isinstance(cause, OSError):
+        return cause.errno in (errno.ENOSPC, errno.EDQUOT)
+    return isinstance(cause, sqlite3.Error) and "full" in str(cause)
 
 
 def _inode(path: Path) -> int | None:

@@ -99,7 +99,8 @@ def _steps_by_behaviour(tokenizer: Any, pieces: Mapping[int, Any]) -> list[Step]
     # ByT5's pieces are the characters of the numbers of their bytes.
     if _joined(tokenizer, "\xc3\xa9") == "é":
         return [{"type": "Latin1"}]
-    starts = [str(piece)[:2] for piece in pieces.values() if piece]
+    # One character says nothing: where each is a token, those marks are as well.
+    starts = [str(piece)[:2] for piece in pieces.values() if len(piece or "") > 1]
     counts = {
         "ByteLevel": sum(start[0] == "Ġ" for start in starts),
         "Metaspace": sum(start[0] == _SPACE for start in starts),
@@ -188,7 +189,11 @@ class _Probe:
     def __init__(self, tokenizer: Any, pieces: Mapping[int, Any]) -> None:
         self._tokenizer = tokenizer
         self._anchor = next(
-            (it for it, piece in pieces.items() if str(piece).isascii() and str(piece).isalpha()),
+            (
+                token_id
+                for token_id, piece in pieces.items()
+                if str(piece).isascii() and str(piece).isalpha()
+            ),
             None,
         )
         self._before = "" if self._anchor is None else self._decode([self._anchor])

@@ -74,8 +74,8 @@ def texts_of_row(texts: TokenTexts, ids: Sequence[int]) -> RowTexts:
             continue
         while stop < len(ids) and texts.is_partial(ids[stop]):
             stop += 1
-        for first, last, text in _whole([texts.bytes_of(it) for it in ids[start:stop]]):
-            names = [texts.text(it) for it in ids[start + first : start + last]]
+        for first, last, text in _whole([texts.bytes_of(token) for token in ids[start:stop]]):
+            names = [texts.text(token) for token in ids[start + first : start + last]]
             parts += [text, *("" for _ in names[1:])]
             cells += names if len(names) == 1 else [_beside(name, text) for name in names]
         start = stop
@@ -106,7 +106,7 @@ def join_parts(
             out.n_tokens.append(1)
         else:
             out.n_tokens[-1] += 1
-            known = [it for it in (out.activations[-1], activation) if not math.isnan(it)]
+            known = [value for value in (out.activations[-1], activation) if not math.isnan(value)]
             out.activations[-1] = float(max(known, default=math.nan))
         if number == peak:
             found_peak = len(out.texts) - 1
@@ -128,7 +128,7 @@ def whole_characters(
     Returns the windows and the text of each id in them. Where tokens make up characters together,
     the first has a new id that stands for the characters, and the others one that stands for "".
     """
-    vocabulary = [texts.plain(it) for it in range(len(texts))]
+    vocabulary = [texts.plain(token) for token in range(len(texts))]
     is_part = np.append(texts.partial, False)[np.clip(windows, -1, len(texts) - 1)]
     if not is_part.any():
         return windows, vocabulary
@@ -142,7 +142,7 @@ def whole_characters(
         ids = tuple(flat[row, start:stop].tolist())
         if ids not in seen:
             parts = texts_of_row(texts, ids).parts
-            seen[ids] = [numbers.setdefault(it, len(vocabulary) + len(numbers)) for it in parts]
+            seen[ids] = [numbers.setdefault(part, len(vocabulary) + len(numbers)) for part in parts]
         flat[row, start:stop] = seen[ids]
     return flat.reshape(windows.shape), [*vocabulary, *numbers]
 

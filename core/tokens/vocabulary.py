@@ -104,7 +104,7 @@ def token_texts(tokenizer: Any, n: int | None = None) -> TokenTexts:
     """
     if tokenizer is None:
         texts = tuple(map(str, range(n or 0)))
-        raw, no = tuple(it.encode() for it in texts), np.zeros(len(texts), dtype=bool)
+        raw, no = tuple(text.encode() for text in texts), np.zeros(len(texts), dtype=bool)
         return TokenTexts(texts, raw, no, no, no, numbered=True)
     state = _state(tokenizer)
     try:
@@ -142,7 +142,9 @@ def _state(tokenizer: Any) -> object:
 
 
 def _special_ids(tokenizer: Any) -> Sequence[int]:
-    return [int(it) for it in getattr(tokenizer, "all_special_ids", ()) if it is not None]
+    return [
+        int(special) for special in getattr(tokenizer, "all_special_ids", ()) if special is not None
+    ]
 
 
 def _cut(whole: TokenTexts, n: int | None) -> TokenTexts:
@@ -152,7 +154,10 @@ def _cut(whole: TokenTexts, n: int | None) -> TokenTexts:
     more = range(len(whole), n)
     pad = (0, max(0, n - len(whole)))
     return TokenTexts(
-        texts=(*whole.texts[:n], *_different([f"<{it}>" for it in more], more, set(whole.texts))),
+        texts=(
+            *whole.texts[:n],
+            *_different([f"<{number}>" for number in more], more, set(whole.texts)),
+        ),
         raw=(*whole.raw[:n], *(b"" for _ in more)),
         special=np.pad(whole.special[:n], pad),
         partial=np.pad(whole.partial[:n], pad),
@@ -166,7 +171,9 @@ def _read_all(tokenizer: Any) -> TokenTexts:
     reader = reader_of(tokenizer, pieces)
     n = max(pieces, default=-1) + 1
     added: dict[int, Any] = getattr(tokenizer, "added_tokens_decoder", {})
-    special_ids = {*_special_ids(tokenizer)} | {it for it, token in added.items() if token.special}
+    special_ids = {*_special_ids(tokenizer)} | {
+        number for number, token in added.items() if token.special
+    }
     special, partial, known = (np.zeros(n, dtype=bool) for _ in range(3))
     own, raw = [f"<{token_id}>" for token_id in range(n)], [b""] * n
     ranks = np.full(n, 4)
@@ -189,10 +196,10 @@ def _read_all(tokenizer: Any) -> TokenTexts:
         is_byte = len(raw[token_id]) == 1 and is_byte_piece(piece)
         ranks[token_id] = 3 if is_byte or partial[token_id] else 2 if is_added else 1
     order = np.argsort(ranks, kind="stable").tolist()
-    names = _different([own[it] for it in order], order, set(), raw=raw, pieces=pieces)
+    names = _different([own[token] for token in order], order, set(), raw=raw, pieces=pieces)
     texts = dict(zip(order, names, strict=True))
-    told_apart = {it: own[it] for it in range(n) if own[it] != texts[it]}
-    every = tuple(texts[it] for it in range(n))
+    told_apart = {token: own[token] for token in range(n) if own[token] != texts[token]}
+    every = tuple(texts[token] for token in range(n))
     return TokenTexts(every, tuple(raw), special, partial, known, told_apart)
 
 

@@ -3,7 +3,8 @@
 Local folders are looked at once a reading, however many menus are filled from it.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from core.catalog import Catalog
@@ -35,12 +36,12 @@ class Choices:
 
     def names_of(self, model: str) -> set[str | None]:
         """Names an SAE for `model` may give: its own, and that of the model it was tuned from."""
-        entry = next((it for it in self.models if it.name == model), None)
+        entry = next((known for known in self.models if known.name == model), None)
         return {model} if entry is None else {entry.name, entry.base_model}
 
     def releases_for(self, model: str) -> tuple[ReleaseEntry, ...]:
         """Releases with an SAE that can be used with `model`."""
-        return tuple(it for it in self.releases if self.saes_for(it.release, model))
+        return tuple(entry for entry in self.releases if self.saes_for(entry.release, model))
 
     def saes_for(self, release: str, model: str) -> tuple[SaeEntry, ...]:
         """SAEs of `release` that can be used with `model`."""
@@ -57,10 +58,13 @@ def read_choices(catalog: Catalog, *, hub: bool = True) -> Choices:
     """What `catalog` offers now; with `hub=False`, only what is on this machine."""
     saes: dict[str, list[SaeEntry]] = {}
     left_out: list[Unavailable] = []
-    releases = catalog.releases(hub=hub)
-    problems = {it.release: it.problem for it in releases if it.problem is not None}
+    known, listing = catalog.everything(hub=hub)
+    releases = [release for release, _ in listing]
+    problems = {
+        release.release: release.problem for release in releases if release.problem is not None
+    }
     left_out += [Unavailable(name, reason) for name, reason in problems.items()]
-    for entry in catalog.search("", hub=hub):
+    for entry in (entry for _, entries in listing for entry in entries):
         if entry.release in problems:
             continue
         if entry.problem is None:
@@ -71,16 +75,23 @@ def read_choices(catalog: Catalog, *, hub: bool = True) -> Choices:
     with_saes = {entry.model for entries in saes.values() for entry in entries}
     models = tuple(
         model
-        for model in catalog.models(hub=hub)
+        for model in known
         if model.problem is None and {model.name, model.base_model} & with_saes
     )
     ordered = {name: tuple(sorted(entries, key=_by_layer)) for name, entries in saes.items()}
     return Choices(models, offered, ordered, tuple(left_out))
 
 
-def middle(entries: Sequence[SaeEntry]) -> SaeEntry:
-    """The SAE in the middle of a sorted list: a middle layer tells most."""
-    return entries[len(entries) // 2]
+def distinct_labels(titles: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
+    """Labels of a menu by option: `titles`, and before those that several share, what `more` says.
+
+    Streamlit's menus send back the label, so of two that look alike the wrong one would be taken.
+    """
+    shared = Counter(titles.values())
+    return {
+        name: title if shared[title] == 1 else f"{more[name]} · {title}"
+        for name, title in titles.items()
+    }
 
 
 def _by_layer(entry: SaeEntry) -> tuple[int, str, int, str]:

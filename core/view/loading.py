@@ -60,7 +60,7 @@ def plan_key(selection: Selection, entry: SaeEntry) -> str:
 
 def is_loaded(engine: Engine, selection: Selection) -> bool:
     """Whether the model and the SAE of `selection` are in memory."""
-    here = {(it.kind, it.name) for it in engine.loaded() if it.model == selection.model}
+    here = {(entry.kind, entry.name) for entry in engine.loaded() if entry.model == selection.model}
     return {("model", selection.model), ("sae", " / ".join(selection.sae))} <= here
 
 
@@ -80,10 +80,12 @@ def plan_all(
     total = 1 + len(saes)
     with HubErrorsInWords():
         progress.update(0, total, message="asking for sizes")
-        parts = [plan_download(catalog.model(model), device=engine.device, dtype=engine.dtype)]
+        device, idle = engine.device, engine.idle_bytes()
+        entry = catalog.model(model)
+        parts = [plan_download(entry, device=device, dtype=engine.dtype, idle_bytes=idle)]
         for name in saes:
             progress.update(len(parts), total, message="asking for sizes")
-            parts.append(plan_download(catalog.entry(*name), device=engine.device))
+            parts.append(plan_download(catalog.entry(*name), device=device, idle_bytes=idle))
     return LoadPlan(tuple(parts))
 
 

@@ -10,13 +10,17 @@ import string
 from collections.abc import Sequence
 
 from core.tokens import join_parts
+from core.view.contrast import token_shade
 
 _JOINER = "\u2060"
 _BREAK_HERE = "\u200b"
 _SIGNS = {"\n": "↵", "\r": "␍", "\t": "⇥"}
-_ACTIVE_COLOR = "255, 140, 0"
-_FAINTEST, _STRONGEST = 0.1, 0.85
 _MARKUP = re.compile(r"[\\`*\[\]!<>#|~${}&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+
+
+def n_of(number: int, thing: str) -> str:
+    """A number of things in words: "1 latent", "1,000 latents"."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def escape_markdown(text: str) -> str:
@@ -27,12 +31,12 @@ def escape_markdown(text: str) -> str:
 def exact_markdown(text: str) -> str:
     """`text` for a Markdown element, in which it will look exactly as it is."""
     marks = string.punctuation
-    return "".join(f"\\{it}{_JOINER}" if it in marks else it for it in text)
+    return "".join(f"\\{char}{_JOINER}" if char in marks else char for char in text)
 
 
 def visible_token(token: str) -> str:
     """A token with its spaces and line breaks visible, for tables."""
-    return "".join("␣" if it == " " else visible_character(it) for it in token)
+    return "".join("␣" if char == " " else visible_character(char) for char in token)
 
 
 def visible_character(character: str) -> str:
@@ -44,27 +48,29 @@ def visible_character(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 
-def shaded_tokens(tokens: Sequence[str], activations: Sequence[float]) -> str:
+def shaded_tokens(
+    tokens: Sequence[str], activations: Sequence[float], *, dark: bool = False
+) -> str:
     """Markdown of a text in which the background of each token shows its activation.
 
     The strongest activation has the strongest shade; tokens at which it is 0 have none. Tokens that
-    make up a character together (`RowTexts.parts`) are one piece.
+    make up a character together (`RowTexts.parts`) are one piece. `dark` is the theme of the page.
     """
     strongest = max((*activations, 0.0))
     pieces = join_parts(tokens, activations)
     return "".join(
-        _shaded(token, activation / strongest if strongest > 0 else 0.0)
+        _shaded(token, activation / strongest if strongest > 0 else 0.0, dark)
         for token, activation in zip(pieces.texts, pieces.activations, strict=True)
     )
 
 
-def _shaded(token: str, strength: float) -> str:
+def _shaded(token: str, strength: float, dark: bool) -> str:
     # A space at the edge of a shaded piece would vanish in Markdown; a fixed one stays.
-    shown = "".join("\u00a0" if it == " " else visible_character(it) for it in token)
+    shown = "".join("\u00a0" if char == " " else visible_character(char) for char in token)
     text = exact_markdown(shown)
     may_break = _BREAK_HERE if token[:1].isspace() else ""
     if strength > 0:
-        shade = _FAINTEST + (_STRONGEST - _FAINTEST) * min(1.0, strength)
-        text = f':color[{text}]{{background="rgba({_ACTIVE_COLOR}, {shade:.2f})"}}'
+        shade = token_shade(strength, dark=dark)
+        text = f':color[{text}]{{foreground="{shade.ink}" background="{shade.background}"}}'
     after = "  \n" if token.endswith("\n") else ""
     return f"{may_break}{text}{after}"

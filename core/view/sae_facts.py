@@ -1,4 +1,4 @@
-"""What an SAE's config says beyond the catalog: read without importing sae_lens."""
+"""What an SAE's config says beyond the catalog: before it is loaded, and once it is."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 from core.catalog.entries import SaeEntry
 from core.catalog.formats import describe, place_of
 
-if TYPE_CHECKING:  # brings torch
+if TYPE_CHECKING:  # they bring torch, and the card is drawn before it is there
+    from core.lease import Lease
     from core.saes import SaeCard
 
 
@@ -37,6 +38,14 @@ def facts_of(entry: SaeEntry) -> SaeFacts:
         context_size=found.context_size,
         file_format=entry.conversion,
     )
+
+
+def read_card(lease: "Lease", entry: SaeEntry) -> "SaeCard":
+    """What the lease's first SAE, which `entry` lists, says about itself."""
+    from core.saes import sae_card
+
+    with lease.turn() as (_, (sae, *_)):
+        return sae_card(sae, release=entry.release, sae_id=entry.sae_id, folder=entry.path)
 
 
 def scale_of(card: "SaeCard") -> str | None:

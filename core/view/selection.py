@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 from core.catalog import Catalog
 from core.catalog.entries import SaeEntry
-from core.view.choices import Choices, middle
+from core.view.choices import Choices
+from core.view.first_choice import first_release, first_sae
 
 PARAMETERS = ("model", "release", "sae", "latent")
 """Query parameters that carry a selection, on every page."""
@@ -115,12 +116,14 @@ def parse_latent(text: str, *, width: int | None) -> int:
 
 
 def default_selection(choices: Choices) -> Selection | None:
-    """Latent 0 in the middle layer of the first release: the demo's where there is one."""
+    """Latent 0 of the first model's SAE to begin with: the demo's where there is one."""
     if not choices.releases:
         return None
-    release = choices.releases[0].release
-    chosen = middle(choices.saes[release])
-    return Selection(chosen.model, release, chosen.sae_id)
+    release = choices.releases[0]
+    if release.source == "hub":
+        release = first_release(choices, choices.models[0].name)
+    chosen = first_sae(choices.saes[release.release])
+    return Selection(chosen.model, release.release, chosen.sae_id)
 
 
 def with_model(choices: Choices, selection: Selection, model: str) -> Selection:
@@ -129,24 +132,28 @@ def with_model(choices: Choices, selection: Selection, model: str) -> Selection:
     Raises:
         ValueError: there is no SAE for that model.
     """
-    releases = [it.release for it in choices.releases_for(model)]
-    if not releases:
-        raise ValueError(f"there is no SAE for {model}; choose another model.")
+    first = first_release(choices, model)
     moved = replace(selection, model=model)
     if any(entry.key == selection.sae for entry in choices.saes_for(selection.release, model)):
         return moved
-    release = selection.release if selection.release in releases else releases[0]
-    return with_release(choices, moved, release)
+    if choices.saes_for(selection.release, model):
+        return with_release(choices, moved, selection.release)
+    # The same layer of another model is no closer than any other.
+    entries = choices.saes_for(first.release, model)
+    return with_sae(choices, replace(moved, release=first.release), first_sae(entries).sae_id)
 
 
 def with_release(choices: Choices, selection: Selection, release: str) -> Selection:
-    """`selection` moved to another release: the same site if it has that, else its middle one."""
+    """`selection` moved to another release: the same site if it has that, else the SAE that
+    one begins with."""
     entries = choices.saes_for(release, selection.model) or choices.saes[release]
     old = choices.sae(*selection.sae)
     same_site = [
-        it for it in entries if old and (it.hook_name, it.head) == (old.hook_name, old.head)
+        entry
+        for entry in entries
+        if old and (entry.hook_name, entry.head) == (old.hook_name, old.head)
     ]
-    chosen = same_site[0] if same_site else middle(entries)
+    chosen = same_site[0] if same_site else first_sae(entries)
     return with_sae(choices, replace(selection, release=release), chosen.sae_id)
 
 
@@ -185,7 +192,7 @@ def _on_model(
 def _known_release(catalog: Catalog, choices: Choices, release: str) -> str:
     if release not in choices.saes:
         entries = catalog.saes(release)  # raises for unknown names
-        reasons = [it.problem for it in catalog.releases() if it.release == release]
+        reasons = [entry.problem for entry in catalog.releases() if entry.release == release]
         reasons += [entry.problem for entry in entries]
         raise ValueError(next(filter(None, reasons), f"{release} holds no SAE; choose another."))
     return release

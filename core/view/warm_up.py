@@ -15,7 +15,7 @@ from functools import partial
 
 log = logging.getLogger(__name__)
 
-LIBRARIES = ("core.models", "core.saes", "core.logit_lens", "core.view.latent_view")
+LIBRARIES = ("core.models", "core.saes", "core.logit_statistics", "core.prompt_latents.active")
 """Modules whose import brings torch, transformer_lens and sae_lens."""
 
 _PATIENCE_SECONDS = 3.0

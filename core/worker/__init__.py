@@ -36,8 +36,8 @@ WARM_FOR_MAPS = ("core.splitting.layout:warm_up",)
 _POLL_SECONDS = 0.05
 
 
-class WorkerDied(RuntimeError):
-    """The worker process ended in the middle of a task."""
+class WorkerDied(RuntimeError, ValueError):
+    """The worker process ended in the middle of a task; the message is a sentence."""
 
 
 @dataclass

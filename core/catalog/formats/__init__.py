@@ -7,7 +7,7 @@ asked for at every click. Each format is a module with `NAME`, `files`, `describ
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,8 +54,8 @@ class Format:
 
 
 FORMATS: dict[str, Format] = {
-    it.name: it
-    for it in (
+    sae_format.name: sae_format
+    for sae_format in (
         Format(own.NAME, "cfg.json, sae_weights.safetensors", own.files, own.describe, None),
         Format(
             dictionary_learning.NAME,
@@ -150,7 +150,7 @@ def load_tensors(
         "hook_name": hook_name,
         "hook_head_index": None,
         "hf_module": description.details.get("module"),
-        "prepend_bos": True,
+        "prepend_bos": description.prepend_bos,
         "dataset_path": description.dataset,
         "context_size": description.context_size,
         "neuronpedia_id": description.neuronpedia_id,
@@ -161,7 +161,7 @@ def load_tensors(
         "d_in": description.d_in,
         "d_sae": description.d_sae,
         "dtype": "float32",
-        "normalize_activations": "none",
+        "normalize_activations": description.normalisation,
         "reshape_activations": "hook_z" if hook_name.endswith("attn.hook_z") else "none",
         # Says that this config needs none of the changes that sae_lens makes to old ones.
         "sae_lens_version": "6.0.0",
@@ -174,4 +174,10 @@ def load_tensors(
 @lru_cache(maxsize=_REMEMBERED)
 def _described(place: Place, version: str) -> Description:
     # `version` is part of the key alone: an edited file is described again, others are not.
-    return FORMATS[place.file_format or ""].describe(place.path)
+    found = FORMATS[place.file_format or ""].describe(place.path)
+    if place.file_format == own.NAME:  # its cfg.json says all this itself
+        return found
+    said_of = sites.read_user_settings(place.path)
+    if said_of.prepend_bos is not None:
+        found = replace(found, prepend_bos=said_of.prepend_bos)
+    return replace(found, normalisation=said_of.normalisation or "none")

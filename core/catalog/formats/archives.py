@@ -8,11 +8,12 @@ itself is then asked with `weights_only=True`, which executes nothing either.
 import pickletools
 import zipfile
 import zlib
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from core.catalog.formats.reading import Shapes, said
+from core.catalog.formats.reading import Shapes, quote
+from core.syntax_trees import parse_alone
 
 MAX_PICKLE_BYTES = 4_000_000
 """The pickle of an SAE is a few names and sizes; the numbers lie beside it."""
@@ -63,7 +64,9 @@ def load_torch_file(path: Path) -> dict[str, Any]:
         raise ValueError(_refusal(path, "more than tensors")) from error
     except (RuntimeError, EOFError, OSError, KeyError, ValueError, AttributeError) as error:
         raise ValueError(f"{path} is cut short or corrupted; copy it again.") from error
-    if isinstance(content, dict) and all(isinstance(it, torch.Tensor) for it in content.values()):
+    if isinstance(content, dict) and all(
+        isinstance(value, torch.Tensor) for value in content.values()
+    ):
         return {str(name): tensor for name, tensor in content.items()}
     raise ValueError(
         f"{path} holds a {type(content).__name__} and not a state dict of tensors; save it with"
@@ -109,7 +112,7 @@ def _zip_problem(path: Path, size: int) -> str | None:
                 f"{path} would unpack to {unpacked:,} bytes from {size:,}, which no torch file"
                 " does; copy it again."
             )
-        pickles = [it for it in members if it.filename.split("/")[-1] == "data.pkl"]
+        pickles = [member for member in members if member.filename.split("/")[-1] == "data.pkl"]
         if len(pickles) != 1:
             return f"{path} is an archive but not one of torch; save it with torch.save."
         if pickles[0].file_size > MAX_PICKLE_BYTES:
@@ -143,7 +146,7 @@ def _asked_for(file: Any) -> str | None:
 
 def _refusal(path: Path, asked: str) -> str:
     return (
-        f"{path} is a pickle that asks for {said(asked)}, more than tensors, and was not executed;"
+        f"{path} is a pickle that asks for {quote(asked)}, more than tensors, and was not executed;"
         " if you trust its author, load it yourself and save it with torch.save(ae.state_dict(),"
         " path) or as safetensors."
     )
@@ -155,26 +158,29 @@ def _array_shapes(path: Path, mtime_ns: int, size: int) -> tuple[Shapes, str | N
 
     if path.is_dir():
         return {}, f"{path} is a folder and should be a file; copy the weights there again."
+
+    def header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[Any, bool, Any]:
+        with archive.open(member) as file:
+            version = npy.read_magic(file)
+            return (
+                npy.read_array_header_1_0(file)
+                if version == (1, 0)
+                else npy.read_array_header_2_0(file)
+            )
+
     shapes: Shapes = {}
     try:
         with zipfile.ZipFile(path) as archive:
             for member in archive.infolist():
                 name = member.filename.removesuffix(".npy")
-                with archive.open(member) as file:
-                    version = npy.read_magic(file)
-                    read = (
-                        npy.read_array_header_1_0
-                        if version == (1, 0)
-                        else npy.read_array_header_2_0
-                    )
-                    shape, _, dtype = read(file)
+                shape, _, dtype = parse_alone(partial(header, archive, member))
                 if dtype.hasobject:
                     return {}, (
-                        f"{path} holds Python objects ({said(name)}), which can run code, and was"
+                        f"{path} holds Python objects ({quote(name)}), which can run code, and was"
                         " not opened; save plain arrays with numpy.savez."
                     )
                 if dtype.kind not in "fiu":
-                    return {}, f"{path} holds {said(name)} as {dtype}; save numbers."
+                    return {}, f"{path} holds {quote(name)} as {dtype}; save numbers."
                 shapes[name] = tuple(int(length) for length in shape)
     except OSError as error:
         return {}, f"{path} cannot be read: {error.strerror or error}."
@@ -197,6 +203,8 @@ def load_arrays(path: Path) -> dict[str, Any]:
         raise ValueError(problem)
     try:
         with np.load(path, allow_pickle=False) as data:
-            return {name: torch.from_numpy(data[name].astype(np.float32)) for name in data.files}
+            # The header of an array is a Python literal.
+            arrays = {name: parse_alone(partial(data.__getitem__, name)) for name in data.files}
+        return {name: torch.from_numpy(array.astype(np.float32)) for name, array in arrays.items()}
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, OSError, KeyError) as error:
         raise ValueError(f"{path} is cut short or corrupted; copy it again.") from error

@@ -39,6 +39,10 @@ class Description:
     """`model/source` on Neuronpedia."""
     processing: tuple[tuple[str, object], ...] = ()
     """Weight processing that it asks of its model."""
+    prepend_bos: bool = True
+    """Whether it was trained on texts that begin with BOS."""
+    normalisation: str = "none"
+    """How its input was scaled, as sae_lens' normalize_activations, where its user says it."""
     details: dict[str, Any] = field(default_factory=dict, compare=False)
     """What its format's `load_tensors` needs besides, such as k."""
 

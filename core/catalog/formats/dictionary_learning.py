@@ -23,11 +23,11 @@ from core.catalog.formats.reading import (
     Shapes,
     name_of,
     positive_int,
+    quote,
     read_object,
-    said,
     sizes_problem,
 )
-from core.catalog.formats.tensors import checked
+from core.catalog.formats.tensors import check_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,7 +67,7 @@ def describe(path: Path) -> Description:
         problem = f"{path} ({NAME}) has {WEIGHTS} but no {CONFIG}; copy the one saved with it."
     trainer, buffer = _part(cfg, "trainer"), _part(cfg, "buffer")
     dict_class = str(trainer.get("dict_class")).rstrip("'>").rsplit(".", 1)[-1]
-    said_of = sites.said_by_user(path)
+    said_of = sites.read_user_settings(path)
     lm_name = name_of(trainer.get("lm_name"))
     model_name = said_of.model_name or lm_name or said_of.model_above
     model_name = model_name or sites.model_from_path(path) or ""
@@ -110,7 +110,7 @@ def _config_problem(path: Path, trainer: dict[str, Any], dict_class: str) -> str
         return f"{path / CONFIG} has no trainer entry; copy the config.json saved with {WEIGHTS}."
     if dict_class not in _ARCHITECTURES:
         return (
-            f"{path / CONFIG} ({NAME}) names the class {said(trainer.get('dict_class'))}, which is"
+            f"{path / CONFIG} ({NAME}) names the class {quote(trainer.get('dict_class'))}, which is"
             f" not read; {', '.join(_ARCHITECTURES)} are."
         )
     return sizes_problem(path / CONFIG, trainer, ("activation_dim", "dict_size"))
@@ -132,7 +132,7 @@ def _site(
     reads = buffer.get("io", "out")
     if reads not in ("out", "in"):
         return None, (
-            f"{path} ({NAME}) reads one tensor and writes another (io {said(reads)}): it is no"
+            f"{path} ({NAME}) reads one tensor and writes another (io {quote(reads)}): it is no"
             " SAE; transcoders are read in sae_lens' format."
         )
     if isinstance(layer, bool) or not isinstance(layer, int) or not 0 <= layer < 10_000:
@@ -146,7 +146,7 @@ def _site(
     hook = hook or sites.site_of_module(str(module))
     if hook is None or reads == "in" or (hook.startswith("blocks.") and f".{layer}." not in hook):
         return None, (
-            f"{path / CONFIG} ({NAME}) names the site {said(module)} of layer {layer}"
+            f"{path / CONFIG} ({NAME}) names the site {quote(module)} of layer {layer}"
             f" ({reads}put), which is no site known here; say it as hook_name in"
             f" {path / sites.SIDECAR}."
         )
@@ -176,20 +176,28 @@ def load(path: Path, description: Description) -> tuple[dict[str, Any], dict[str
         else:
             wanted["encoder.bias"] = (d_sae,)
         wanted[_decoder_bias(dict_class)] = (d_in,)
-    given = checked(path / WEIGHTS, weights, wanted)
+    given = check_tensors(path / WEIGHTS, weights, wanted)
     transposed = {"encoder.weight": "W_enc", "decoder.weight": "W_dec"}
     names = {"encoder.bias": "b_enc", "gate_bias": "b_gate", "mag_bias": "b_mag"}
     names[_decoder_bias(dict_class)] = "b_dec"
     state = {
-        transposed.get(name, names.get(name, name)): it.T.contiguous() if name in transposed else it
-        for name, it in given.items()
+        transposed.get(name, names.get(name, name)): tensor.T.contiguous()
+        if name in transposed
+        else tensor
+        for name, tensor in given.items()
     }
     entries: dict[str, Any] = {"apply_b_dec_to_input": dict_class not in _NO_INPUT_BIAS}
     if description.architecture == "topk":
         entries["k"] = _k(path, buffers.get("k"), description.details["k"], d_sae)
     if description.architecture == "jumprelu":
         threshold = buffers.get("threshold")
-        if threshold is None or threshold.numel() not in (1, d_sae):
+        # A BatchTopK SAE has -1 there until it has measured one.
+        lowest = -torch.inf if dict_class == "JumpReluAutoEncoder" else 0.0
+        if (
+            threshold is None
+            or threshold.numel() not in (1, d_sae)
+            or float(threshold.min()) < lowest
+        ):
             raise ValueError(
                 f"{path / WEIGHTS} holds no threshold for {d_sae} latents, without which"
                 f" {dict_class} works on whole batches only; save it after threshold_start_step."
@@ -208,7 +216,7 @@ def _k(path: Path, stored: "Tensor | None", configured: int | None, d_sae: int) 
     k = int(stored) if stored is not None and stored.numel() == 1 else configured
     if k is None or not 1 <= k <= d_sae:
         raise ValueError(
-            f"{path} gives k as {said(k)}; it must be between 1 and the {d_sae} latents, so"
+            f"{path} gives k as {quote(k)}; it must be between 1 and the {d_sae} latents, so"
             " correct it in config.json."
         )
     return k

@@ -112,16 +112,22 @@ def _find(folder: Path, levels: int, above: frozenset[str], budget: list[int]) -
         yield replace(_unreadable(folder, error), levels=levels)
         return
     places = _places(folder, names)
-    for place in places:
-        yield replace(place, levels=levels) if levels <= _limit(place) else _too_deep(place, levels)
-    if places or own_path in above:  # a link that leads back up is a loop
-        return
-    below = [
-        place
-        for name in folders
-        for place in _find(folder / name, levels + 1, above | {own_path}, budget)
-    ]
+    # A config alone may be that of all SAEs below, and is no reason to leave them out.
+    is_sae = bool(places) and any(name.endswith(_WEIGHTS) for name in names)
+    below = []
+    if not is_sae and own_path not in above:  # a link that leads back up is a loop
+        below = [
+            place
+            for name in folders
+            for place in _find(folder / name, levels + 1, above | {own_path}, budget)
+        ]
+    if is_sae or not any(place.file_format and not place.problem for place in below):
+        for place in places:
+            too_deep = levels > _limit(place)
+            yield _too_deep(place, levels) if too_deep else replace(place, levels=levels)
     yield from below
+    if places or own_path in above:
+        return
     reason = None if below or levels > MAX_DEPTH else _unknown(folder, names)
     if reason is not None:
         yield Place(folder, problem=reason, levels=levels)
@@ -196,7 +202,7 @@ def _unknown(folder: Path, names: frozenset[str]) -> str | None:
     if "config.json" in names and "model_type" in read_object(folder / "config.json")[0]:
         return None
     found = ", ".join(weights[:3]) + (", ..." if len(weights) > 3 else "")
-    opened = " Pickles were not opened." if any(it.endswith(_PICKLES) for it in weights) else ""
+    opened = " Pickles were not opened." if any(file.endswith(_PICKLES) for file in weights) else ""
     return (
         f"{folder} holds weights ({found}) in no format that is read.{opened} Read are {_KNOWN};"
         " convert them to one of these."

@@ -18,12 +18,12 @@ from core.catalog.formats.reading import (
     Shapes,
     name_of,
     positive_int,
+    quote,
     read_object,
-    said,
     shapes_problem,
     tensor_shapes,
 )
-from core.catalog.formats.tensors import checked
+from core.catalog.formats.tensors import check_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,7 +67,7 @@ def describe_2(path: Path) -> Description:
     model_name, hook_name = _from_path_2(path, cfg)
     if problem is None and cfg.get("architecture", _ARCHITECTURE_2) != _ARCHITECTURE_2:
         problem = (
-            f"{path / CONFIG} ({NAME_2}) names the architecture {said(cfg['architecture'])}, which"
+            f"{path / CONFIG} ({NAME_2}) names the architecture {quote(cfg['architecture'])}, which"
             f" is not read; only {_ARCHITECTURE_2} is."
         )
     if problem is None and re.search(r"transcoder|clt|crosscoder", str(path)):
@@ -88,7 +88,7 @@ def _described(
     model_name: str | None,
     hook_name: str | None,
 ) -> Description:
-    said_of = sites.said_by_user(path)
+    said_of = sites.read_user_settings(path)
     model_name = said_of.model_name or model_name or said_of.model_above or ""
     hook_name = said_of.hook_name or hook_name
     rows = shapes.get("w_enc", ())
@@ -157,7 +157,8 @@ def _from_path_2(path: Path, cfg: dict[str, Any]) -> tuple[str | None, str | Non
     named = (name_of(cfg.get("model_name")) or "").removeprefix("google/").replace("-v3", "-3")
     if not named and match is not None:
         named = f"gemma-3-{match.group(1)}-{match.group(2)}"
-    model_name = f"google/{named}" if named else None
+    # Who trained SAEs in this format on a model of their own names it as it is.
+    model_name = f"google/{named}" if named.startswith("gemma-") else named or None
     if model_name and "270m" in model_name:
         model_name = model_name.removesuffix("-pt")
     inside = re.fullmatch(r"model\.layers\.(\d{1,4})\.(.+)", str(cfg.get("hf_hook_point_in")))
@@ -192,7 +193,7 @@ def load(path: Path, description: Description) -> tuple[dict[str, Any], dict[str
         weights = path / WEIGHTS_2
         tensors = load_file(weights)
     wanted = _tensors(description.d_in or 0, description.d_sae or 0)
-    given = checked(weights, tensors, wanted, ("scaling_factor",))
+    given = check_tensors(weights, tensors, wanted, ("scaling_factor",))
     factor = tensors.get("scaling_factor")
     if factor is not None and not torch.allclose(factor.float(), torch.ones(())):
         raise ValueError(

@@ -12,7 +12,7 @@ from core.catalog.formats import sites
 from core.catalog.formats.archives import load_torch_file, torch_file_problem
 from core.catalog.formats.description import Description
 from core.catalog.formats.reading import name_of, positive_int, read_object, sizes_problem
-from core.catalog.formats.tensors import checked
+from core.catalog.formats.tensors import check_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,7 +35,7 @@ def describe(path: Path) -> Description:
     """The SAE in the weight file `path` from the config beside it; weights are not loaded."""
     config = config_of(path)
     cfg, problem = read_object(config)
-    said_of = sites.said_by_user(path)
+    said_of = sites.read_user_settings(path)
     model_name = said_of.model_name or name_of(cfg.get("model_name")) or said_of.model_above
     model_name = model_name or sites.model_from_path(path) or ""
     hook_name = said_of.hook_name or name_of(cfg.get("act_name"))
@@ -67,4 +67,4 @@ def load(path: Path, description: Description) -> tuple[dict[str, Any], dict[str
     d_in, d_sae = description.d_in or 0, description.d_sae or 0
     wanted: dict[str, tuple[int, ...]] = {"W_enc": (d_in, d_sae), "W_dec": (d_sae, d_in)}
     wanted |= {"b_enc": (d_sae,), "b_dec": (d_in,)}
-    return {"apply_b_dec_to_input": True}, checked(path, load_torch_file(path), wanted)
+    return {"apply_b_dec_to_input": True}, check_tensors(path, load_torch_file(path), wanted)

@@ -7,13 +7,14 @@ Configs are read in the current style (a `metadata` object) and in that before v
 from pathlib import Path
 from typing import Any
 
+from core.catalog.formats import sites
 from core.catalog.formats.description import Description
 from core.catalog.formats.reading import (
     Shapes,
     name_of,
     positive_int,
+    quote,
     read_object,
-    said,
     shapes_problem,
     tensor_shapes,
 )
@@ -66,11 +67,14 @@ def describe(path: Path) -> Description:
         head=_head(flat),
         d_in=positive_int(flat.get("d_in")),
         d_sae=positive_int(flat.get("d_sae")),
-        architecture=architecture if isinstance(architecture, str) else said(architecture),
+        architecture=architecture if isinstance(architecture, str) else quote(architecture),
         dataset=name_of(flat.get("dataset_path")),
         context_size=positive_int(flat.get("context_size")),
         neuronpedia_id=name_of(flat.get("neuronpedia_id")),
-        processing=tuple(sorted((str(key), it) for key, it in asked if isinstance(it, plain))),
+        processing=tuple(
+            sorted((str(key), value) for key, value in asked if isinstance(value, plain))
+        ),
+        prepend_bos=flat.get("prepend_bos") is not False,
     )
 
 
@@ -83,6 +87,8 @@ def _missing(path: Path, flat: dict[str, Any]) -> str | None:
     missing = [name for name in ("d_in", "d_sae") if flat.get(name) is None]
     missing += ["hook_name"] if not (flat.get("hook_name") or flat.get("hook_point")) else []
     missing += [] if flat.get("model_name") else ["model_name"]
+    if "transcoder" in str(flat.get("architecture")) and not flat.get("hook_name_out"):
+        missing.append("hook_name_out")
     if not missing:
         return None
     return f"{path / CONFIG} does not say {', '.join(missing)}; save the SAE with sae_lens."
@@ -95,10 +101,11 @@ def _names_problem(
         if not value:
             given = flat.get(name) or flat.get("hook_point")
             return (
-                f"{path / CONFIG} gives {name} as {said(given)}; it must be a name, so correct it"
+                f"{path / CONFIG} gives {name} as {quote(given)}; it must be a name, so correct it"
                 " there."
             )
-    return None
+    advice = sites.advice_on_module(hook_name or "")
+    return None if advice is None else f"{path / CONFIG} {advice}"
 
 
 def _weights_problem(path: Path, cfg: dict[str, Any], architecture: str) -> str | None:

@@ -6,12 +6,13 @@ every click parses nothing twice.
 
 import json
 import math
+import stat
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from core.catalog.sae_kinds import said
+from core.catalog.sae_kinds import quote
 from core.weight_files import safetensors_problem
 
 MAX_CONFIG_BYTES = 1_000_000
@@ -28,19 +29,23 @@ Shapes = dict[str, tuple[int, ...]]
 def read_object(path: Path) -> tuple[dict[str, Any], str | None]:
     """The object in a JSON file, or `{}` and what is wrong with the file."""
     try:
-        stat = path.stat()
+        found = path.stat()
     except OSError as error:
         return {}, f"{path} cannot be read: {error.strerror}."
-    return _object(path, stat.st_mtime_ns, stat.st_size)
+    if not stat.S_ISREG(found.st_mode):  # a named pipe would be waited for without end
+        return {}, f"{path} is {_kind(found.st_mode)} and should be a file; copy it there again."
+    return _object(path, found.st_mtime_ns, found.st_size)
 
 
 def tensor_shapes(path: Path) -> tuple[Shapes, str | None]:
     """Shapes of the tensors in a whole safetensors file by name, or `{}` and what is wrong."""
     try:
-        stat = path.stat()
+        found = path.stat()
     except OSError as error:
         return {}, f"{path} cannot be read: {error.strerror}."
-    return _shapes(path, stat.st_mtime_ns, stat.st_size)
+    if not stat.S_ISREG(found.st_mode):  # a named pipe would be waited for without end
+        return {}, f"{path} is {_kind(found.st_mode)} and should be a file; copy it there again."
+    return _shapes(path, found.st_mtime_ns, found.st_size)
 
 
 def positive_int(value: object) -> int | None:
@@ -73,16 +78,18 @@ def sizes_problem(path: Path, config: Mapping[str, Any], names: tuple[str, ...])
     for name in names:
         if positive_int(config.get(name)) is None:
             return (
-                f"{path} gives {name} as {said(config.get(name))}; it must be a whole number from"
+                f"{path} gives {name} as {quote(config.get(name))}; it must be a whole number from"
                 " 1, so correct it or copy the file again."
             )
     return None
 
 
+def _kind(mode: int) -> str:
+    return "a folder" if stat.S_ISDIR(mode) else "a pipe or device"
+
+
 @lru_cache(maxsize=_REMEMBERED)
 def _object(path: Path, mtime_ns: int, size: int) -> tuple[dict[str, Any], str | None]:
-    if path.is_dir():
-        return {}, f"{path} is a folder and should be a file; copy the config there again."
     if size > MAX_CONFIG_BYTES:
         return {}, f"{path} has {size} bytes; a config is smaller than {MAX_CONFIG_BYTES}."
     try:
@@ -102,8 +109,6 @@ def _object(path: Path, mtime_ns: int, size: int) -> tuple[dict[str, Any], str |
 
 @lru_cache(maxsize=_REMEMBERED)
 def _shapes(path: Path, mtime_ns: int, size: int) -> tuple[Shapes, str | None]:
-    if path.is_dir():
-        return {}, f"{path} is a folder and should be a file; copy the weights there again."
     problem = safetensors_problem(path)
     if problem is not None:
         return {}, problem
@@ -115,7 +120,7 @@ def _shapes(path: Path, mtime_ns: int, size: int) -> tuple[Shapes, str | None]:
             for name, tensor in header.items()
             if name != "__metadata__"
         }
-    except (TypeError, ValueError, KeyError):
+    except (TypeError, ValueError, KeyError, OverflowError):
         return {}, f"{path} is corrupted: its safetensors header cannot be read."
     return shapes, None
 
@@ -128,14 +133,14 @@ def shapes_problem(
     if missing:
         held = ", ".join(sorted(found)[:8]) or "nothing"
         return (
-            f"{path} lacks the tensors {', '.join(missing)} (it holds {said_names(held)}); save"
+            f"{path} lacks the tensors {', '.join(missing)} (it holds {shorten_names(held)}); save"
             " the SAE again."
         )
     unknown = sorted(set(found) - set(wanted) - set(optional))
     if unknown:
         return (
             f"{path} holds tensors that an SAE of this kind does not have"
-            f" ({said_names(', '.join(unknown[:8]))}); save the SAE again without them."
+            f" ({shorten_names(', '.join(unknown[:8]))}); save the SAE again without them."
         )
     for name, shape in wanted.items():
         if found[name] != shape:
@@ -146,6 +151,6 @@ def shapes_problem(
     return None
 
 
-def said_names(names: str) -> str:
+def shorten_names(names: str) -> str:
     """A list of names from a file, short enough for a sentence."""
     return names if len(names) <= 200 else f"{names[:197]}..."

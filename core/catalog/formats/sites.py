@@ -2,8 +2,10 @@
 
 Where a format does not hold one of them and the path does not tell, the user says so in a small
 file beside the SAE, `explorer.json`: `{"model_name": "gpt2-small", "hook_name":
-"blocks.5.hook_resid_post"}`. What stands there wins over what was found otherwise. A `model_name`
-may also stand in an `explorer.json` further up, for all SAEs below that do not say it themselves.
+"blocks.5.hook_resid_post"}`, and there, in sae_lens' words, how it was trained where no format
+tells: `prepend_bos` and `normalize_activations`. What stands there wins over what was found
+otherwise. A `model_name` may also stand in an `explorer.json` further up, for all SAEs below that
+do not say it themselves.
 """
 
 import os
@@ -12,10 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.catalog.formats.reading import name_of, read_object, said
+from core.catalog.formats.reading import name_of, quote, read_object
 from core.catalog.model_names import hub_repository
 
 SIDECAR = "explorer.json"
+NORMALISATIONS = ("none", "expected_average_only_in", "constant_norm_rescale", "layer_norm")
+"""Values of normalize_activations that the user can say; what else there is needs more files."""
+_KNOWN = ("model_name", "hook_name", "prepend_bos", "normalize_activations")
 PARENTS = 6
 """Folders above an SAE in which an explorer.json may name its model."""
 NO_CENTRING = (("center_writing_weights", False),)
@@ -51,6 +56,21 @@ def site_of_module(module: str) -> str | None:
         if match:
             return hook.format(*(int(group) for group in match.groups()))
     return None
+
+
+def advice_on_module(name: str) -> str | None:
+    """How to name a site in sae_lens' config that is named as Hugging Face does, or None.
+
+    The end of a sentence about the config.
+    """
+    site = site_of_module(name)
+    if site is None or _HOOK.fullmatch(name):
+        return None
+    return (
+        f"names the site as Hugging Face does ({quote(name)}), whose output transformer_lens calls"
+        f' {site}; write that as hook_name, and {{"center_writing_weights": false}} as'
+        " model_from_pretrained_kwargs, since Hugging Face's weights are not centred."
+    )
 
 
 def module_problem(module: str, hook_name: str, model_name: str) -> str | None:
@@ -92,7 +112,7 @@ def sidecar_names(path: Path) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Said:
+class UserSettings:
     """What the user's explorer.json files say of one SAE; None where they are silent."""
 
     model_name: str | None = None
@@ -101,13 +121,17 @@ class Said:
     """Its site, said beside the SAE: wins over all else."""
     model_above: str | None = None
     """The model said in a folder above: for SAEs that do not say it themselves."""
+    prepend_bos: bool | None = None
+    """Whether it was trained on texts that begin with BOS."""
+    normalisation: str | None = None
+    """How its input was scaled, as sae_lens' normalize_activations."""
     problem: str | None = None
     """What is wrong with the file beside the SAE."""
     problem_above: str | None = None
     """What is wrong with a file above, which matters where it is needed."""
 
 
-def said_by_user(path: Path) -> Said:
+def read_user_settings(path: Path) -> UserSettings:
     """What the user says of the SAE at `path` in explorer.json."""
     beside, *above = map(Path, sidecar_names(path))
     content, problem = _said_in(beside)
@@ -119,10 +143,18 @@ def said_by_user(path: Path) -> Said:
     model_name, hook_name = (name_of(content.get(key)) for key in ("model_name", "hook_name"))
     if problem is None and hook_name is not None and not _HOOK.fullmatch(hook_name):
         problem = (
-            f"{beside} gives hook_name as {said(hook_name)}; use the name of the site in"
+            f"{beside} gives hook_name as {quote(hook_name)}; use the name of the site in"
             " transformer_lens, such as blocks.5.hook_resid_post."
         )
-    return Said(model_name, hook_name, model_above, problem, problem_above)
+    return UserSettings(
+        model_name,
+        hook_name,
+        model_above,
+        content.get("prepend_bos"),
+        content.get("normalize_activations"),
+        problem,
+        problem_above,
+    )
 
 
 def _said_in(file: Path) -> tuple[dict[str, Any], str | None]:
@@ -131,12 +163,26 @@ def _said_in(file: Path) -> tuple[dict[str, Any], str | None]:
     content, problem = read_object(file)
     for key in ("model_name", "hook_name"):
         if problem is None and key in content and name_of(content[key]) is None:
-            problem = f"{file} gives {key} as {said(content[key])}; it must be a name."
+            problem = f"{file} gives {key} as {quote(content[key])}; it must be a name."
+    unknown = [key for key in content if key not in _KNOWN]
+    bos, norm = content.get("prepend_bos"), content.get("normalize_activations")
+    if problem is None and unknown:
+        problem = (
+            f"{file} has an entry {quote(unknown[0])}, which is not known; it can hold "
+            f"{', '.join(_KNOWN)}."
+        )
+    if problem is None and bos is not None and not isinstance(bos, bool):
+        problem = f"{file} gives prepend_bos as {quote(bos)}; write true or false."
+    if problem is None and norm is not None and norm not in NORMALISATIONS:
+        problem = (
+            f"{file} gives normalize_activations as {quote(norm)}; write one of "
+            f"{', '.join(NORMALISATIONS)}."
+        )
     return ({}, problem) if problem is not None else (content, None)
 
 
 def missing_problem(
-    path: Path, label: str, said_of: Said, *, model_name: object, hook_name: object
+    path: Path, label: str, said_of: UserSettings, *, model_name: object, hook_name: object
 ) -> str | None:
     """A sentence on what is not known of an SAE and how to say it, or None."""
     if not model_name and said_of.problem_above is not None:

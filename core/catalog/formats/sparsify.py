@@ -18,13 +18,13 @@ from core.catalog.formats.description import Description
 from core.catalog.formats.reading import (
     name_of,
     positive_int,
+    quote,
     read_object,
-    said,
     shapes_problem,
     sizes_problem,
     tensor_shapes,
 )
-from core.catalog.formats.tensors import checked
+from core.catalog.formats.tensors import check_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,7 +55,7 @@ def describe(path: Path) -> Description:
         problem = f"{path} ({NAME}) has {WEIGHTS} but no {CONFIG}; copy the one saved with it."
     run_file = _hookpoint(path).parent / RUN
     run = read_object(run_file)[0] if run_file.exists() else {}
-    said_of = sites.said_by_user(path)
+    said_of = sites.read_user_settings(path)
     model_name = said_of.model_name or name_of(run.get("model")) or said_of.model_above
     model_name = model_name or sites.model_from_path(path) or ""
     module = _hookpoint(path).name
@@ -106,18 +106,18 @@ def _config_problem(
         return sizes
     if d_sae is None:
         return (
-            f"{config} ({NAME}) gives num_latents as {said(cfg.get('num_latents'))} and"
-            f" expansion_factor as {said(cfg.get('expansion_factor'))}; one of them must be a whole"
-            " number from 1."
+            f"{config} ({NAME}) gives num_latents as {quote(cfg.get('num_latents'))} and"
+            f" expansion_factor as {quote(cfg.get('expansion_factor'))}; one of them must be a"
+            " whole number from 1."
         )
     if k is None or k > d_sae:
         return (
-            f"{config} ({NAME}) gives k as {said(cfg.get('k'))}; it must be between 1 and the"
+            f"{config} ({NAME}) gives k as {quote(cfg.get('k'))}; it must be between 1 and the"
             f" {d_sae} latents, so correct it there."
         )
     if cfg.get("activation", "topk") != "topk":
         return (
-            f"{config} ({NAME}) names the activation {said(cfg['activation'])}, which is not read;"
+            f"{config} ({NAME}) names the activation {quote(cfg['activation'])}, which is not read;"
             " only topk is."
         )
     for flag, why in _REFUSED.items():
@@ -145,7 +145,7 @@ def _site_problem(path: Path, module: str, hook_name: str | None, model_name: st
         return None if problem is None else f"{path} ({NAME}): {problem}"
     if re.match(r"(?:layers|h|blocks)[._]\d", module):
         return (
-            f"{path} ({NAME}) reads the module {said(module)}, whose output is no site known here;"
+            f"{path} ({NAME}) reads the module {quote(module)}, whose output is no site known here;"
             f" say it as hook_name in {path / sites.SIDECAR}, or choose an SAE of layers.N,"
             " layers.N.mlp or layers.N.attn."
         )
@@ -162,7 +162,7 @@ def load(path: Path, description: Description) -> tuple[dict[str, Any], dict[str
 
     weights = path / WEIGHTS
     wanted = _tensors(description.d_in or 0, description.d_sae or 0)
-    given = checked(weights, load_file(weights), wanted)
+    given = check_tensors(weights, load_file(weights), wanted)
     state = {
         "W_enc": given["encoder.weight"].T.contiguous(),
         "b_enc": given["encoder.bias"],

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def checked(
+def check_tensors(
     path: Path,
     tensors: Mapping[str, "Tensor"],
     wanted: Mapping[str, tuple[int, ...]],

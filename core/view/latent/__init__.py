@@ -1,1 +1,0 @@
-"""What the page of one latent shows, worked out without Streamlit."""
