@@ -3,20 +3,11 @@
 import streamlit as st
 
 from core import resources
-from core.view.autointerp.view import AutointerpView
+from core.autointerp.view import FIRST, AutointerpView, parse_view
 from core.view.markup import escape_markdown
 from core.view.selection import Selection
-from pages.parts import errors, frame, opening
-from pages.parts.autointerp import (
-    controls,
-    detail,
-    files,
-    reading,
-    results,
-    service,
-    state,
-    work,
-)
+from pages.parts import errors, frame, look, opening
+from pages.parts.autointerp import VIEW, controls, detail, files, jobs, results, service
 from pages.parts.view_state import View
 
 INTRO = (
@@ -30,22 +21,22 @@ _PANELS = {"histogram": "Beside controls", "compare": "Compare runs", "files": "
 
 def draw(view: View) -> None:
     """What this page has of its own."""
-    selection = opening.heading(view, "Autointerp", INTRO)
+    selection = opening.heading(view, "Autointerp", INTRO, about_latent=False)
     if selection is None:
         return
-    page = state.begin()
-    for problem in state.problems():
+    page = VIEW.begin(parse_view, first=FIRST)
+    for problem in VIEW.problems():
         st.warning(escape_markdown(problem), icon=":material/link_off:")
     controls.draw(page, selection)
     if view.entry is not None:
-        reading.draw(page, selection, view.entry)
-    if not opening.loaded(view):
+        controls.text(page, selection, view.entry)
+    if not opening.ready(view):
         return
     with errors.shown_plainly():
         asks = "chat" in (page.explainer, page.judge)
-        chosen = service.draw(page) if asks else None
-        if page.explainer != "scope" or opening.loaded(work.spoken(view)):
-            work.draw(work.request_of(view, page, chosen), chosen, selection)
+        chosen = service.draw(page.chat_model) if asks else None
+        if page.explainer != "scope" or opening.ready(jobs.view_of_speaker(view)):
+            jobs.draw(jobs.request_of(view, page, chosen), chosen)
     if page.run:
         with errors.shown_plainly():
             _run(view, page, selection)
@@ -53,11 +44,11 @@ def draw(view: View) -> None:
 
 def _run(view: View, page: AutointerpView, selection: Selection) -> None:
     """The run of the link: its progress while it runs, and what is done of it."""
-    from core.view.autointerp.record import load_record
+    from core.autointerp.record import load_record
 
-    job = work.running_job(page.run)
+    job = jobs.running_job(page.run)
     if job is not None:
-        work.shown(job)
+        jobs.draw_job(job)
     record = load_record(resources.store(), page.run)
     if record is None:
         if job is None or job.state.finished:
@@ -77,12 +68,13 @@ def _run(view: View, page: AutointerpView, selection: Selection) -> None:
     panel = st.segmented_control(
         "More about the run",
         list(_PANELS),
+        required=True,
         format_func=_PANELS.__getitem__,
         default="histogram",
         key="ai_panel",
         label_visibility="collapsed",
     )
-    dark = st.context.theme.type == "dark"
+    dark = look.is_dark()
     if panel == "compare":
         results.comparison(record)
     elif panel == "files" and view.entry is not None:

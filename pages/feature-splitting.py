@@ -5,16 +5,29 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from core import resources
 from core.descriptions.sources import best_descriptions, coverage
 from core.splitting.map_config import MapConfig
-from core.splitting.members import first_labels, members_of
+from core.splitting.members import members_of
 from core.splitting.view import MapView
 from core.view.markup import escape_markdown
 from core.view.selection import Selection
-from pages.parts import errors, frame, latent_links, opening, work
-from pages.parts.splitting import chart, controls, files, groups, maps, point, search, session, tree
+from pages.parts import errors, frame, job_results, latent_links, opening
+from pages.parts.look import is_dark
+from pages.parts.splitting import (
+    alone,
+    chart,
+    controls,
+    files,
+    groups,
+    maps,
+    point,
+    search,
+    session,
+    tree,
+)
 from pages.parts.view_state import View
 
 if TYPE_CHECKING:
@@ -22,9 +35,8 @@ if TYPE_CHECKING:
     from core.splitting.text_evidence import Evidence
 
 INTRO = (
-    "A wider SAE takes the same activations apart more finely. Each point is a latent, and latents "
-    "with similar directions lie close together: see which latents of a wide SAE have split from "
-    "one of a narrow SAE, and which form groups."
+    "Each point is a latent; similar directions lie close together, so that latents of a wide SAE "
+    "lie around the one that they split from."
 )
 _PANELS = {
     "nearest": "Nearest latents",
@@ -44,12 +56,13 @@ def draw(view: View) -> None:
     if selection is None or view.entry is None:
         return
     members = members_of(view.choices, selection, view.entry)
-    map_view = session.begin(members)
+    map_view = session.begin(members, view.entry)
     for problem in session.problems():
         st.warning(escape_markdown(problem), icon=":material/link_off:")
-    shown = map_view.saes or first_labels(members, view.entry)
-    controls.draw(members, shown, map_view)
-    if not work.libraries_ready(room=maps.ROOM):
+    shown = map_view.saes
+    asked = controls.draw(members, shown, map_view)
+    alone.draw(view, selection, view.entry, members)
+    if not job_results.libraries_ready(room=maps.ROOM):
         return
     from core.corpus import docs_sample
     from core.splitting.map_data import MapRequest
@@ -63,37 +76,53 @@ def draw(view: View) -> None:
     )
     link = latent_links.address("feature-splitting", selection)
     with errors.shown_plainly():
-        if not maps.downloaded(selection, request.members):
+        if not maps.weights_ready(selection, request.members):
             return
-        data = maps.finished_map(request, link=link)
-        if data is not None:
-            _explore(data, request, selection, map_view, link)
+        kept = maps.finished_map(request, link=link)
+        if kept.result is not None:
+            _explore(kept.result, kept.asked, selection, map_view, link, asked)
 
 
 def _explore(
-    data: "MapData", request: "MapRequest", selection: Selection, view: MapView, link: str
+    data: "MapData",
+    request: "MapRequest",
+    selection: Selection,
+    view: MapView,
+    link: str,
+    asked: DeltaGenerator,
 ) -> None:
     # In the order of the page; what fires is found out below the map, which is there before.
-    asked, map_columns, sample = st.container(), st.container(), st.container()
+    notes, map_columns, sample = st.container(), st.container(), st.container()
     with sample:
         evidence = _evidence(request, data, link)
     descriptions = best_descriptions(
         resources.store(),
         data.described,
-        published=files.published(data),
+        published=files.fetched_descriptions(data),
         offline={label: one.offline for label, one in evidence.items()},
     )
-    by_label = {label: it.texts for label, it in descriptions.items()}
+    by_label = {label: described.texts for label, described in descriptions.items()}
     texts = [str(text or "") for text in data.per_point(by_label)]
     row = _chosen_row(data, selection)
+    if view.colour == "cluster" and data.map.clusters is None:
+        view = replace(view, colour="width")  # of the map that stays until clusters are found
     with asked:
         search.box(view)
+    with notes:
         hits = search.hits(data, texts, view)
     lassoed = _lassoed(data, view)
     table, labels = data.cluster_tables(texts) or (None, None)
+    if view.colour == "cluster" and table is None:  # those of a map that is being made
+        view = replace(view, colour="width")
+    scores: dict[str, np.ndarray] = {}
+    if view.colour in ("output", "input"):
+        with notes:
+            scores = maps.found_scores(request, view.colour, link=link)
+        if not scores:
+            view = replace(view, colour="width")
     look = chart.Look(
         descriptions=texts,
-        values=_values(data, view, row, evidence),
+        values=_values(data, view, row, evidence, scores),
         hits=hits,
         lassoed=lassoed,
         labels=labels if view.colour == "cluster" else None,
@@ -101,10 +130,10 @@ def _explore(
     )
     if look.values is None and view.colour in ("frequency", "similarity"):
         needs = "the sample of text" if view.colour == "frequency" else "a chosen latent"
-        asked.caption(f"This colour needs {needs}; widths are shown until then.")
+        notes.caption(f"This colour needs {needs}; widths are shown until then.")
         view = replace(view, colour="width")
     left, right = map_columns.columns([5, 2], gap="medium")
-    dark = st.context.theme.type == "dark"
+    dark = is_dark()
     with left:
         drawing = chart.draw(data, view, look, dark=dark)
         note = data.left_out_note()
@@ -122,7 +151,7 @@ def _explore(
         elif panel == "selection":
             groups.selection(data, lassoed, texts)
         elif panel == "hits":
-            search.listed(data, texts, hits, view.search)
+            search.draw_hits(data, texts, hits, view.search)
         elif panel == "clusters":
             groups.clusters(data, table, texts, row)
         elif panel == "new":
@@ -161,22 +190,33 @@ def _chosen_row(data: "MapData", selection: Selection) -> int | None:
 
 
 def _lassoed(data: "MapData", view: MapView) -> list[int]:
+    if view.picked:
+        rows = [data.row(label, latent) for label, found in view.picked for latent in found]
+        return sorted(row for row in rows if row is not None)
     from core.splitting.selection import rows_inside
 
     return rows_inside(data.map.points, view.lasso).tolist() if view.lasso else []
 
 
 def _values(
-    data: "MapData", view: MapView, row: int | None, evidence: "dict[str, Evidence]"
+    data: "MapData",
+    view: MapView,
+    row: int | None,
+    evidence: "dict[str, Evidence]",
+    scores: "dict[str, np.ndarray]",
 ) -> "np.ndarray | None":
+    if scores:
+        return np.array(data.per_point(scores), dtype=np.float64)
     if view.colour == "frequency":
         by_label = dict(data.published_rates)
-        by_label |= {label: it.frequency for label, it in evidence.items()}
+        by_label |= {label: found.frequency for label, found in evidence.items()}
         return np.array(data.per_point(by_label), dtype=np.float64) if by_label else None
     if view.colour == "similarity" and row is not None:
         label, latent = data.latent(row)
         direction = data.family[label].direction(latent)
-        cosines = {name: it.cosines(direction).numpy() for name, it in data.family.items()}
+        cosines = {
+            name: decoder.cosines(direction).numpy() for name, decoder in data.family.items()
+        }
         return np.array(data.per_point(cosines), dtype=np.float64)
     return None
 

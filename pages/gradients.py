@@ -4,7 +4,7 @@ import streamlit as st
 
 from core.gradients import sae_choices
 from core.view.markup import escape_markdown
-from pages.parts import errors, frame, opening, work
+from pages.parts import errors, frame, job_results, opening
 from pages.parts.gradients import circuit, controls, induction, matrix
 from pages.parts.view_state import View
 
@@ -21,10 +21,12 @@ def draw(view: View) -> None:
     if selection is None:
         return
     current = controls.begin(view.choices, selection.model)
+    if current.tab != "latents":
+        opening.name_tab(view, f"Latent gradients · {controls.TABS[current.tab]}")
     for problem in controls.problems():
         st.warning(escape_markdown(problem), icon=":material/link_off:")
-    controls.tabs(current)
-    if not work.libraries_ready(room=matrix.ROOM):
+    controls.tabs()
+    if not job_results.libraries_ready(room=matrix.ROOM):
         return
     entries = sae_choices.usable(view.choices, selection.model)
     with errors.shown_plainly():

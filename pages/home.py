@@ -10,12 +10,16 @@ from pages.parts import (
     card,
     errors,
     frame,
-    glance,
+    interrupted,
     jobs_panel,
     live_text,
     loading,
+    logit_tables,
+    opening,
     registry,
+    share,
 )
+from pages.parts.find import box as find
 from pages.parts.polling import rerun_when, reserve_room
 from pages.parts.view_state import View
 
@@ -29,6 +33,7 @@ INTRO = (
 
 def draw(view: View) -> None:
     """What this page has of its own."""
+    opening.name_tab(view, "SAE Latent Explorer")
     st.title("SAE Latent Explorer")
     st.markdown(INTRO)
     for problem in view.problems:
@@ -41,11 +46,16 @@ def draw(view: View) -> None:
             "SAE_EXPLORER_SAES to a folder with SAEs of your own and start the explorer again."
         )
     else:
+        find.draw(view)
         _selected(view)
     _tools(view)
     st.subheader("Running tasks")
     with errors.shown_plainly():
         jobs_panel.draw()
+    with errors.shown_plainly():
+        interrupted.draw()
+    with errors.shown_plainly():
+        share.draw()
     _unavailable(view.choices.unavailable)
 
 
@@ -59,9 +69,9 @@ def _selected(view: View) -> None:
     st.subheader(f"Latent {selection.latent}")
     with errors.shown_plainly():
         if loaded:
-            glance.draw(selection)
+            logit_tables.draw(selection)
         elif loading.draw(selection, entry):
-            glance.reserve()
+            logit_tables.reserve()
         else:
             return
         st.subheader(f"Where latent {selection.latent} is active in a text")
@@ -93,8 +103,8 @@ def _unavailable(left_out: tuple[Unavailable, ...]) -> None:
     if not left_out:
         return
     with st.expander(f"Cannot be loaded ({len(left_out)}), and why"):
-        for it in left_out:
-            st.markdown(f"**{escape_markdown(it.name)}**: {escape_markdown(it.reason)}")
+        for entry in left_out:
+            st.markdown(f"**{escape_markdown(entry.name)}**: {escape_markdown(entry.reason)}")
 
 
 frame.show(draw)

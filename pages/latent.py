@@ -3,42 +3,42 @@
 import streamlit as st
 
 from core.catalog.entries import SaeEntry
-from core.view.latent.page_view import TABS, LatentPageView
+from core.latent.view import TABS, LatentPageView
 from core.view.markup import escape_markdown
 from core.view.selection import Selection
-from pages.parts import errors, frame, opening
+from pages.parts import errors, frame, opening, scroll
 from pages.parts.latent import (
     attribution,
     browse,
     dashboard,
     enrichment,
+    find,
     index,
     lens,
     lists,
     prompt,
-    state,
+    session,
 )
 from pages.parts.view_state import View
 
-INTRO = (
-    "What one latent responds to and what it does: the texts at which it is most active, the "
-    "tokens that it makes more or less likely, and the latents that resemble it."
-)
+INTRO = "What one latent responds to, what it does to the model's output, and what resembles it."
 
 
 def draw(view: View) -> None:
     """What this page has of its own."""
     title = f"Latent {view.selection.latent}" if view.selection else "Latent"
-    selection = opening.heading(view, title, INTRO)
+    page = session.follow(session.begin())
+    part = TABS[page.tab] if page.tab != "dashboard" else ""
+    selection = opening.heading(view, title, INTRO, part=part)
     if selection is None or view.entry is None:
         return
-    page = state.begin()
-    for problem in state.problems():
+    scroll.draw()
+    for problem in session.problems():
         st.warning(escape_markdown(problem), icon=":material/link_off:")
-    page = index.resolved(selection, view.entry, page)
-    state.note(page)  # a link shows the same later, when another text was read last
+    page = index.resolve_text(selection, view.entry, page)
+    session.note(page)  # a link shows the same later, when another text was read last
     tab = _tab(view.entry, page)
-    if not opening.loaded(view):
+    if not opening.ready(view):
         return
     with errors.shown_plainly():
         _draw_tab(tab, selection, view.entry, page)
@@ -46,15 +46,14 @@ def draw(view: View) -> None:
 
 def _tab(entry: SaeEntry, page: LatentPageView) -> str:
     reads_heads = (entry.hook_name or "").endswith("hook_z")
-    tabs = [it for it in TABS if it != "sources" or reads_heads or page.tab == "sources"]
-    st.session_state["latent_tab"] = page.tab
+    tabs = [tab for tab in TABS if tab != "sources" or reads_heads or page.tab == "sources"]
     st.segmented_control(
         "Part of the page",
         tabs,
+        required=True,
         format_func=TABS.__getitem__,
-        key="latent_tab",
         label_visibility="collapsed",
-        on_change=lambda: state.change(tab=st.session_state["latent_tab"] or page.tab),
+        **session.widget("latent_tab", "tab"),
     )
     return page.tab
 
@@ -66,6 +65,8 @@ def _draw_tab(tab: str, selection: Selection, entry: SaeEntry, page: LatentPageV
         lists.draw(selection, page)
     elif tab == "prompt":
         prompt.draw(selection, entry)
+    elif tab == "find":
+        find.draw(selection, entry, page)
     elif tab == "lens":
         lens.draw(selection, entry)
     elif tab == "enrichment":

@@ -11,6 +11,7 @@ from core.patch_scoping.view import ScopeView, parse_scales
 from core.view.markup import escape_markdown
 from core.view.selection import Selection
 from pages.parts import errors, frame, latent_links, loading, opening
+from pages.parts.latent import elsewhere
 from pages.parts.patch_scoping import VIEW, answer, ask, jobs, panels
 from pages.parts.view_state import View
 
@@ -33,7 +34,7 @@ def draw(view: View) -> None:
     for problem in VIEW.problems():
         st.warning(escape_markdown(problem), icon=":material/link_off:")
     able = speakers(view.choices, view.entry, resources.catalog())
-    names = [it.name for it in able]
+    names = [model.name for model in able]
     speaker = scope.speaker if scope.speaker in names else names[0]
     if scope.speaker and scope.speaker != speaker:
         st.warning(
@@ -46,7 +47,7 @@ def draw(view: View) -> None:
     demo = resources.catalog().model(speaker).source == "demo"
     layers = _layers(scope, n_layers, demo=demo)
     ask.draw(able, speaker, scope, layers=layers, n_layers=n_layers)
-    tuned = [it.name for it in able if it.base_model and it.source == "hub"]
+    tuned = [model.name for model in able if model.base_model and model.source == "hub"]
     if tuned and speaker == view.entry.model:
         st.caption(
             escape_markdown(
@@ -54,14 +55,14 @@ def draw(view: View) -> None:
                 "choose it above if this machine can hold it."
             )
         )
-    if opening.loaded(replace(view, selection=spoken)) and n_layers is not None:
+    if opening.ready(replace(view, selection=spoken)) and n_layers is not None:
         with errors.shown_plainly():
             facts = jobs.facts(question)
             answer.prompt(facts)
             request = _request(question, selection, view, scope, layers, facts.stop)
             _explain(request, selection, scope, demo=demo)
     with st.container(horizontal=True, gap="medium"):
-        latent_links.draw(selection, here="patch-scoping")
+        elsewhere.draw(selection, here="patch-scoping")
 
 
 def _request(
@@ -98,7 +99,7 @@ def _request(
 
 
 def _layers(scope: ScopeView, n_layers: int | None, *, demo: bool) -> tuple[int, ...]:
-    chosen = tuple(it for it in scope.layers if n_layers is None or it < n_layers)
+    chosen = tuple(layer for layer in scope.layers if n_layers is None or layer < n_layers)
     return chosen or (default_layers(n_layers, demo=demo) if n_layers else ())
 
 
@@ -109,7 +110,7 @@ def _explain(
 
     link = latent_links.address("patch-scoping", selection, **VIEW.link.to_parameters(scope))
     place = st.container()
-    result = jobs.swept(request, link=link, start=demo)
+    result = jobs.sweep_result(request, link=link, start=demo)
     if result is None:
         return
     by = automatic_choice(demo=demo) if scope.choose == "auto" else scope.choose
@@ -120,10 +121,10 @@ def _explain(
     measuring = st.container()
     with measuring:
         compared = jobs.null_comparison(request, link=link)
+    own = (compared or {}).get(selection.latent)
     with head:
-        own = (compared or {}).get(selection.latent)
         answer.headline(selection.latent, best, by, own, result, waiting=compared is None)
-    panels.draw(request, result, best, by, scope, selection, link=link)
+    panels.draw(request, result, best, by, scope, own, link=link)
 
 
 frame.show(draw)

@@ -7,22 +7,20 @@ import streamlit as st
 from core import resources
 from core.activations.index_figures import recall_index
 from core.catalog.entries import SaeEntry
+from core.fit_check.measurements import Measurement, Measurements, combine_measurements
 from core.view.markup import escape_markdown
-from core.view.measured import Measured, Measurement, measured
-from core.view.sae_facts import SaeFacts, facts_of, scale_of
-from core.view.selection import Selection, to_parameters
-from pages.parts import errors, fit, view_state
+from core.view.sae_facts import SaeFacts, facts_of, read_card, scale_of
+from core.view.selection import Selection
+from pages.parts import errors, fit_warnings, job_results, view_state
 
 
 def draw(selection: Selection, entry: SaeEntry, *, loaded: bool) -> None:
     """The card: what was published, what was measured here, and what neither tells."""
     # What lies on this machine is loaded unasked, and then checked.
-    here, pending = Measured(), entry.source != "hub"
+    here, pending = Measurements(), entry.source != "hub"
     if loaded:
         pending = False
-        from core.view.latent_view import read_card  # brings torch, so not before it is there
-
-        found = read_card(resources.engine(), selection)
+        found = read_card(job_results.lease(selection), entry)
         view_state.remember_width(entry, found.d_sae)
         entry = replace(
             entry,
@@ -41,8 +39,9 @@ def draw(selection: Selection, entry: SaeEntry, *, loaded: bool) -> None:
             index = recall_index(
                 resources.store(), (selection.model, *selection.sae, entry.version)
             )
-            checked = fit.found(selection, entry)
-            here, pending = measured(index, checked), fit.pending(selection, entry)
+            checked = fit_warnings.result(selection, entry)
+            here = combine_measurements(index, checked)
+            pending = fit_warnings.is_running(selection, entry)
     else:
         facts = facts_of(entry)
     width = view_state.width_of(entry)
@@ -88,7 +87,7 @@ def draw(selection: Selection, entry: SaeEntry, *, loaded: bool) -> None:
         st.caption("  \n".join([*_lines(selection, entry, facts), *_measured(here, pending)]))
         if loaded:
             with errors.shown_plainly():
-                fit.draw(selection, entry)
+                fit_warnings.draw(selection, entry)
         _family(selection, entry)
 
 
@@ -132,13 +131,13 @@ def _figure(
     )
 
 
-def _measured(here: Measured, pending: bool) -> list[str]:
+def _measured(here: Measurements, pending: bool) -> list[str]:
     """Which text the figures that were measured here rest on, or will."""
     figures = {"L0 and never active": here.l0, "the others": here.explained_variance}
     texts = {
-        name: f"{it.n_tokens:,} tokens of {it.text}"
-        for name, it in figures.items()
-        if it is not None
+        name: f"{figure.n_tokens:,} tokens of {figure.text}"
+        for name, figure in figures.items()
+        if figure is not None
     }
     if pending:
         return ["A sample of text will tell whether it is read where it was trained…"]
@@ -184,10 +183,14 @@ def _family(selection: Selection, entry: SaeEntry) -> None:
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         st.markdown("Same place at other widths:", width="content")
         for other in others:
-            target = Selection(selection.model, *other.key)
-            st.page_link(
-                "pages/home.py",
-                label=f"{other.width:,}",
-                query_params=to_parameters(target),
-                disabled=other.key == entry.key,
+            if other.key == entry.key:
+                st.markdown(f"**{other.width:,}** (this one)", width="content")
+                continue
+            # Not links: one that leads to the page that it stands on is not followed.
+            st.button(
+                f"{other.width:,}",
+                key=f"card_width_{other.width}",
+                on_click=view_state.choose,
+                args=(Selection(selection.model, *other.key),),
+                help=f"{other.sae_id} of {other.release}",
             )

@@ -10,23 +10,29 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 
-def table(make: "Callable[[], pd.DataFrame]", name: str, *, key: str) -> None:
-    """The table as CSV and as Parquet, named `name.csv` and `name.parquet`."""
+def table(make: "Callable[[], pd.DataFrame]", name: str, *, key: str, what: str = "Table") -> None:
+    """The table as CSV and as Parquet, named `name.csv` and `name.parquet`.
+
+    `what` tells the buttons of several tables on one page apart.
+    """
     from core.export import csv_bytes, parquet_bytes
 
     with st.container(horizontal=True, gap="small"):
-        _button("Table (CSV)", lambda: csv_bytes(make()), f"{name}.csv", f"{key}_csv")
+        _button(f"{what} (CSV)", lambda: csv_bytes(make()), f"{name}.csv", f"{key}_csv")
         _button(
-            "Table (Parquet)", lambda: parquet_bytes(make()), f"{name}.parquet", f"{key}_parquet"
+            f"{what} (Parquet)", lambda: parquet_bytes(make()), f"{name}.parquet", f"{key}_parquet"
         )
 
 
-def figure(drawing: "go.Figure", name: str, *, title: str, key: str) -> None:
-    """The figure as a page that opens without a network; the figure's camera saves images."""
+def figure(drawing: "go.Figure", name: str, *, title: str, key: str, what: str = "Page") -> None:
+    """The figure as a page that opens without a network; the figure's camera saves images.
+
+    `what` tells the buttons of several figures on one page apart.
+    """
     from core.export import figure_html
 
     _button(
-        "Page (HTML)",
+        f"{what} (HTML)",
         lambda: figure_html(drawing, title=title).encode(),
         f"{name}.html",
         f"{key}_html",

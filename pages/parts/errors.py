@@ -6,8 +6,11 @@ from types import TracebackType
 
 import streamlit as st
 
+from core import resources
+from core.device import is_out_of_memory
 from core.hub import hub_explanation
 from core.jobs import JobFailed
+from core.jobs.job import plain_sentence
 from core.view.markup import escape_markdown
 
 log = logging.getLogger(__name__)
@@ -34,7 +37,10 @@ class shown_plainly:
 
 def sentence_for(error: Exception) -> str:
     """What to tell the user; anything unexpected is logged under a reference."""
-    if isinstance(error, ValueError | MemoryError | JobFailed) and str(error):
+    if is_out_of_memory(error):
+        resources.relieve()
+        return plain_sentence(error)
+    if isinstance(error, ValueError | JobFailed) and str(error):
         return str(error)
     if isinstance(error, OSError):
         sentence = hub_explanation(error)

@@ -4,12 +4,14 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from core import resources
 from core.view.markup import escape_markdown, shaded_tokens, visible_token
 from core.view.selection import Selection
+from pages.parts import following, job_results, look, people, typed
 
 if TYPE_CHECKING:
-    from core.view.latent_view import TextActivations
+    import pandas as pd
+
+    from core.prompt_latents.active import TextActivations
 
 _TEXT = "live_text"
 _EXAMPLE = (
@@ -23,13 +25,17 @@ def ask() -> str:
     """The box to type in; returns its text."""
     if _TEXT not in st.session_state:
         st.session_state[_TEXT] = _EXAMPLE
-    return st.text_area(
+    followed = following.newer("home", most=_MOST_CHARACTERS)
+    if followed is not None:
+        st.session_state[_TEXT] = followed
+    return typed.area(
         "Your text",
         key=_TEXT,
         height=100,
-        max_chars=_MOST_CHARACTERS,
+        most=_MOST_CHARACTERS,
         help="Press Ctrl+Enter (⌘+Enter on a Mac), or click elsewhere, to see the activations.",
         persist_state="session",
+        on_change=lambda: following.note("home", st.session_state[_TEXT]),
     )
 
 
@@ -38,9 +44,11 @@ def draw(selection: Selection, text: str) -> None:
     if not text.strip():
         st.caption("Type a few words above to see where this latent is active.")
         return
-    from core.view.latent_view import text_activations  # brings torch, so not before it is there
+    people.require_text(text, _EXAMPLE)
+    # It brings torch, so not before that is there.
+    from core.prompt_latents.active import text_activations
 
-    found = text_activations(resources.engine(), selection, text)
+    found = text_activations(job_results.lease(selection), selection.latent, text)
     strongest = max((*found.activations, 0.0))
     n_active = sum(activation > 0 for activation in found.activations)
     if n_active:
@@ -50,6 +58,15 @@ def draw(selection: Selection, text: str) -> None:
         )
     else:
         st.caption(f"Not active at any of the {len(found.tokens)} tokens of this text.")
+    draw_reading_notes(found)
+    with st.container(border=True):
+        st.markdown(shaded_tokens(found.parts, found.activations, dark=look.is_dark()))
+    with st.expander("Activation of every token"):
+        _table(found, strongest)
+
+
+def draw_reading_notes(found: "TextActivations") -> None:
+    """What of a typed text was left out, and how it was read."""
     if found.omitted:
         st.warning(
             f"The last {found.omitted:,} tokens are left out: at most "
@@ -58,10 +75,6 @@ def draw(selection: Selection, text: str) -> None:
         )
     for note in found.notes:
         st.caption(escape_markdown(note))
-    with st.container(border=True):
-        st.markdown(shaded_tokens(found.parts, found.activations))
-    with st.expander("Activation of every token"):
-        _table(found, strongest)
 
 
 def _table(found: "TextActivations", strongest: float) -> None:
@@ -71,7 +84,8 @@ def _table(found: "TextActivations", strongest: float) -> None:
         {
             "token": [visible_token(token) for token in found.tokens],
             "activation": found.activations,
-        }
+        },
+        index=range(found.n_leading, found.n_leading + len(found.tokens)),  # as on other pages
     )
     st.dataframe(
         table,
@@ -85,11 +99,17 @@ def _table(found: "TextActivations", strongest: float) -> None:
         },
     )
     st.download_button(
-        "Download as CSV",
-        table.to_csv(index_label="position"),
+        "Download the activations (CSV)",
+        lambda: _csv(table),
         file_name="activations.csv",
         mime="text/csv",
         key="activations_csv",
         icon=":material/download:",
         on_click="ignore",
     )
+
+
+def _csv(table: "pd.DataFrame") -> bytes:
+    from core.export import csv_bytes
+
+    return csv_bytes(table, index_label="position")

@@ -9,6 +9,7 @@ import streamlit as st
 from core import resources
 from core.catalog.entries import SaeEntry
 from core.device import format_bytes
+from core.hosting.rights import Action
 from core.hub import DownloadPlan
 from core.jobs import Job, JobState
 from core.view import loading
@@ -16,7 +17,7 @@ from core.view.loading import LoadPlan
 from core.view.markup import escape_markdown
 from core.view.selection import Selection
 from core.view.warm_up import problem_of
-from pages.parts import jobs_panel
+from pages.parts import jobs_panel, people, tasks
 from pages.parts.polling import rerun_when
 
 _PLAN_IS_OLD_SECONDS = 60
@@ -78,7 +79,7 @@ def plan_job(key: str, title: str, work: Callable[[Any], LoadPlan]) -> Job[LoadP
         aged = time.time() - earlier.view().submitted_at > _PLAN_IS_OLD_SECONDS
         if aged or (earlier.state is JobState.DONE and earlier.result().outdated):
             jobs.forget(key)
-    return jobs.submit(key, title, work)
+    return tasks.submit(key, title, work, manager=jobs)
 
 
 def _planned(plan: LoadPlan, selection: Selection, entry: SaeEntry) -> bool:
@@ -95,6 +96,9 @@ def _planned(plan: LoadPlan, selection: Selection, entry: SaeEntry) -> bool:
                 "The publisher of this model asks for its licence to be accepted on Hugging Face; "
                 "set HF_TOKEN to a token of an account that has done so."
             )
+        may_start = plan.complete or people.may(Action.DOWNLOAD)
+        if not may_start:
+            st.caption("Only administrators of this server may download; ask one of them.")
         label = "Load" if plan.complete else "Download and load"
         st.button(
             label,
@@ -102,8 +106,8 @@ def _planned(plan: LoadPlan, selection: Selection, entry: SaeEntry) -> bool:
             key="download_and_load",
             icon=":material/download:",
             on_click=_start_on_click,
-            args=(selection, entry),
-            disabled=plan.problem is not None,
+            args=(selection, entry, 0 if plan.complete else max(1, plan.bytes_to_download)),
+            disabled=plan.problem is not None or not may_start,
         )
     return False
 
@@ -141,15 +145,23 @@ def _plan_row(what: str, part: DownloadPlan) -> dict[str, str]:
 def _start(selection: Selection, entry: SaeEntry) -> Job[None]:
     engine, jobs = resources.engine(), resources.loads()
     jobs.forget(loading.plan_key(selection, entry))
-    return jobs.submit(
+    return tasks.submit(
         loading.load_key(selection, entry),
         f"Loading {selection.sae_id} with {selection.model}",
         lambda progress: loading.load(engine, selection, progress),
+        manager=jobs,
     )
 
 
-def _start_on_click(selection: Selection, entry: SaeEntry) -> None:
-    _start(selection, entry)
+def _start_on_click(selection: Selection, entry: SaeEntry, n_bytes: int) -> None:
+    def start() -> None:
+        if n_bytes:
+            people.require(Action.DOWNLOAD)
+            what = f"{selection.sae_id} with {selection.model}"
+            resources.audit().write(people.current(), "download", what=what, bytes=n_bytes)
+        _start(selection, entry)
+
+    tasks.attempt(start)
 
 
 def _loading(job: Job[None], selection: Selection, entry: SaeEntry) -> bool:
@@ -162,7 +174,7 @@ def _loading(job: Job[None], selection: Selection, entry: SaeEntry) -> bool:
         st.rerun()
     rerun_when(
         lambda: job.state.finished,
-        draw=lambda: jobs_panel.draw_job(job.view(), jobs, place="load"),
+        draw=lambda: jobs_panel.draw_job(jobs.view(job), jobs, place="load"),
     )
     return True
 

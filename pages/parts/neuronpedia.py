@@ -9,27 +9,32 @@ from core import resources
 from core.catalog.entries import SaeEntry
 from core.jobs import JobState
 from core.view.markup import escape_markdown
-from pages.parts import jobs_panel
+from pages.parts import jobs_panel, tasks
 from pages.parts.polling import rerun_when
 
 if TYPE_CHECKING:
     from core.descriptions.table import Descriptions
 
 
-def fetched(saes: Mapping[str, SaeEntry]) -> "dict[str, Descriptions]":
+def fetched_descriptions(saes: Mapping[str, SaeEntry]) -> "dict[str, Descriptions]":
     """What was fetched for these SAEs, on whichever page, since the start of the explorer."""
     published = resources.published_descriptions()
     found = {name: published.get(_place(entry)) for name, entry in saes.items()}
     return {name: one for name, one in found.items() if one is not None}
 
 
-def fetching(saes: Mapping[str, SaeEntry], widths: Mapping[str, int]) -> None:
+def n_fetched() -> int:
+    """Of how many SAEs descriptions were fetched since the start of the explorer."""
+    return resources.published_descriptions().n_of_all()
+
+
+def draw_fetch_button(saes: Mapping[str, SaeEntry], widths: Mapping[str, int]) -> None:
     """A button, the progress of what it began, or why that failed; nothing once it is done.
 
     `saes` are under names of the page's choice, as are their numbers of latents, `widths`.
     """
-    wanted = {name: it for name, it in saes.items() if it.neuronpedia_id is not None}
-    if len(fetched(wanted)) == len(wanted):
+    wanted = {name: sae for name, sae in saes.items() if sae.neuronpedia_id is not None}
+    if len(fetched_descriptions(wanted)) == len(wanted):
         return
     jobs, store = resources.jobs(), resources.store()
     key = "neuronpedia:" + ",".join(sorted(map(_place, wanted.values())))
@@ -43,11 +48,11 @@ def fetching(saes: Mapping[str, SaeEntry], widths: Mapping[str, int]) -> None:
             resources.published_descriptions().put(_place(wanted[name]), descriptions)
 
     def fetch(*, ask_again: bool = False) -> None:
-        jobs.forget(key)
+        tasks.forget(key)
         title = "Descriptions from Neuronpedia"
-        jobs.submit(key, title, lambda progress: work(progress, ask_again))
+        tasks.attempt(lambda: tasks.submit(key, title, lambda progress: work(progress, ask_again)))
 
-    job = jobs.get(key)
+    job = tasks.found(key)
     if job is None:
         st.button(
             "Fetch descriptions from Neuronpedia",
@@ -58,7 +63,7 @@ def fetching(saes: Mapping[str, SaeEntry], widths: Mapping[str, int]) -> None:
     elif not job.state.finished:
         rerun_when(
             lambda: job.state.finished,
-            draw=lambda: jobs_panel.draw_job(job.view(), jobs, place="neuronpedia"),
+            draw=lambda: jobs_panel.draw_job(jobs.view(job), jobs, place="neuronpedia"),
         )
     elif job.state is not JobState.DONE:
         error = job.view().error

@@ -4,14 +4,23 @@ import streamlit as st
 
 from core import resources
 from core.view.markup import escape_markdown
+from core.view.page_title import page_title
 from core.view.selection import Selection
 from pages.parts import errors, loading
 from pages.parts.polling import rerun_when, reserve_room
 from pages.parts.view_state import View
 
 
-def heading(view: View, title: str, intro: str) -> Selection | None:
-    """Draw the title; the selection of this page, or None with a word on why there is none yet."""
+def heading(
+    view: View, title: str, intro: str, *, part: str = "", about_latent: bool = True
+) -> Selection | None:
+    """Draw the title; the selection of this page, or None with a word on why there is none yet.
+
+    The browser's tab is named after the view: the `part` of the page, and the latent if the page is
+    `about_latent`.
+    """
+    named = f"{title} · {part}" if part else title
+    name_tab(view, named, about_latent=about_latent)
     st.title(title)
     st.markdown(intro)
     for problem in view.problems:
@@ -30,7 +39,13 @@ def heading(view: View, title: str, intro: str) -> Selection | None:
     return view.selection
 
 
-def loaded(view: View, *, room: int = 600) -> bool:
+def name_tab(view: View, title: str, *, about_latent: bool = True) -> None:
+    """The name of this view in the browser's tab and history."""
+    named = page_title(title, view.selection, view.entry, about_latent=about_latent)
+    st.set_page_config(page_title=named)
+
+
+def ready(view: View, *, room: int = 600) -> bool:
     """Whether model and SAE are in memory; else they are being loaded, or a download is offered."""
     if view.selection is None or view.entry is None:
         return False

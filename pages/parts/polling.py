@@ -6,12 +6,22 @@ from collections.abc import Callable
 import streamlit as st
 
 from core import resources
+from pages.parts import programs
 
 
 def rerun_when(
     ready: Callable[[], bool], *, draw: Callable[[], object], every: float = 1.0
 ) -> None:
-    """Draw something again every so often until `ready`, then run the page once more."""
+    """Draw something again every so often until `ready`, then run the page once more.
+
+    A program does not ask again by itself: its page waits here.
+    """
+    if programs.is_one():
+        resources.warm_up().start()
+        if programs.wait_for(ready):
+            st.rerun()
+        draw()
+        return
 
     rounds = itertools.count()
 
@@ -27,9 +37,9 @@ def rerun_when(
 
 
 def reserve_room(height: int) -> None:
-    """An empty frame of `height` pixels, so that what comes later moves nothing.
+    """Faint lines in a frame of `height` pixels where something comes, so that it moves nothing.
 
-    Streamlit's skeletons are animated, which takes a whole core of a machine without a GPU.
+    They stand still: Streamlit's skeletons are animated, which takes a whole core of a machine
+    without a GPU.
     """
-    with st.container(height=height, border=True):
-        st.caption("…")
+    st.html(f'<div class="sx-wait" style="height:{height:d}px">In a moment…</div>')

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import streamlit as st
 
+from core import resources
+
 
 @dataclass(frozen=True)
 class Tool:
@@ -35,6 +37,24 @@ TOOLS = (
         "over a text makes; prompts, logits, token sets, lists with notes.",
     ),
     Tool(
+        "pages/dossier.py",
+        "Dossier",
+        ":material/folder_shared:",
+        "dossier",
+        link_title="Its dossier: all evidence",
+        purpose="Everything on one latent, every line of evidence beside chance, one conclusion by "
+        "stated rules, to be noted, compared and taken away.",
+    ),
+    Tool(
+        "pages/sae.py",
+        "SAE as a whole",
+        ":material/analytics:",
+        "sae",
+        link_title="The whole SAE",
+        purpose="Whether the SAE is good: what of the model survives it, dead and dense latents, "
+        "its decoder beside random rows, and how its widths and layers compare.",
+    ),
+    Tool(
         "pages/feature-splitting.py",
         "Feature splitting",
         ":material/scatter_plot:",
@@ -51,6 +71,15 @@ TOOLS = (
         link_title="Let the model explain it",
         purpose="The model itself says what a latent means: its direction takes the place of a "
         "word in a question about that word, at many strengths at once.",
+    ),
+    Tool(
+        "pages/steering.py",
+        "Steering",
+        ":material/directions_car:",
+        "steering",
+        link_title="Steer with it",
+        purpose="What the model writes when latents are made stronger, set or removed, beside "
+        "random directions of the same length; what each strength brings, and what it breaks.",
     ),
     Tool(
         "pages/gradients.py",
@@ -73,8 +102,16 @@ TOOLS = (
 )
 
 
+ADMIN = Tool("pages/admin.py", "This server", ":material/admin_panel_settings:", "admin")
+"""Of a server for several people alone."""
+
+
 def pages() -> list[st.Page]:
     """All pages, for `st.navigation`."""
+    try:
+        tools = (*TOOLS, ADMIN) if resources.policy().hosted else TOOLS
+    except ValueError:
+        tools = TOOLS  # a faulty policy: every page says what is wrong with it, and nothing else
     return [
         st.Page(
             tool.file,
@@ -83,5 +120,5 @@ def pages() -> list[st.Page]:
             url_path=tool.url_path or None,
             default=not tool.url_path,
         )
-        for tool in TOOLS
+        for tool in tools
     ]

@@ -1,32 +1,45 @@
 """The menus that choose a model, an SAE and a latent, and the state of the machine."""
 
 import random
+from collections.abc import Callable, Sequence
 
 import streamlit as st
 
 from core import resources
-from core.catalog.entries import ModelEntry, ReleaseEntry
+from core.activations.index_figures import recall_alive
+from core.catalog.entries import ModelEntry, ReleaseEntry, SaeEntry
+from core.catalog.release_words import words_of_release
 from core.device import format_bytes, memory_report
-from core.view.choices import Choices
+from core.hosting import rights
+from core.hosting.people import Person
+from core.hosting.rights import Action
+from core.view.choices import Choices, distinct_labels
 from core.view.selection import Selection, to_parameters, with_model, with_release, with_sae
-from pages.parts import registry, view_state
+from pages.parts import keyboard, people, registry, view_state
+from pages.parts.page_state import show
 from pages.parts.polling import reserve_room
 from pages.parts.view_state import View
 
 _MODEL, _RELEASE, _SAE, _LATENT = "choose_model", "choose_release", "choose_sae", "choose_latent"
+_FAMILY = "≣"
+"""In front of releases that hold a family of widths: the ends of long names are not seen."""
 _ORIGINS = {"demo": "demo", "user": "yours", "hub": "published"}
 
 
-def draw(view: View) -> None:
+def draw(view: View, person: Person) -> None:
     """The whole sidebar."""
     with st.sidebar:
         _pages(view.selection)
+        if not person.local and rights.allowed(person, Action.SEE_PEOPLE):
+            st.page_link(registry.ADMIN.file, label=registry.ADMIN.title, icon=registry.ADMIN.icon)
         if view.selection is None or view.entry is None:
             reserve_room(340)
         else:
             _menus(view.choices, view.selection)
             _latent(view.selection, view_state.width_of(view.entry))
+            keyboard.draw(view.selection)
         _machine()
+        people.badge(person)
 
 
 def _pages(selection: Selection | None) -> None:
@@ -37,17 +50,22 @@ def _pages(selection: Selection | None) -> None:
 
 
 def _menus(choices: Choices, selection: Selection) -> None:
-    models = {model.name: model for model in choices.models}
-    titles = {it.release: _release_label(it) for it in choices.releases_for(selection.model)}
-    saes = [it.sae_id for it in choices.saes_for(selection.release, selection.model)]
+    labels = {model.name: _model_label(model) for model in choices.models}
+    models = distinct_labels(labels, {name: name for name in labels})
+    labels = {
+        entry.release: _release_label(entry, choices.saes_for(entry.release, selection.model))
+        for entry in choices.releases_for(selection.model)
+    }
+    titles = distinct_labels(labels, {name: name for name in labels})
+    saes = [sae.sae_id for sae in choices.saes_for(selection.release, selection.model)]
     # The selection leads; the menus only show it and say when somebody chose something else.
-    st.session_state[_MODEL] = selection.model
-    st.session_state[_RELEASE] = selection.release
-    st.session_state[_SAE] = selection.sae_id
+    show(_MODEL, selection.model)
+    show(_RELEASE, selection.release)
+    show(_SAE, selection.sae_id)
     st.selectbox(
         "Model",
         list(models),
-        format_func=lambda name: _model_label(models[name]),
+        format_func=lambda name: models[name],
         key=_MODEL,
         on_change=_chosen,
         args=(_MODEL,),
@@ -61,8 +79,12 @@ def _menus(choices: Choices, selection: Selection) -> None:
         key=_RELEASE,
         on_change=_chosen,
         args=(_RELEASE,),
-        help="SAEs (sparse autoencoders) that were published together, or a folder of yours.",
+        help="SAEs (sparse autoencoders) that were published together, or a folder of yours: where "
+        f"they read, and how wide they are. {_FAMILY} marks families: several widths of one site.",
     )
+    entries = choices.saes_for(selection.release, selection.model)
+    if entries and entries[0].source == "hub":  # the box is too narrow for them
+        st.caption(words_of_release(entries))
     st.selectbox(
         "SAE",
         saes,
@@ -76,7 +98,7 @@ def _menus(choices: Choices, selection: Selection) -> None:
 
 def _latent(selection: Selection, width: int | None) -> None:
     last = None if width is None else width - 1
-    st.session_state[_LATENT] = selection.latent
+    show(_LATENT, selection.latent)
     st.number_input(
         "Latent" if last is None else f"Latent (0 to {last})",
         min_value=0,
@@ -89,26 +111,35 @@ def _latent(selection: Selection, width: int | None) -> None:
         "idea.",
     )
     with st.container(horizontal=True, gap="small"):
-        at_end = last is not None and selection.latent >= last
-        _step("Previous", selection.latent - 1, disabled=selection.latent == 0)
-        _step("Next", selection.latent + 1, disabled=at_end)
-        anywhere = random.randrange(width) if width else 0
-        _step("Random", anywhere, disabled=not width)
+        # Never disabled: the number typed last may be another than the one shown.
+        _step("Previous", lambda latent: latent - 1, last)
+        _step("Next", lambda latent: latent + 1, last)
+        _step("Random", lambda _: _anywhere(width or 1), last)
 
 
-def _step(label: str, latent: int, *, disabled: bool) -> None:
+def _step(label: str, to: Callable[[int], int], last: int | None) -> None:
     st.button(
         label,
         key=f"latent_{label.lower()}",
         on_click=_go_to_latent,
-        args=(latent,),
-        disabled=disabled,
+        args=(to, last),
         width="stretch",
     )
 
 
-def _go_to_latent(latent: int) -> None:
-    st.session_state[_LATENT] = latent
+def _anywhere(width: int) -> int:
+    """A latent at random, of those that were active in a text where one was read."""
+    view = view_state.current()
+    alive: list[int] = []
+    if view.selection is not None and view.entry is not None:
+        key = (view.selection.model, *view.selection.sae, view.entry.version)
+        alive = recall_alive(resources.store(), key)
+    return random.choice(alive) if alive else random.randrange(width)
+
+
+def _go_to_latent(to: Callable[[int], int], last: int | None) -> None:
+    wanted = max(0, to(st.session_state[_LATENT] or 0))
+    st.session_state[_LATENT] = wanted if last is None else min(wanted, last)
     _chosen(_LATENT)
 
 
@@ -133,10 +164,14 @@ def _model_label(model: ModelEntry) -> str:
     return f"{name} ({_ORIGINS[model.source]})"
 
 
-def _release_label(release: ReleaseEntry) -> str:
+def _release_label(release: ReleaseEntry, saes: Sequence[SaeEntry]) -> str:
     if release.source == "user":
         return f"{release.release} (yours)"
-    return release.title or release.release
+    if release.source == "demo":
+        return release.title or release.release
+    words = words_of_release(saes)
+    mark = f"{_FAMILY} " if "family" in words else ""
+    return f"{mark}{release.release} · {words}" if words else release.release
 
 
 def _machine() -> None:

@@ -7,7 +7,8 @@ from typing import Any
 import streamlit as st
 
 from core import resources
-from core.view.latent.corpora import (
+from core.hosting.rights import Action
+from core.view.corpora import (
     FILE_ENDINGS,
     CorpusChoice,
     keep_file,
@@ -16,6 +17,8 @@ from core.view.latent.corpora import (
     title_of,
 )
 from core.view.markup import escape_markdown
+from pages.parts import people, typed
+from pages.parts import uploads as uploads_
 
 _SOURCES = {
     "docs": "Sample of documentation",
@@ -30,11 +33,16 @@ def uploads() -> Path:
     return resources.store().directory / "texts"
 
 
-def kind(current: CorpusChoice, *, key: str) -> str:
+def choose_kind(current: CorpusChoice, *, key: str) -> str:
     """The row of sources, and which of them is chosen; keys of widgets begin with `key`."""
+    rights = {"hub": Action.NAME_DATASET, "file": Action.UPLOAD, "text": Action.UPLOAD}
+    sources = [it for it in _SOURCES if it not in rights or people.may(rights[it])]
+    if current.kind not in sources:
+        sources.append(current.kind)  # of a link; what was read of it before can be seen
     source = st.segmented_control(
         "Text",
-        list(_SOURCES),
+        sources,
+        required=True,
         format_func=_SOURCES.__getitem__,
         default=current.kind,
         key=f"{key}_source_{current.kind}",
@@ -42,25 +50,25 @@ def kind(current: CorpusChoice, *, key: str) -> str:
     return source or current.kind
 
 
-def details(kind: str, current: CorpusChoice, *, proposed: str, key: str) -> dict[str, Any]:
-    """What else the source needs to know; `kept` makes a choice of it.
+def ask_details(kind: str, current: CorpusChoice, *, proposed: str, key: str) -> dict[str, Any]:
+    """What else the source needs to know; `store_choice` makes a choice of it.
 
     `proposed` is the dataset that stands in the field at first.
     """
     if kind == "hub":
         proposed = current.name if current.kind == "hub" else proposed
-        name = st.text_input(
+        name = typed.line(
             "Name of the dataset",
             value=proposed,
             placeholder="owner/name",
             key=f"{key}_dataset_{proposed}",
-            max_chars=190,
+            most=190,
             help="Only as much of it is downloaded as is read. Proposed is what the SAE says that "
             "it was trained on. Of a dataset in several parts, name one: owner/name@part.",
         )
         return {"name": name.strip(), "column": _column(key)}
     if kind == "file":
-        file = st.file_uploader(
+        file = uploads_.uploader(
             "Text, JSON Lines or Parquet",
             type=list(FILE_ENDINGS),
             key=f"{key}_file",
@@ -72,18 +80,19 @@ def details(kind: str, current: CorpusChoice, *, proposed: str, key: str) -> dic
             return {"kept": current}
         return {"file": file, "column": _column(key)}
     if kind == "text":
-        text = st.text_area("Text to read", key=f"{key}_pasted", height=140, max_chars=500_000)
+        text = typed.area("Text to read", key=f"{key}_pasted", height=140, most=500_000)
         return {"text": text, "kept": current if current.kind == "text" else None}
     st.caption("Docstrings of the Python packages that are installed here; nothing is downloaded.")
     return {}
 
 
-def kept(kind: str, asked: dict[str, Any]) -> CorpusChoice:
+def store_choice(kind: str, asked: dict[str, Any]) -> CorpusChoice:
     """The choice as a link carries it; keeps what was brought.
 
     Raises ValueError, saying what is missing.
     """
     if kind == "hub":
+        people.require(Action.NAME_DATASET)
         if not asked["name"]:
             raise ValueError("Which dataset? Give its name, such as owner/name.")
         parts = filter(None, ("hub", asked["name"], asked["column"]))
@@ -98,14 +107,15 @@ def kept(kind: str, asked: dict[str, Any]) -> CorpusChoice:
     if kind == "text":
         if not asked["text"].strip() and asked.get("kept") is not None:
             return asked["kept"]
+        uploads_.count(len(asked["text"].encode()))
         return keep_text(uploads(), asked["text"])
     return CorpusChoice()
 
 
 def _column(key: str) -> str:
-    return st.text_input(
+    return typed.line(
         "Column with the text",
         key=f"{key}_column",
-        max_chars=80,
+        most=80,
         placeholder="found by itself",
     ).strip()

@@ -7,9 +7,11 @@ import streamlit as st
 from core import resources
 from core.catalog.entries import SaeEntry
 from core.device import format_bytes
+from core.hosting.rights import Action
 from core.jobs import JobState
 from core.view import loading
 from core.view.markup import escape_markdown
+from pages.parts import people, tasks
 from pages.parts.loading import plan_job, plan_table
 from pages.parts.polling import rerun_when
 
@@ -25,7 +27,7 @@ def ready(model: str, entries: Sequence[SaeEntry], *, then: str = "Download and 
         return True
     names = [entry.key for entry in entries]
     key = f"plan:{model}:{names}"
-    if st.session_state.get(_AGREED) == key:
+    if st.session_state.get(_AGREED) == key and people.may(Action.DOWNLOAD):
         return True
     engine, catalog, jobs = resources.engine(), resources.catalog(), resources.loads()
     job = plan_job(
@@ -60,7 +62,17 @@ def ready(model: str, entries: Sequence[SaeEntry], *, then: str = "Download and 
             then,
             type="primary",
             icon=":material/download:",
-            disabled=plan.problem is not None,
-            on_click=lambda: st.session_state.update({_AGREED: key}),
+            disabled=plan.problem is not None or not people.may(Action.DOWNLOAD),
+            on_click=_agree,
+            args=(key, plan.bytes_to_download),
         )
     return False
+
+
+def _agree(key: str, n_bytes: int) -> None:
+    def agree() -> None:
+        people.require(Action.DOWNLOAD)
+        resources.audit().write(people.current(), "download", what=key, bytes=n_bytes)
+        st.session_state[_AGREED] = key
+
+    tasks.attempt(agree)

@@ -1,11 +1,9 @@
-"""Which latents, who explains, who judges, and with which settings."""
+"""Which latents, who explains, who judges, with which settings, and on which text."""
 
 import streamlit as st
 
-from core.view.autointerp.view import (
-    DEFAULT,
-    EXPLAINERS,
-    JUDGES,
+from core.autointerp.view import (
+    FIRST,
     LIMITS,
     SCORES,
     SWITCHES,
@@ -13,9 +11,15 @@ from core.view.autointerp.view import (
     read_latents,
     write_latents,
 )
+from core.catalog.entries import SaeEntry
+from core.view.corpora import parse_corpus, title_of
 from core.view.markup import escape_markdown
 from core.view.selection import Selection
-from pages.parts.autointerp import state
+from pages.parts import action, errors, text_choice
+from pages.parts.autointerp import VIEW
+from pages.parts.latent import index, text_to_read
+from pages.parts.latent import session as latent_session
+from pages.parts.page_state import show
 
 _CHOICES = {"random": "Random latents that fire", "list": "A list", "this": "This latent"}
 _EXPLAINERS = {
@@ -35,6 +39,10 @@ _SWITCHES = {
     "thoughts": ("Let it think first", "Ask for thoughts before the explanation; costs more."),
     "same-token": ("Same token, silent", "Show texts with the same tokens but no activation."),
     "neighbours": ("Neighbours' examples", "Show texts on which only similar latents fire."),
+    "changed": (
+        "Tokens that change",
+        "Tell which tokens come more often when the latent is amplified in other texts.",
+    ),
 }
 _SCORES = {
     "fuzzing": ("Right tokens (fuzzing)", "Tell right marks in a text from wrong ones."),
@@ -42,6 +50,17 @@ _SCORES = {
     "generation": ("New texts", "A chat model writes texts that should fire; the model is run."),
     "revision": ("Revise", "Show the explainer the new texts that failed, and score again."),
     "simulation": ("Simulation", "Predict every token's activation; needs log-probabilities."),
+    "output": (
+        "Steered texts",
+        "Tell the texts written with this latent made stronger from those of two others; chance is "
+        "one in three.",
+    ),
+}
+_OFFLINE = ("fuzzing", "neighbours", "output")
+"""Scores that matching words can give as well."""
+_DRAW = {
+    "n_random": ("How many", "Latents that fire on the text, drawn at random from all."),
+    "draw": ("Random seed", "The same seed draws the same latents; another one draws others."),
 }
 _NUMBERS = {
     "n_top_ex_for_generation": ("Examples to explain with", "The latent's strongest ones."),
@@ -55,62 +74,48 @@ _NUMBERS = {
         "Tokens that a chat model may think before each answer; the answer comes on top. Costs "
         "what is used.",
     ),
-    "seed": ("Seed", "Of random examples, the split into two sets, and controls."),
+    "seed": ("Seed of the examples", "Of random examples, the split into two sets, and controls."),
 }
 
 
 def draw(view: AutointerpView, selection: Selection) -> None:
     """The controls above the run."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        _menu("choose", "Latents", _CHOICES, view.choose, width=240)
+        _menu("choose", "Latents", _CHOICES, width=240)
         _latents(view, selection)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        _menu(
-            "explainer", "Explained by", {it: _EXPLAINERS[it] for it in EXPLAINERS}, view.explainer
-        )
-        _menu("judge", "Judged by", {it: _JUDGES[it] for it in JUDGES}, view.judge, width=240)
-        st.session_state["ai_controls"] = view.controls
+        _menu("explainer", "Explained by", _EXPLAINERS)
+        _menu("judge", "Judged by", _JUDGES, width=240)
         st.toggle(
             "Controls",
-            key="ai_controls",
-            on_change=lambda: state.change(controls=st.session_state["ai_controls"]),
             help="Do the same to neurons, random directions and an SAE with random weights. A "
             "score says something only beside theirs.",
+            **VIEW.widget("ai_controls", "controls"),
         )
         with st.popover("Settings", icon=":material/tune:"):
             _settings(view)
     _switches(view)
 
 
-def _menu(name: str, label: str, options: dict[str, str], value: str, width: int = 300) -> None:
-    key = f"ai_{name}"
-    st.session_state[key] = value
+def _menu(name: str, label: str, options: dict[str, str], width: int = 300) -> None:
     st.selectbox(
         label,
         list(options),
         format_func=options.__getitem__,
-        key=key,
-        on_change=lambda: state.change(**{name: st.session_state[key]}),
         width=width,
+        **VIEW.widget(f"ai_{name}", name),
     )
 
 
 def _latents(view: AutointerpView, selection: Selection) -> None:
     if view.choose == "random":
-        for name, label in (("n_random", "How many"), ("draw", "Draw number")):
+        for name, (label, note) in _DRAW.items():
             low, high = LIMITS[name]
-            st.session_state[f"ai_{name}"] = getattr(view, name)
             st.number_input(
-                label,
-                low,
-                high,
-                key=f"ai_{name}",
-                on_change=_number_changed,
-                args=(name,),
-                width=130,
+                label, low, high, width=150, help=note, **VIEW.widget(f"ai_{name}", name)
             )
     elif view.choose == "list":
-        st.session_state["ai_latents"] = write_latents(view.latents).replace(",", ", ")
+        show("ai_latents", write_latents(view.latents).replace(",", ", "))
         st.text_input(
             "Latents",
             key="ai_latents",
@@ -126,25 +131,22 @@ def _latents(view: AutointerpView, selection: Selection) -> None:
         st.caption(f"Latent {selection.latent}, as chosen on the left.")
 
 
-def _number_changed(name: str) -> None:
-    state.change(**{name: int(st.session_state[f"ai_{name}"])})
-
-
 def _list_changed() -> None:
     try:
-        state.change(latents=read_latents(st.session_state["ai_latents"]))
+        VIEW.change(latents=read_latents(st.session_state["ai_latents"]))
     except ValueError as error:
         st.session_state["ai_list_problem"] = f"The list cannot be used: {error}"
+        action.refuse()
 
 
 def _switches(view: AutointerpView) -> None:
     """What can be switched on, as far as it makes a difference with these two."""
     asks = "chat" in (view.explainer, view.judge)
     switches = SWITCHES if view.explainer == "chat" else ("quantiles",)
-    scores = [name for name in SCORES if asks or name in ("fuzzing", "neighbours")]
+    scores = [name for name in SCORES if asks or name in _OFFLINE]
     if view.explainer != "chat":
         scores = [name for name in scores if name != "revision"]
-    # Seven pills fill a row of their own.
+    # Eight pills fill a row of their own.
     with st.container(horizontal=view.explainer != "chat", gap="medium"):
         if view.explainer != "scope":
             _pills("switches", "Also show the explainer", switches, _SWITCHES, view.switches)
@@ -156,12 +158,12 @@ def _pills(
 ) -> None:
     key = f"ai_{name}"
     options = list(offered)  # type: ignore[call-overload]
-    st.session_state[key] = [it for it in on if it in options]
-    notes = "  \n".join(f"**{titles[it][0]}**: {titles[it][1]}" for it in options)
+    st.session_state[key] = [option for option in on if option in options]
+    notes = "  \n".join("**{}**: {}".format(*titles[option]) for option in options)
     st.pills(
         label,
         options,
-        format_func=lambda it: titles[it][0],
+        format_func=lambda option: titles[option][0],
         selection_mode="multi",
         key=key,
         on_change=_pills_changed,
@@ -175,12 +177,12 @@ def _pills_changed(name: str, offered: tuple[str, ...], before: tuple[str, ...])
     if name == "scores" and "revision" in chosen:
         chosen.add("generation")
     order = SWITCHES if name == "switches" else SCORES
-    state.change(**{name: tuple(it for it in order if it in chosen)})
+    VIEW.change(**{name: tuple(option for option in order if option in chosen)})
 
 
 def _settings(view: AutointerpView) -> None:
     for name in (*_NUMBERS, "act_threshold_frac", "no_overlap", *_FLAGS):
-        st.session_state[f"ai_{name}"] = getattr(view, name)
+        show(f"ai_{name}", getattr(view, name))
     with st.form("ai_settings", border=False):
         left, right = st.columns(2)
         for number, (name, (label, note)) in enumerate(_NUMBERS.items()):
@@ -215,8 +217,41 @@ _APPLIED = (*_NUMBERS, "act_threshold_frac", "no_overlap", *_FLAGS)
 
 
 def _settings_applied() -> None:
-    state.change(**{name: st.session_state[f"ai_{name}"] for name in _APPLIED})
+    VIEW.change(**{name: st.session_state[f"ai_{name}"] for name in _APPLIED})
 
 
 def _defaults() -> None:
-    state.change(**{name: getattr(DEFAULT, name) for name in _APPLIED})
+    VIEW.change(**{name: getattr(FIRST, name) for name in _APPLIED})
+
+
+def text(view: AutointerpView, selection: Selection, entry: SaeEntry) -> None:
+    """What is read, in a line, with the menu that changes it."""
+    title = escape_markdown(title_of(parse_corpus(view.corpus)))
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.caption(
+            f"Examples come from: {title}, up to {view.total_tokens:,} tokens.", width="content"
+        )
+        with st.popover("Read another text", icon=":material/menu_book:"):
+            _chooser(view, selection, entry)
+
+
+def _chooser(view: AutointerpView, selection: Selection, entry: SaeEntry) -> None:
+    shown = index.resolve_text(selection, entry, latent_session.current()).corpus
+    if shown != view.corpus:
+        title = escape_markdown(title_of(parse_corpus(shown)))
+        st.button(
+            f"As on the latent page: {title}",
+            icon=":material/history:",
+            key="ai_text_latent",
+            on_click=lambda: VIEW.change(corpus=shown),
+        )
+    current = parse_corpus(view.corpus)
+    kind = text_choice.choose_kind(current, key="ai_text")
+    proposed = text_to_read.dataset_of(selection, entry) if kind == "hub" else ""
+    asked = text_choice.ask_details(kind, current, proposed=proposed, key="ai_text")
+    st.caption("How much of it is read stands under Settings.")
+
+    if action.clicked("Use this text", key="ai_text_use", type="primary"):
+        with errors.shown_plainly():
+            VIEW.change(corpus=text_choice.store_choice(kind, asked).text)
+            st.rerun()

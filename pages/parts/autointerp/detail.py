@@ -9,19 +9,20 @@ import streamlit as st
 from core import resources
 from core.view.markup import escape_markdown, shaded_tokens
 from core.view.selection import Selection
-from pages.parts import latent_links, view_state
-from pages.parts.autointerp import reading, work
-from pages.parts.latent import action
+from pages.parts import action, errors, look, typed, view_state
+from pages.parts.autointerp import jobs
+from pages.parts.latent import elsewhere
 
 if TYPE_CHECKING:
-    from core.view.autointerp.record import Record
-    from core.view.autointerp.running import Service
+    from core.autointerp.record import Record
+    from core.autointerp.service import Service
 
 _SCORES = {
     "fuzzing": "Which marks are right? (fuzzing)",
     "neighbours": "Told from similar latents",
     "generation": "New texts written from the explanation",
     "simulation": "Activations simulated token by token",
+    "output": "Its steered texts told from those of two other latents (output metric)",
 }
 _PARTS = {
     "scoring": "Predictions",
@@ -34,7 +35,7 @@ _PARTS = {
 
 def draw(record: "Record", selection: Selection, service: "Service | None") -> None:
     """The latent of the selection, where the run has it."""
-    from core.view.autointerp.tables import unreadable
+    from core.autointerp.tables import count_unreadable
 
     done = [latent for latent in record["latents"] if str(latent) in record["results"]]
     if not done:
@@ -51,7 +52,7 @@ def draw(record: "Record", selection: Selection, service: "Service | None") -> N
             st.markdown(f"#### {escape_markdown(start)} {escape_markdown(explanation)}")
         if result["error"]:
             st.warning(escape_markdown(result["error"]), icon=":material/warning:")
-        again = unreadable(result)
+        again = count_unreadable(result)
         if again:
             st.caption(
                 f"Answers that could not be read: {again}. They are below, under “Prompts and "
@@ -60,6 +61,7 @@ def draw(record: "Record", selection: Selection, service: "Service | None") -> N
         part = st.segmented_control(
             "Part",
             list(_PARTS),
+            required=True,
             format_func=_PARTS.__getitem__,
             default="scoring",
             key="ai_part",
@@ -77,7 +79,7 @@ def draw(record: "Record", selection: Selection, service: "Service | None") -> N
             _predictions(result)
         own = Selection(selection.model, *selection.sae, latent=latent)
         with st.container(horizontal=True, gap="medium"):
-            latent_links.draw(own, here="autointerp")
+            elsewhere.draw(own, here="autointerp")
 
 
 def _choice(done: Sequence[int], latent: int, selection: Selection) -> None:
@@ -94,7 +96,7 @@ def _choice(done: Sequence[int], latent: int, selection: Selection) -> None:
 
 
 def _predictions(result: Mapping[str, Any]) -> None:
-    from core.view.autointerp.tables import examples_table
+    from core.autointerp.tables import examples_table
 
     if not result["scoring"]:
         st.caption("There was nothing to score with.")
@@ -107,7 +109,7 @@ def _predictions(result: Mapping[str, Any]) -> None:
         column_config={
             "number": st.column_config.NumberColumn("No.", format="%d", width="small"),
             "text": st.column_config.TextColumn(
-                "Text, with << >> around active tokens",
+                "Text, with ⟦ ⟧ around active tokens",
                 width="large",
                 help="The judge saw the texts without the marks.",
             ),
@@ -126,20 +128,20 @@ def _shown(result: Mapping[str, Any]) -> None:
         return
     st.caption(
         "The examples to explain. Active tokens are shaded, the strongest of each text darkest; "
-        "the explainer sees << >> around them."
+        "the explainer sees double angle brackets around them, which are not part of the texts."
     )
     lines = [_shaded(example) for example in result["shown"]]
     st.markdown("\n".join(f"{number}. {line}" for number, line in enumerate(lines, start=1)))
     if result["negatives"]:
         st.caption("Texts that were shown as counter-examples:")
-        texts = [escape_markdown(example["marked"]) for example in result["negatives"]]
+        texts = [_shaded(example) for example in result["negatives"]]
         st.markdown("\n".join(f"{number}. {text}" for number, text in enumerate(texts, start=1)))
 
 
 def _shaded(example: Mapping[str, Any]) -> str:
     tokens = [token.replace("\n", "↵") for token in example["tokens"]]
     active = [act if act > example["threshold"] else 0.0 for act in example["acts"]]
-    return shaded_tokens(tokens, active)
+    return shaded_tokens(tokens, active, dark=look.is_dark())
 
 
 def _scores(result: Mapping[str, Any]) -> None:
@@ -234,10 +236,10 @@ def _edit(
 ) -> None:
     key = f"ai_edit_{record['id']}_{latent}"
     st.session_state.setdefault(key, result["explanation"] or "")
-    st.text_area(
+    typed.area(
         "Your explanation: the latent activates on …",
         key=key,
-        max_chars=600,
+        most=600,
         help="The offline judge looks for the words in quotation marks, or else for all telling "
         "words of the text.",
     )
@@ -245,24 +247,22 @@ def _edit(
     if asks and service is None:
         st.info("This run was judged by a chat model: choose one above to score again.")
         return
-    action.button(
-        "Score it",
-        lambda: _rescore(record, latent, key, service if asks else None),
-        type="primary",
-        key="ai_rescore",
-    )
+    if action.clicked("Score it", type="primary", key="ai_rescore"):
+        with errors.shown_plainly():
+            _rescore(record, latent, key, service if asks else None)
+            st.rerun()
     st.caption("The run is kept as it is; yours is a run of its own that can be compared with it.")
 
 
 def _rescore(record: "Record", latent: int, key: str, service: "Service | None") -> None:
-    from core.view.autointerp.request import request_of_record
+    from core.autointerp.request import request_of_record
 
     text = " ".join(st.session_state[key].split())
     entry = resources.catalog().entry(record["release"], record["sae"])
     if not text:
-        return
+        raise ValueError("There is no explanation to score; type one.")
     request = request_of_record(
-        record, version=entry.version, corpus=reading.corpus_of_record(record)
+        record, version=entry.version, corpus=jobs.corpus(record["settings"].get("corpus", "docs"))
     )
-    edits = {int(it): text_ for it, text_ in record["edits"].items()} | {latent: text}
-    work.start(request, service, parent=record, edits=edits)
+    edits = {int(name): said for name, said in record["edits"].items()} | {latent: text}
+    jobs.start(request, service, parent=record, edits=edits)

@@ -6,18 +6,19 @@ import streamlit as st
 
 from core import resources
 from core.catalog.entries import SaeEntry
-from pages.parts import downloads
+from core.view.markup import n_of
+from pages.parts import downloads, people, tasks
 
 if TYPE_CHECKING:
-    from core.view.autointerp.record import Record
+    from core.autointerp.record import Record
 
 _NOTE = "ai_used"
 
 
 def draw(record: "Record", entry: SaeEntry, *, dark: bool) -> None:
     """Use as descriptions, and downloads."""
-    from core.view.autointerp.figure import score_figure
-    from core.view.autointerp.tables import (
+    from core.autointerp.figure import score_figure
+    from core.autointerp.tables import (
         distributions,
         jsonl_bytes,
         neuronpedia_bytes,
@@ -29,7 +30,7 @@ def draw(record: "Record", entry: SaeEntry, *, dark: bool) -> None:
             "Use as descriptions of this SAE",
             icon=":material/label:",
             key="ai_use",
-            on_click=lambda: _use(record),
+            on_click=lambda: tasks.attempt(lambda: _use(record)),
             help="The explanations, with their scores, are then shown on the map, on dashboards "
             "and in searches of this SAE, before all other descriptions.",
         )
@@ -38,7 +39,7 @@ def draw(record: "Record", entry: SaeEntry, *, dark: bool) -> None:
             st.success(note)
     name = f"autointerp-{record['id'][:6]}"
     with st.container(horizontal=True, gap="small"):
-        downloads.table(lambda: results_table(record), name, key="ai_results")
+        downloads.table(lambda: results_table(record), name, key="ai_results", what="Results")
         st.download_button(
             "Everything (JSON Lines)",
             lambda: jsonl_bytes(record),
@@ -56,16 +57,20 @@ def draw(record: "Record", entry: SaeEntry, *, dark: bool) -> None:
             icon=":material/download:",
         )
         drawing = score_figure(distributions(record), dark=dark)
-        downloads.figure(drawing, name, title="Scores of explanations", key="ai_figure")
+        downloads.figure(
+            drawing, name, title="Scores of explanations", key="ai_figure", what="Scores"
+        )
 
 
 def _use(record: "Record") -> None:
+    from core.autointerp.tables import descriptions_of_run
     from core.descriptions.saved import save_user_descriptions
     from core.descriptions.table import YOURS, Descriptions
-    from core.view.autointerp.tables import described
 
-    texts, scores = described(record, record["d_sae"])
+    texts, scores = descriptions_of_run(record, record["d_sae"])
     found = Descriptions.from_texts(texts, source=YOURS, scores=scores)
-    save_user_descriptions(resources.store(), record["fingerprint"], found)
+    save_user_descriptions(resources.store(), record["fingerprint"], found, by=people.current())
     n = found.d_sae - found.missing
-    st.session_state[_NOTE] = f"{n:,} latents of this SAE are now described by this run."
+    st.session_state[_NOTE] = (
+        f"{n_of(n, 'latent')} of this SAE {'is' if n == 1 else 'are'} now described by this run."
+    )

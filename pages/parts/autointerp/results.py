@@ -8,13 +8,13 @@ import streamlit as st
 from core import resources
 from core.view.markup import escape_markdown
 from core.view.selection import Selection
-from pages.parts import downloads, view_state
-from pages.parts.autointerp import state
+from pages.parts import downloads, plots, tables, view_state
+from pages.parts.autointerp import VIEW
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from core.view.autointerp.record import Record
+    from core.autointerp.record import Record
 
 _TABLE = "ai_table"
 _USUAL = {"status": "scored", "error": "", "unreadable": 0}
@@ -44,11 +44,11 @@ _PERCENT = {
 
 def heading(record: "Record") -> None:
     """What was run, how it ended, and the figures of the whole."""
-    from core.view.autointerp.tables import distribution_table
+    from core.autointerp.tables import distribution_table
 
     st.subheader(escape_markdown(record["title"]), divider="gray")
     done = len(record["results"])
-    statuses = [it["status"] for it in record["results"].values()]
+    statuses = [result["status"] for result in record["results"].values()]
     table = distribution_table(record)
     with st.container(horizontal=True, gap="large"):
         st.metric("Latents done", f"{done} of {len(record['latents'])}", width="content")
@@ -75,11 +75,23 @@ def heading(record: "Record") -> None:
         spent = record["spending"]
         if spent:
             cost = "price unknown" if spent["dollars"] is None else f"${spent['dollars']:.4f}"
-            st.metric("Questions paid", f"{spent['calls']:,}", cost, "off", width="content")
+            st.metric(
+                "Questions paid",
+                f"{spent['calls']:,}",
+                cost,
+                "off",
+                delta_arrow="off",
+                width="content",
+            )
     if spent and spent["estimated"]:
         st.caption(
             f"For {spent['estimated']:,} answers the service reported no tokens: the cost is "
             "estimated by the length of the texts."
+        )
+    if spent and spent.get("asked_again"):
+        st.caption(
+            f"{spent['asked_again']:,} questions were on their way when an earlier run was killed, "
+            "and were asked once more: the service may have charged for both."
         )
     for sentence in record["adapted"]:
         st.caption(escape_markdown(sentence))
@@ -90,7 +102,7 @@ def heading(record: "Record") -> None:
 
 def table(record: "Record", selection: Selection) -> None:
     """A row for each latent; a click opens it."""
-    from core.view.autointerp.tables import results_table
+    from core.autointerp.tables import results_table
 
     found = results_table(record)
     if found.empty:
@@ -104,28 +116,31 @@ def table(record: "Record", selection: Selection) -> None:
     first = ["latent", "explanation", "balanced_accuracy", "accuracy", "all_none", "f1"]
     first += ["interval", "n", "predicted", "active"]
     last = ("precision", "recall", "unreadable", "status", "error")
-    names = first + [it for it in found if it not in (*first, *last, "f1_low", "f1_high")]
+    names = first + [name for name in found if name not in (*first, *last, "f1_low", "f1_high")]
     names += ["precision", "recall"]
     names += [name for name in last[2:] if (shown[name] != _USUAL[name]).any()]
-    st.dataframe(
+
+    def opened(line: int) -> None:
+        latent = int(found["latent"].iloc[line])
+        view_state.choose(Selection(selection.model, *selection.sae, latent=latent))
+
+    tables.clickable(
         shown[names],
-        hide_index=True,
+        opened,
         height=min(460, 38 + 35 * len(shown)),
         key=_TABLE,
-        on_select=lambda: _opened(found, selection),
-        selection_mode="single-row",
         column_config=_columns(found),
     )
-    st.caption("A click on the left of a row opens the latent below; a click on a title sorts.")
+    st.caption("A click on a line opens the latent below; a click on a title sorts.")
 
 
 def distribution(record: "Record", *, dark: bool) -> None:
     """Histograms of the latents and of the controls, and the means."""
-    from core.view.autointerp.figure import score_figure
-    from core.view.autointerp.tables import distribution_table, distributions
+    from core.autointerp.figure import score_figure
+    from core.autointerp.tables import distribution_table, distributions
 
     figure = score_figure(distributions(record), dark=dark)
-    st.plotly_chart(figure, key="ai_histogram", theme=None, config={"displaylogo": False})
+    plots.draw(figure, key="ai_histogram", theme=None, config={"displaylogo": False})
     if not record["controls"]:
         st.caption("Switch the controls on to see what the same run gives for other things.")
     st.dataframe(
@@ -152,7 +167,7 @@ def distribution(record: "Record", *, dark: bool) -> None:
 
 def _controls(record: "Record") -> None:
     """What was said of each unit of the controls, folded away."""
-    from core.view.autointerp.tables import controls_table
+    from core.autointerp.tables import controls_table
 
     with st.expander("What was said of the controls", icon=":material/casino:"):
         found = controls_table(record)
@@ -168,24 +183,26 @@ def _controls(record: "Record") -> None:
             },
         )
         name = f"autointerp-{record['id'][:6]}-controls"
-        downloads.table(lambda: controls_table(record), name, key="ai_controls_table")
+        downloads.table(
+            lambda: controls_table(record), name, key="ai_controls_table", what="Controls"
+        )
 
 
 def comparison(record: "Record") -> None:
     """This run beside another one of the same SAE."""
-    from core.view.autointerp.record import listed_runs, load_record
-    from core.view.autointerp.tables import comparison_table, paired_difference
+    from core.autointerp.record import listed_runs, load_record
+    from core.autointerp.tables import comparison_table, paired_difference
 
     store = resources.store()
-    known = [it for it in listed_runs(store, record["fingerprint"]) if it["id"] != record["id"]]
+    known = [run for run in listed_runs(store, record["fingerprint"]) if run["id"] != record["id"]]
     if not known:
         st.caption(
             "There is no other run on this SAE yet. Run the same latents with another explainer, "
             "judge or model, and compare them here."
         )
         return
-    titles = {it["id"]: f"{it['title']} ({it['id'][:6]})" for it in known}
-    current = state.current().other
+    titles = {run["id"]: f"{run['title']} ({run['id'][:6]})" for run in known}
+    current = VIEW.current().other
     if current and current not in titles:
         titles[current] = f"Run {current[:6]}"
     st.session_state["ai_other"] = current or None
@@ -195,7 +212,7 @@ def comparison(record: "Record") -> None:
         format_func=titles.__getitem__,
         key="ai_other",
         placeholder="Choose another run of this SAE",
-        on_change=lambda: state.change(other=st.session_state["ai_other"] or ""),
+        on_change=lambda: VIEW.change(other=st.session_state["ai_other"] or ""),
     )
     other = load_record(store, current) if current else None
     if other is None:
@@ -250,8 +267,7 @@ def _figure(label: str, value: float, note: str) -> None:
 
 
 def _number(name: str) -> Any:
-    label, note = _PERCENT[name]
-    return st.column_config.NumberColumn(label, format="%.2f", help=note)
+    return st.column_config.NumberColumn(_PERCENT[name][0], format="%.2f", help=_PERCENT[name][1])
 
 
 def _columns(found: "pd.DataFrame") -> dict[str, Any]:
@@ -264,9 +280,7 @@ def _columns(found: "pd.DataFrame") -> dict[str, Any]:
             width=110,
             help="What drawing the scoring examples again would give in 95% of cases.",
         ),
-        "predicted": st.column_config.TextColumn(
-            "Predicted", help="Numbers of the examples that were predicted to be active."
-        ),
+        "predicted": st.column_config.TextColumn("Predicted", help="Examples it says are active."),
         "active": st.column_config.TextColumn(
             "Truly active", help="Numbers of the examples in which the latent is active."
         ),
@@ -283,10 +297,3 @@ def _columns(found: "pd.DataFrame") -> dict[str, Any]:
         if name not in columns and name not in ("f1_low", "f1_high"):
             columns[name] = st.column_config.NumberColumn(str(name).capitalize(), format="%.2f")
     return columns
-
-
-def _opened(found: "pd.DataFrame", selection: Selection) -> None:
-    event: Any = st.session_state[_TABLE].selection
-    if event.rows:
-        latent = int(found["latent"].iloc[event.rows[0]])
-        view_state.choose(Selection(selection.model, *selection.sae, latent=latent))

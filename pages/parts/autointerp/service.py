@@ -2,35 +2,40 @@
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 from streamlit.errors import StreamlitSecretNotFoundError
 
-from core.view.autointerp.view import AutointerpView
+from core import resources
+from core.hosting.rights import Action
 from core.view.markup import escape_markdown
-from pages.parts.autointerp import state
+from pages.parts import people
+from pages.parts import typed as boxes
+from pages.parts.autointerp import VIEW
+from pages.parts.page_state import PageState, show
 
 if TYPE_CHECKING:
+    from core.autointerp.record import Record
+    from core.autointerp.service import Service, Typed
     from core.llm import ChatEndpoint
-    from core.view.autointerp.record import Record
-    from core.view.autointerp.running import Service
-    from core.view.autointerp.service import Typed
 
 _TYPED = "autointerp_typed"
 _FIELDS = ("url", "key", "prompt_price", "completion_price", "dollars", "calls")
 
 
-def draw(view: AutointerpView) -> "Service | None":
-    """The fields, and the service that they name; None where it is not known yet."""
-    from core.view.autointerp.running import Service
+def draw(chat_model: str, *, page: PageState[Any] = VIEW) -> "Service | None":
+    """The fields, and the service that they name; None where it is not known yet.
 
+    `page` is whose view has the field `chat_model`.
+    """
     typed = _typed()
-    endpoint = _endpoint(typed, view.chat_model)
+    endpoint = _endpoint(typed, chat_model)
     with st.expander(
         "Chat service", icon=":material/forum:", expanded=endpoint is None, key="ai_service"
     ):
-        _fields(typed, view)
+        _fields(typed, page)
         if endpoint is None:
             st.caption(
                 "No service is set up on this server. Type a key for OpenAI's, or the address of "
@@ -39,37 +44,50 @@ def draw(view: AutointerpView) -> "Service | None":
         else:
             shown = f"Questions go to {endpoint.url}, to the model {endpoint.model}."
             st.caption(escape_markdown(shown))
-    if endpoint is None:
-        return None
-    return Service(endpoint, typed.budget, typed.price)
+    return _service(typed, endpoint)
 
 
 def current(record: "Record") -> "Service | None":
     """The service of this session for another question to a record's model, without drawing."""
-    from core.view.autointerp.running import Service
-
     typed = _typed()
-    endpoint = _endpoint(typed, record["chat_model"])
-    return None if endpoint is None else Service(endpoint, typed.budget, typed.price)
+    return _service(typed, _endpoint(typed, record["chat_model"]))
 
 
-def _fields(typed: "Typed", view: AutointerpView) -> None:
+def _service(typed: "Typed", endpoint: "ChatEndpoint | None") -> "Service | None":
+    """The service with whoever pays; None, with the reason, for those who may ask nothing."""
+    from core.autointerp.service import Service
+
+    person = people.current()
+    if endpoint is None or person.local:
+        return None if endpoint is None else Service(endpoint, typed.budget, typed.price)
+    try:
+        if typed.key or typed.url:
+            people.require(Action.OWN_KEY)
+            return Service(endpoint, typed.budget, typed.price)
+        payer = resources.desk().purse(person, endpoint.model)
+    except ValueError as refused:
+        st.info(escape_markdown(str(refused)), icon=":material/block:")
+        return None
+    return Service(endpoint, replace(typed.budget, dollars=typed.dollars), payer.price, payer)
+
+
+def _fields(typed: "Typed", page: PageState[Any]) -> None:
     for name in _FIELDS:
-        st.session_state[f"ai_service_{name}"] = getattr(typed, name)
-    st.session_state["ai_chat_model"] = view.chat_model
+        show(f"ai_service_{name}", getattr(typed, name))
     left, middle, right = st.columns(3)
-    left.text_input(
+    boxes.line(
         "Model",
-        key="ai_chat_model",
         placeholder="gpt-4o-mini",
-        max_chars=120,
-        on_change=lambda: state.change(chat_model=st.session_state["ai_chat_model"].strip()),
+        most=120,
+        **page.widget("ai_chat_model", "chat_model", read=str.strip),
+        place=left,
     )
     middle.text_input(
         "Address",
         key="ai_service_url",
         placeholder="https://api.openai.com/v1",
         on_change=_changed,
+        disabled=not people.may(Action.NAME_ENDPOINT),
         help="Up to /v1. A key that this server holds is never sent to an address typed here.",
     )
     right.text_input(
@@ -110,9 +128,11 @@ def _fields(typed: "Typed", view: AutointerpView) -> None:
 
 
 def _typed() -> "Typed":
-    from core.view.autointerp.service import Typed
+    from core.autointerp.service import Typed
 
-    return Typed(**st.session_state.get(_TYPED, {}))
+    typed = Typed(**st.session_state.get(_TYPED, {}))
+    # Whatever a browser sends: where others may name no address, there is none.
+    return typed if people.may(Action.NAME_ENDPOINT) else replace(typed, url="")
 
 
 def _changed() -> None:
@@ -124,10 +144,12 @@ def _changed() -> None:
 
 
 def _endpoint(typed: "Typed", model: str) -> "ChatEndpoint | None":
-    from core.view.autointerp.service import endpoint_of
+    from core.autointerp.service import endpoint_of
 
     try:
-        return endpoint_of(typed, model, environment=os.environ, secrets=_secrets())
+        return endpoint_of(
+            typed, model, environment=os.environ, secrets=_secrets(), reach=resources.reach()
+        )
     except ValueError as error:
         st.warning(escape_markdown(str(error)))
         return None

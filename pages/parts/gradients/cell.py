@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from core import resources
 from core.catalog.entries import SaeEntry
 from core.gradients.page_view import GradientView
 from core.view.markup import escape_markdown, exact_markdown, shaded_tokens, visible_token
 from core.view.selection import Selection
-from pages.parts import errors, latent_links
+from pages.parts import errors, job_results, look
 from pages.parts.gradients import controls, heatmap
+from pages.parts.latent import elsewhere
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,22 +87,24 @@ def latent(
     description: str,
 ) -> None:
     """What is known of a latent: description, activations on the prompt, tokens, links."""
-    from core.view.latent_view import latent_tokens
+    from core.logit_statistics import logit_effects
 
     st.markdown(f"**Latent {chosen.latent}** of {escape_markdown(entry.sae_id)}")
     st.markdown(escape_markdown(description) if description else "No description yet.")
     values = [max(0.0, strength.get(place, 0.0)) for place in range(len(tokens))]
     st.caption(f"Where it is active in the prompt, at most {max(values):.2f}:")
     # The first token holds back the others: its activation is of another order.
-    st.markdown(shaded_tokens(tokens, values))
+    st.markdown(shaded_tokens(tokens, values, dark=look.is_dark()))
     with errors.shown_plainly():
-        found = latent_tokens(resources.engine(), chosen)
+        found = logit_effects(job_results.lease(chosen), chosen.latent)
         up, down = st.columns(2)
         up.caption("Makes more likely")
-        up.code("\n".join(visible_token(it.token) for it in found.boosted), language=None)
+        up.code("\n".join(visible_token(effect.token) for effect in found.boosted), language=None)
         down.caption("Makes less likely")
-        down.code("\n".join(visible_token(it.token) for it in found.suppressed), language=None)
-    latent_links.draw(chosen, here="gradients")
+        down.code(
+            "\n".join(visible_token(effect.token) for effect in found.suppressed), language=None
+        )
+    elsewhere.draw(chosen, here="gradients", typed=(controls.current().prompt or "").strip())
     if entry.neuronpedia_id is not None:
         from core.neuronpedia import dashboard_url
 
@@ -121,7 +123,7 @@ def _verified(result: "GradientResult", view: GradientView, place: tuple[int, in
         st.caption("The gradient of this cell is zero.")
         return
     cells = [(view.cell[0], view.cell[1], view.cell[2], view.cell[3])]
-    found = heatmap.checked(result, cells, "Verifying a cell")
+    found = heatmap.check_result(result, cells, "Verifying a cell")
     if found is None:
         return
     row = found.verification.cells.iloc[0]
@@ -149,5 +151,5 @@ def _verified(result: "GradientResult", view: GradientView, place: tuple[int, in
     )
 
 
-def _yes(it: object) -> str:
-    return "yes" if it else "no"
+def _yes(value: object) -> str:
+    return "yes" if value else "no"

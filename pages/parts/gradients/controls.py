@@ -11,6 +11,7 @@ from core.gradients import sae_choices
 from core.gradients.page_view import LINK, MOST_CHARACTERS, GradientView
 from core.view.choices import Choices
 from core.view.markup import exact_markdown, visible_token
+from pages.parts import following, typed
 from pages.parts.page_state import PageState
 
 TABS = {
@@ -25,12 +26,26 @@ _ERRORS = {
     "nowhere": "The SAE's reconstruction",
     "everywhere": "What the model itself has there",
 }
-_page = PageState("gradients", LINK)
-problems = _page.problems
+_MOST_FOLLOWED = 600
+"""Characters of a text typed elsewhere with which the page begins unasked: passes grow with it."""
 _SAES = ("source", "target", "early", "late")
-_OF_A_CELL = {"tab", "prompt", "source", "target"}
-_OF_A_NODE = {"tab", "prompt", "chain", "end"}
-_OF_AN_END = {"prompt", "chain"}
+_MATRIX = ("tab", "prompt", "source", "target")
+_page = PageState(
+    "gradients",
+    LINK,
+    forgets={
+        "cell": _MATRIX,
+        "from_positions": _MATRIX,
+        "to_positions": _MATRIX,
+        "node": ("tab", "prompt", "chain", "end"),
+        "end": ("prompt", "chain"),
+        "pinned": ("prompt", "chain"),
+        "groups": ("prompt", "chain"),
+        "only_pinned": ("prompt", "chain"),
+    },
+)
+problems, change, widget = _page.problems, _page.change, _page.widget
+current = _page.current
 
 
 def begin(choices: Choices, model: str) -> GradientView:
@@ -45,7 +60,7 @@ def begin(choices: Choices, model: str) -> GradientView:
         def check(field: str, names: tuple[str, ...]) -> bool:
             try:
                 for name in names:
-                    sae_choices.checked_name(choices, model, name)
+                    sae_choices.check_name(choices, model, name)
             except ValueError as error:
                 found.append(f"{parameters[field]} in this link cannot be used: {error}")
                 return False
@@ -59,53 +74,40 @@ def begin(choices: Choices, model: str) -> GradientView:
             dropped["chain"] = ()
         return replace(view, **dropped), (*problems, *found)
 
-    view = _page.begin(parse)
+    view = following.follow("gradients", _page, _page.begin(parse), "prompt", most=_MOST_FOLLOWED)
     names = {sae_choices.name_of(entry) for entry in sae_choices.usable(choices, model)}
     if not {*view.chain, *(getattr(view, field) for field in _SAES)} - {""} <= names:
         # Another model was chosen.
         view = replace(
             view, source="", target="", early="", late="", chain=(), cell=(), end=(), node=()
         )
+        view = replace(view, pinned=(), groups=(), only_pinned=False)
         _page.note(view)
     return view
 
 
-def change(**fields: Any) -> None:
-    """Another view from the next run on; for callbacks of widgets."""
-    if _OF_A_CELL & set(fields):
-        fields = {"cell": (), "from_positions": (), "to_positions": ()} | fields
-    if _OF_A_NODE & set(fields):
-        fields = {"node": ()} | fields
-    if _OF_AN_END & set(fields):
-        fields = {"end": ()} | fields
-    _page.change(**fields)
-
-
-def tabs(view: GradientView) -> None:
+def tabs() -> None:
     """The choice of what is looked at."""
-    st.session_state["grad_tab"] = view.tab
     st.segmented_control(
         "What to look at",
         list(TABS),
+        required=True,
         format_func=TABS.__getitem__,
-        key="grad_tab",
-        on_change=lambda: change(tab=st.session_state["grad_tab"] or view.tab),
         label_visibility="collapsed",
+        **widget("grad_tab", "tab"),
     )
 
 
 def prompt(view: GradientView, example: str) -> str:
     """The box for the prompt; its text."""
     text = example if view.prompt is None else view.prompt
-    st.session_state["grad_prompt"] = text
-    st.text_area(
+    typed.area(
         "Prompt",
-        key="grad_prompt",
         height=80,
-        max_chars=MOST_CHARACTERS,
-        on_change=lambda: change(prompt=st.session_state["grad_prompt"]),
+        most=MOST_CHARACTERS,
         help="The text that the model reads. Press Ctrl+Enter (⌘+Enter on a Mac), or click "
         "elsewhere, to use it.",
+        **widget("grad_prompt", "prompt", value=text, read=following.noting("gradients")),
     )
     return text
 
@@ -133,60 +135,45 @@ def sae(
     help: str | None = None,
 ) -> None:
     """A menu of SAEs for a field of the view."""
-    names = {sae_choices.name_of(entry): sae_choices.title_of(entry) for entry in entries}
-    key = f"grad_{field}"
-    st.session_state[key] = sae_choices.name_of(chosen)
+    names = sae_choices.menu(entries)
     st.selectbox(
         label,
         list(names),
         format_func=lambda name: names[name],
-        key=key,
-        on_change=lambda: change(**{field: st.session_state[key]}),
         help=help,
+        **widget(f"grad_{field}", field, value=sae_choices.name_of(chosen)),
     )
 
 
-def choice(label: str, field: str, options: dict[str, str], view: Any, **more: Any) -> None:
+def choice(label: str, field: str, options: dict[str, str], **more: Any) -> None:
     """A row of choices for a field of the view."""
-    key, value = f"grad_{field}", getattr(view, field)
-    st.session_state[key] = value
     st.segmented_control(
         label,
         list(options),
+        required=True,
         format_func=options.__getitem__,
-        key=key,
-        on_change=lambda: change(**{field: st.session_state[key] or value}),
+        **widget(f"grad_{field}", field),
         **more,
     )
 
 
 def number(
-    label: str, field: str, view: Any, low: float, high: float, help: str | None = None, **more: Any
+    label: str, field: str, low: float, high: float, help: str | None = None, **more: Any
 ) -> None:
     """A number of the view."""
-    key, value = f"grad_{field}", getattr(view, field)
-    st.session_state[key] = value
     st.number_input(
         label,
         low,
         high,
-        key=key,
-        on_change=lambda: change(**{field: st.session_state[key]}),
         help=help,
+        **widget(f"grad_{field}", field),
         **more,
     )
 
 
-def flag(label: str, field: str, view: Any, help: str) -> None:
+def flag(label: str, field: str, help: str) -> None:
     """A switch of the view."""
-    key = f"grad_{field}"
-    st.session_state[key] = getattr(view, field)
-    st.toggle(
-        label,
-        key=key,
-        on_change=lambda: change(**{field: st.session_state[key]}),
-        help=help,
-    )
+    st.toggle(label, help=help, **widget(f"grad_{field}", field))
 
 
 def method(view: GradientView) -> None:
@@ -195,31 +182,26 @@ def method(view: GradientView) -> None:
         flag(
             "Hold attention patterns",
             "freeze_attention",
-            view,
             "Where each head looks then stays as it was, and only what it carries changes.",
         )
         flag(
             "Hold the scales of layer norms",
             "freeze_layer_norm",
-            view,
             "What the norms divide by then stays as it was, so that effects add up more simply.",
         )
         if view.tab in ("latents", "logits"):
-            st.session_state["grad_keep_error"] = view.keep_error
             st.radio(
                 "What stands at the place of the earlier SAE",
                 list(_ERRORS),
                 format_func=_ERRORS.__getitem__,
-                key="grad_keep_error",
-                on_change=lambda: change(keep_error=st.session_state["grad_keep_error"]),
                 help="Later latents are computed from it. Heads park their attention on the first "
                 "token; an SAE that was not trained on it would change everything behind.",
+                **widget("grad_keep_error", "keep_error"),
             )
         if view.tab != "circuit":
             number(
                 "Strongest latents computed (0: all)",
                 "most",
-                view,
                 0,
                 100_000,
                 "For long prompts: only so many of the most active latents at each end.",

@@ -7,7 +7,7 @@ import streamlit as st
 
 from core import resources
 from core.catalog.entries import SaeEntry
-from pages.parts import neuronpedia, work
+from pages.parts import job_results, neuronpedia, tasks
 
 if TYPE_CHECKING:
     from core.descriptions.sources import DescribedSae
@@ -16,14 +16,16 @@ if TYPE_CHECKING:
 _READING = "Reading a sample of text for descriptions"
 
 
-def known(model: str, saes: "Mapping[str, DescribedSae]", entries: Sequence[SaeEntry]) -> Any:
+def known_descriptions(
+    model: str, saes: "Mapping[str, DescribedSae]", entries: Sequence[SaeEntry]
+) -> Any:
     """What is known now, by the SAE's name in links; nothing is started."""
     from core.descriptions.sources import best_descriptions
 
     return best_descriptions(
         resources.store(),
         saes,
-        published=neuronpedia.fetched(_by_name(entries)),
+        published=neuronpedia.fetched_descriptions(_by_name(entries)),
         offline=_offline(model, entries),
     )
 
@@ -50,7 +52,7 @@ def draw(model: str, found: "Mapping[str, Descriptions]", entries: Sequence[SaeE
         )
     if any(entry.neuronpedia_id is not None for entry in entries):
         widths = {name: one.d_sae for name, one in found.items()}
-        neuronpedia.fetching(_by_name(entries), widths)
+        neuronpedia.draw_fetch_button(_by_name(entries), widths)
 
 
 def _read_sample(model: str, entries: Sequence[SaeEntry], key: str) -> None:
@@ -69,12 +71,12 @@ def _read_sample(model: str, entries: Sequence[SaeEntry], key: str) -> None:
     jobs = resources.jobs()
     others = [job for job in jobs.jobs() if job.title == _READING and job.key != key]
     other = next((job for job in others if not job.state.finished), None)
-    busy = None if other is None or jobs.get(key) is not None else jobs.get(other.key)
+    busy = None if other is None or tasks.found(key) is not None else jobs.get(other.key)
     if busy is not None:
         st.caption("Descriptions of these latents follow those that are being made.")
-        work.shown(busy)
+        job_results.draw_job(busy)
         return
-    found = work.recent_result(key, _READING, make, wait=0.3)
+    found = job_results.recent_result(key, _READING, make, wait=0.3)
     if found is not None:
         st.rerun()
 
@@ -89,7 +91,7 @@ def _evidence_key(model: str, entries: Sequence[SaeEntry]) -> str:
 
 def _offline(model: str, entries: Sequence[SaeEntry]) -> "dict[str, Descriptions]":
     found = resources.recent().get(_evidence_key(model, entries)) or {}
-    return {name: it.offline for name, it in found.items()}
+    return {name: evidence.offline for name, evidence in found.items()}
 
 
 def _by_name(entries: Sequence[SaeEntry]) -> dict[str, SaeEntry]:

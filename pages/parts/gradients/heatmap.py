@@ -8,7 +8,7 @@ import streamlit as st
 from core import resources
 from core.gradients.page_view import GradientView
 from pages.parts import downloads as files
-from pages.parts import work
+from pages.parts import job_results, look, plots, wide
 from pages.parts.gradients import controls
 
 if TYPE_CHECKING:
@@ -40,17 +40,18 @@ def draw(
         clickable=True,
         limit=limit,
         chosen=place_of(result.matrix, view.cell),
-        dark=_is_dark(),
+        dark=look.is_dark(),
     )
-    st.plotly_chart(
-        on_page(figure),
-        key=KEY,
-        theme=None,
-        width="content",
-        on_select=lambda: _clicked(result),
-        selection_mode="points",
-        config=camera("gradients"),
-    )
+    with wide.container("gradients"):
+        plots.draw(
+            without_background(figure),
+            key=KEY,
+            theme=None,
+            width=wide.width_of(figure),
+            on_select=lambda: _clicked(result),
+            selection_mode="points",
+            config=camera("gradients"),
+        )
     left_out = _left_out(result, matrix, view)
     capped = abs(matrix.values).max() > limit
     colours = f"Colours end at ±{limit:.3g}; a few cells go beyond. " if capped else ""
@@ -60,7 +61,7 @@ def draw(
     )
 
 
-def on_page(figure: "go.Figure") -> "go.Figure":
+def without_background(figure: "go.Figure") -> "go.Figure":
     """The figure without a background of its own, which files need and the page does not."""
     import plotly.graph_objects as go
 
@@ -80,16 +81,16 @@ def camera(name: str) -> dict[str, Any]:
 
 def check(result: "GradientResult", matrix: "GradientMatrix") -> None:
     """The strongest cells shown: predicted against actual changes."""
-    from core.gradients.display import strongest_shown
+    from core.gradients.display import list_strongest_cells
     from core.gradients.verify_request import check_figure
 
-    cells = strongest_shown(matrix, N_CHECKED)
-    found = checked(result, cells, "Verifying the strongest cells", wait=0.2)
+    cells = list_strongest_cells(matrix, N_CHECKED)
+    found = check_result(result, cells, "Verifying the strongest cells", wait=0.2)
     if found is None:
         return
     st.markdown(found.verification.verdict)
-    st.plotly_chart(
-        on_page(check_figure(found, dark=_is_dark())),
+    plots.draw(
+        without_background(check_figure(found, dark=look.is_dark())),
         key="grad_check",
         theme=None,
         config=camera("gradient-check"),
@@ -102,7 +103,7 @@ def check(result: "GradientResult", matrix: "GradientMatrix") -> None:
     )
 
 
-def checked(
+def check_result(
     result: "GradientResult", cells: "Sequence[Cell]", title: str, *, wait: float = 0.5
 ) -> "Check | None":
     """What interventions on the sources of these cells do, or None while they run."""
@@ -110,7 +111,7 @@ def checked(
 
     engine, store, request = resources.engine(), resources.store(), result.request
     saes = [entry.key for entry in request.entries]
-    found: Check | None = work.recent_result(
+    found: Check | None = job_results.recent_result(
         check_key(result, cells),
         title,
         lambda progress: check(
@@ -127,7 +128,7 @@ def downloads(matrix: "GradientMatrix") -> None:
 
     with st.container(horizontal=True, gap="small"):
         files.figure(
-            gradient_heatmap(matrix, dark=_is_dark()),
+            gradient_heatmap(matrix, dark=look.is_dark()),
             "gradients",
             title="Latent gradients",
             key="grad_page",
@@ -169,7 +170,3 @@ def _clicked(result: "GradientResult") -> None:
             target, source = int(data[0]), int(data[1])
             controls.change(cell=cell_of(result.matrix, target, source))
             return
-
-
-def _is_dark() -> bool:
-    return st.context.theme.type == "dark"

@@ -11,7 +11,7 @@ from core.gradients import sae_choices
 from core.gradients.page_view import GradientView
 from core.view.markup import shaded_tokens
 from core.view.selection import Selection
-from pages.parts import downloads, latent_links, weights, work
+from pages.parts import downloads, job_results, latent_links, look, plots, weights, wide
 from pages.parts.gradients import controls, descriptions, heatmap
 
 if TYPE_CHECKING:
@@ -38,14 +38,14 @@ def draw(selection: Selection, entries: Sequence[SaeEntry], view: GradientView) 
     st.markdown(_INTRO)
     with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
         with st.container(width=220):
-            controls.number("Tokens that are repeated", "length", view, 2, 500)
+            controls.number("Tokens that are repeated", "length", 2, 500)
         with st.container(width=220):
-            controls.number("Seed", "seed", view, 0, 2**31 - 1, "Which random tokens.")
+            controls.number("Seed", "seed", 0, 2**31 - 1, "Which random tokens.")
     saes = sae_choices.attention(entries)
     request = HeadsRequest(selection.model, view.length, view.seed)
     engine, store = resources.engine(), resources.store()
     link = latent_links.address("gradients", selection, tab="induction")
-    heads = work.recent_result(
+    heads = job_results.recent_result(
         request.key,
         "Scores of attention heads",
         lambda progress: find_heads(engine.lease(request.model, progress=progress), store, request),
@@ -86,7 +86,7 @@ def draw(selection: Selection, entries: Sequence[SaeEntry], view: GradientView) 
     if not weights.ready(selection.model, [early, late]):
         return
     wanted = InductionRequest(request, early, late)
-    result = work.recent_result(
+    result = job_results.recent_result(
         wanted.key,
         "Looking for induction",
         lambda progress: find(
@@ -104,18 +104,20 @@ def _heads(heads: "HeadsResult", view: GradientView) -> None:
     from core.gradients.heads import head_score_figure, pattern_figure
 
     second = [float(n > view.length) for n in range(len(heads.tokens))]
-    st.markdown(shaded_tokens(heads.tokens, second))
+    st.markdown(shaded_tokens(heads.tokens, second, dark=look.is_dark()))
     st.caption("The first of four such prompts; the second copy is shaded.")
-    dark = st.context.theme.type == "dark"
-    st.plotly_chart(
-        heatmap.on_page(head_score_figure(heads.scores, dark=dark)),
+    dark = look.is_dark()
+    plots.draw(
+        heatmap.without_background(head_score_figure(heads.scores, dark=dark)),
         key="grad_heads",
         theme=None,
         config=heatmap.camera("heads"),
     )
     with st.expander("Where the heads concerned look"):
-        st.plotly_chart(
-            heatmap.on_page(pattern_figure(heads.patterns, heads.titles, heads.tokens, dark=dark)),
+        plots.draw(
+            heatmap.without_background(
+                pattern_figure(heads.patterns, heads.titles, heads.tokens, dark=dark)
+            ),
             key="grad_patterns",
             theme=None,
             config=heatmap.camera("attention-patterns"),
@@ -134,7 +136,7 @@ def _found(result: "InductionResult", selection: Selection) -> None:
     columns[1].metric("Expected for their area", f"{boxes.chance:.1%}")
     columns[2].metric("In the same boxes without repetition", f"{control.share:.1%}")
     _heatmap(result)
-    known = descriptions.known(selection.model, result.saes, result.request.entries)
+    known = descriptions.known_descriptions(selection.model, result.saes, result.request.entries)
     _tables(result, selection, known)
     descriptions.draw(selection.model, known, result.request.entries)
 
@@ -153,15 +155,16 @@ def _heatmap(result: "InductionResult") -> None:
         part,
         boxes=box_positions(result.length, n_leading=result.n_leading),
         limit=colour_limit(part),
-        dark=st.context.theme.type == "dark",
+        dark=look.is_dark(),
     )
-    st.plotly_chart(
-        heatmap.on_page(figure),
-        key="grad_induction",
-        theme=None,
-        width="content",
-        config=heatmap.camera("induction"),
-    )
+    with wide.container("induction"):
+        plots.draw(
+            heatmap.without_background(figure),
+            key="grad_induction",
+            theme=None,
+            width=wide.width_of(figure),
+            config=heatmap.camera("induction"),
+        )
     st.caption(
         f"Gradients on the first prompt: the strongest {_SHOWN_SOURCES} sources of the earlier SAE "
         "and the found latents of the later one in the second copy. Frames mark the first B and "
@@ -177,8 +180,11 @@ def _tables(result: "InductionResult", selection: Selection, known: dict[str, ob
         _latent_table(result, selection, known),
         hide_index=True,
         column_config={
-            "look at it": st.column_config.LinkColumn(display_text="open"),
-            "in the boxes, times chance": st.column_config.NumberColumn(format="%.1f"),
+            "look at it": st.column_config.LinkColumn(display_text="open", width=76),
+            "description": st.column_config.TextColumn(width=334),
+            "in the boxes, times chance": st.column_config.NumberColumn(
+                "times chance", format="%.1f", help="What is in the boxes, over their area."
+            ),
         },
     )
     st.subheader("Their strongest partners in the boxes")

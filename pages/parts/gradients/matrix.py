@@ -11,7 +11,7 @@ from core.gradients import sae_choices
 from core.gradients.page_view import GradientView
 from core.view.markup import visible_token
 from core.view.selection import Selection
-from pages.parts import latent_links, weights, work
+from pages.parts import job_results, latent_links, typed, weights
 from pages.parts.gradients import cell, controls, descriptions, heatmap
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ _FILTERS = (
     "top_to",
     "pairs",
     "pattern",
+    "only",
 )
 
 
@@ -98,7 +99,7 @@ def _saes(
         with left:
             controls.sae("From latents of", "source", entries, source)
         with right:
-            controls.number("Likeliest next tokens", "k", view, 1, 100)
+            controls.number("Likeliest next tokens", "k", 1, 100)
     controls.method(view)
     return source, target
 
@@ -113,7 +114,7 @@ def _result(request: "GradientRequest", link: str) -> "GradientResult | None":
 
     engine, store = resources.engine(), resources.store()
     saes = [entry.key for entry in request.entries]
-    return work.recent_result(
+    return job_results.recent_result(
         request.key,
         "Gradients of a prompt",
         lambda progress: compute(
@@ -129,7 +130,7 @@ def _shown(result: "GradientResult", selection: Selection, view: GradientView) -
     from core.gradients import display
 
     request = result.request
-    known = descriptions.known(selection.model, result.saes, request.entries)
+    known = descriptions.known_descriptions(selection.model, result.saes, request.entries)
     axes = [(result.matrix.sources, request.source), (result.matrix.targets, request.target)]
     texts = display.descriptions_by_label(axes, known)
     st.caption(display.counts_sentence(result))
@@ -138,9 +139,18 @@ def _shown(result: "GradientResult", selection: Selection, view: GradientView) -
         st.warning(warning, icon=":material/warning:")
     if result.next_tokens is not None:
         _next_tokens(result)
-    _filter_row(view, result.tokens, n_leading=result.n_leading)
-    matrix = display.shown_matrix(result, view, texts)
+    ends = [entry for entry in (request.source, request.target) if entry is not None]
+    own = selection.latent if selection.sae in [entry.key for entry in ends] else None
+    _filter_row(view, result.tokens, n_leading=result.n_leading, own=own)
+    only_from, only_to = _only(request, selection, view)
+    matrix = display.matrix_to_show(result, view, texts, only_from=only_from, only_to=only_to)
     nothing = display.nothing_sentence(result, matrix)
+    if nothing and result.n_targets and result.n_sources and (only_from, only_to) != (None, None):
+        nothing = (
+            f"Latent {selection.latent} is not active on this prompt, or nothing that is shown "
+            "leads to it: type a text on which it fires, or switch off “Only latent "
+            f"{selection.latent}”."
+        )
     if nothing:
         st.info(nothing)
         return
@@ -163,7 +173,7 @@ def _next_tokens(result: "GradientResult") -> None:
         st.dataframe(
             pd.DataFrame(
                 {
-                    "next token": [visible_token(it) for it in table["token"]],
+                    "next token": [visible_token(token) for token in table["token"]],
                     "score (logit)": table["logit"].round(2),
                     "place": table["rank"] + 1,
                     "score with the reconstruction": table["logit_recon"].round(2),
@@ -174,20 +184,43 @@ def _next_tokens(result: "GradientResult") -> None:
         )
 
 
-def _filter_row(view: GradientView, tokens: Sequence[str], *, n_leading: int) -> None:
-    """The row above the heatmap; `n_leading` of the tokens stand in front of the prompt."""
+def _only(
+    request: "GradientRequest", selection: Selection, view: GradientView
+) -> tuple[int | None, int | None]:
+    """The latent that alone is shown at either end; where one SAE is at both, as a target."""
+    if not view.only:
+        return None, None
+    if request.target is not None and request.target.key == selection.sae:
+        return None, selection.latent
+    if request.source is not None and request.source.key == selection.sae:
+        return selection.latent, None
+    return None, None
+
+
+def _filter_row(
+    view: GradientView, tokens: Sequence[str], *, n_leading: int, own: int | None
+) -> None:
+    """The row above the heatmap; `n_leading` of the tokens stand in front of the prompt.
+
+    `own` is the chosen latent where its SAE is at one of the ends.
+    """
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         controls.choice(
             "Show",
             "kind",
             _KINDS,
-            view,
             help="A gradient says how much the target changes for a unit of the source; times its "
             "activation, how much the source contributes here.",
         )
-        controls.choice("Order by", "order", _ORDERS, view)
+        controls.choice("Order by", "order", _ORDERS)
         if view.tab != "logits":
-            controls.choice("Pairs", "pairs", _PAIRS, view)
+            controls.choice("Pairs", "pairs", _PAIRS)
+        if own is not None:
+            controls.flag(
+                f"Only latent {own}",
+                "only",
+                "Show what leads to (or from) the latent chosen on the left alone.",
+            )
         with st.popover("Filters", icon=":material/filter_alt:"):
             _filters(view, tokens, n_leading)
         st.button(
@@ -200,45 +233,41 @@ def _filter_row(view: GradientView, tokens: Sequence[str], *, n_leading: int) ->
 
 
 def _filters(view: GradientView, tokens: Sequence[str], n_leading: int) -> None:
-    key = "grad_pattern"
-    st.session_state[key] = view.pattern
-    st.text_input(
+    typed.line(
         "Names or descriptions contain",
-        key=key,
-        max_chars=200,
+        most=200,
         placeholder="for example: 'mean' or F1\\.12",
-        on_change=lambda: controls.change(pattern=st.session_state[key].strip()),
+        **controls.widget("grad_pattern", "pattern", read=str.strip),
         help="Plain text or a regular expression. A row or column that matches is shown with what "
         "it connects to.",
     )
     left, right = st.columns(2)
     with left:
-        controls.number("Strongest sources", "top_from", view, 1, 150)
+        controls.number("Strongest sources", "top_from", 1, 150)
         _positions("Sources at", "from_positions", view, tokens)
     with right:
-        controls.number("Strongest targets", "top_to", view, 1, 150)
+        controls.number("Strongest targets", "top_to", 1, 150)
         if view.tab != "logits":
             _positions("Targets at", "to_positions", view, tokens)
     if n_leading:
         controls.flag(
             "Show the first token",
             "first_token",
-            view,
             "Attention heads park on the first token, and what latents say there means little.",
         )
-    controls.number("Smallest absolute value", "min_size", view, 0.0, 1e9, step=0.01, format="%.4g")
+    controls.number("Smallest absolute value", "min_size", 0.0, 1e9, step=0.01, format="%.4g")
 
 
 def _positions(label: str, field: str, view: GradientView, tokens: Sequence[str]) -> None:
-    key = f"grad_{field}"
-    st.session_state[key] = [place for place in getattr(view, field) if place < len(tokens)]
+    chosen = [place for place in getattr(view, field) if place < len(tokens)]
     st.multiselect(
         label,
         range(len(tokens)),
         format_func=lambda place: f"{place} {visible_token(tokens[place])}",
-        key=key,
         placeholder="all positions",
-        on_change=lambda: controls.change(**{field: tuple(sorted(st.session_state[key]))}),
+        **controls.widget(
+            f"grad_{field}", field, value=chosen, read=lambda places: tuple(sorted(places))
+        ),
     )
 
 

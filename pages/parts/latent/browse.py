@@ -6,11 +6,12 @@ import numpy as np
 import streamlit as st
 
 from core.catalog.entries import SaeEntry
-from core.view.latent.page_view import KINDS, ORDERS, LatentPageView
+from core.latent import charts
+from core.latent.view import KINDS, ORDERS, LatentPageView
 from core.view.selection import Selection
-from pages.parts import downloads, errors
-from pages.parts.latent import charts, descriptions, index, reading, state
-from pages.parts.latent.tables import choosable
+from pages.parts import downloads, errors, plots, typed
+from pages.parts.latent import descriptions, index, session, steering, text_to_read
+from pages.parts.latent.session import draw_clickable_table
 
 if TYPE_CHECKING:
     from core.activations.text_index import OpenIndex
@@ -20,18 +21,22 @@ _CHART = "latent_densities"
 
 def draw(selection: Selection, entry: SaeEntry, view: LatentPageView) -> None:
     """Histogram, filters and the table."""
-    opened = index.opened(selection, entry, view)
+    opened = index.open_index(selection, entry, view)
     if opened is None:
-        if not index.under_way(selection, entry, view):
-            reading.offer(selection, entry, view)
+        if not index.is_being_made(selection, entry, view):
+            text_to_read.draw_offer(selection, entry, view)
         return
-    reading.line(selection, entry, view)
+    text_to_read.draw_line(selection, entry, view)
     _densities(opened, selection, view)
     _filters(view)
-    about = index.about(selection, opened)
+    about = index.all_latents(selection, opened)
     texts = descriptions.all_texts(entry, opened)
     with errors.shown_plainly():
-        from core.view.latent.browse import latent_table
+        from core.latent.all_latents import latent_table
+
+        scores = steering.scores(selection, entry, opened)
+        if scores is None and (view.order in ("output", "input") or view.kind == "steer"):
+            st.caption("The scores that this order or choice needs have not been made yet.")
 
         table = latent_table(
             opened.summary,
@@ -41,24 +46,28 @@ def draw(selection: Selection, entry: SaeEntry, view: LatentPageView) -> None:
             kind=view.kind,
             density=view.density,
             words=view.words,
+            scores=scores,
         )
+        if scores is not None:
+            steering.best_link(selection, table)
         st.caption(f"{len(table):,} of {opened.d_sae:,} latents. A click on a line opens it.")
         targets = [
-            Selection(selection.model, *selection.sae, latent=int(it)) for it in table["latent"]
+            Selection(selection.model, *selection.sae, latent=int(latent))
+            for latent in table["latent"]
         ]
-        choosable(
+        draw_clickable_table(
             table.assign(density=100 * table["density"]),
             targets,
             key="latent_table",
             height=560,
-            columns=_columns(),
+            columns=_columns() | steering.columns(),
             opens_dashboard=True,
         )
         downloads.table(lambda: table, f"latents-{entry.sae_id}", key="latent_table_file")
 
 
 def _densities(opened: "OpenIndex", selection: Selection, view: LatentPageView) -> None:
-    from core.view.latent.browse import density_histogram
+    from core.latent.all_latents import density_histogram
 
     found = density_histogram(opened.summary)
     st.markdown("**How often latents are active**")
@@ -72,7 +81,7 @@ def _densities(opened: "OpenIndex", selection: Selection, view: LatentPageView) 
     own = float(opened.summary["log10_frequency"].iloc[selection.latent])
     figure = charts.densities(found, view.density, own)
     figure.update_layout(dragmode="select", selectdirection="h")
-    st.plotly_chart(
+    plots.draw(
         figure,
         key=_CHART,
         config=charts.CONFIG,
@@ -83,49 +92,43 @@ def _densities(opened: "OpenIndex", selection: Selection, view: LatentPageView) 
 
 def _bars_chosen(edges: np.ndarray) -> None:
     event: Any = st.session_state[_CHART]
-    numbers = [int(it["point_index"]) for it in event.selection.get("points", ())]
-    inside = [it for it in numbers if 0 <= it < len(edges) - 1]
+    numbers = [int(point["point_index"]) for point in event.selection.get("points", ())]
+    inside = [number for number in numbers if 0 <= number < len(edges) - 1]
     if inside:
         low, high = float(edges[min(inside)]), float(edges[max(inside) + 1])
-        state.change(density=(round(low - 1e-4, 4), round(high + 1e-4, 4)))
+        session.change(density=(round(low - 1e-4, 4), round(high + 1e-4, 4)))
 
 
 def _filters(view: LatentPageView) -> None:
-    st.session_state["latent_order"] = view.order
-    st.session_state["latent_kind"] = view.kind
-    st.session_state["latent_words"] = view.words
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         st.selectbox(
             "Order",
             list(ORDERS),
             format_func=ORDERS.__getitem__,
-            key="latent_order",
-            on_change=lambda: state.change(order=st.session_state["latent_order"]),
             width=280,
+            **session.widget("latent_order", "order"),
         )
         st.selectbox(
             "Show",
             list(KINDS),
             format_func=KINDS.__getitem__,
-            key="latent_kind",
-            on_change=lambda: state.change(kind=st.session_state["latent_kind"], density=()),
             width=220,
+            **session.widget("latent_kind", "kind", density=()),
         )
-        st.text_input(
+        typed.line(
             "Description holds",
-            key="latent_words",
-            max_chars=200,
+            most=200,
             placeholder="for example: array",
-            on_change=lambda: state.change(words=st.session_state["latent_words"].strip()),
             width=260,
+            **session.widget("latent_words", "words", read=str.strip),
         )
         if view.density:
-            low, high = (charts.share(10.0**it) for it in view.density)
+            low, high = (charts.share(10.0**power) for power in view.density)
             st.button(
                 f"Active at {low} to {high} of tokens: show all again",
                 key="latent_any_density",
                 icon=":material/close:",
-                on_click=lambda: state.change(density=()),
+                on_click=lambda: session.change(density=()),
             )
 
 
@@ -146,7 +149,7 @@ def _columns() -> dict[str, Any]:
             "larger than most.",
         ),
         "logit_skew": number(
-            "logit skew",
+            "skewness of logit weights",
             format="%.2f",
             help="Skewness of its effects on the vocabulary: far above 0 for latents that make a "
             "few tokens much more likely.",

@@ -7,56 +7,66 @@ import streamlit as st
 
 from core import resources
 from core.catalog.entries import SaeEntry
-from core.view.latent.page_view import LatentPageView
+from core.latent import charts
+from core.latent.view import LatentPageView
 from core.view.selection import Selection
-from pages.parts import errors, glance, latent_links
+from pages.parts import errors, job_results, logit_tables, plots
 from pages.parts.latent import (
-    charts,
     descriptions,
+    elsewhere,
     examples,
     index,
-    live,
     neighbours,
-    reading,
+    text_to_read,
 )
 
 if TYPE_CHECKING:
     from core.activations.text_index import OpenIndex
-    from core.view.latent.dashboard import Dashboard, LogitEffects
+    from core.latent.dashboard import Dashboard
+    from core.logit_statistics import LogitEffects
 
 
 def draw(selection: Selection, entry: SaeEntry, view: LatentPageView) -> None:
     """All of it; what needs a text that was read appears when it has been."""
     examples.style()
-    top, facts, effects_place = st.container(), st.container(), st.container()
-    live_place, reading_place = st.container(), st.container()
+    # What it is, where it is active and what it does stand side by side on the first screen.
+    left, right = st.columns([5, 4], gap="medium")
+    with left:
+        top, facts, strongest = st.container(border=True), st.container(), st.container()
+    below = st.container()
     # In the order of the page; the index is asked for where its progress is to appear.
     opened, dashboard = None, None
-    with reading_place:
-        st.subheader("Examples")
+    with strongest:
         with errors.shown_plainly():
-            opened = index.opened(selection, entry, view)
+            opened = index.open_index(selection, entry, view)
             if opened is not None:
                 dashboard = _dashboard(opened, selection)
-        if opened is None and not index.under_way(selection, entry, view):
+        if opened is None and not index.is_being_made(selection, entry, view):
             with errors.shown_plainly():
-                reading.offer(selection, entry, view)
-    with top, errors.shown_plainly(), st.container(border=True):
+                text_to_read.draw_offer(selection, entry, view)
+    with top, errors.shown_plainly():
         descriptions.draw(selection, entry, opened)
     with facts, errors.shown_plainly():
         if dashboard is not None:
             _facts(dashboard)
-    with effects_place, errors.shown_plainly():
-        from core.view.latent.dashboard import logit_effects
+    with right, errors.shown_plainly():
+        from core.logit_statistics import logit_effects
 
-        _effects(logit_effects(resources.engine(), selection), dashboard, selection)
-    with live_place, errors.shown_plainly():
+        effects = logit_effects(job_results.lease(selection), selection.latent)
+        _effects(effects, dashboard, selection)
+    shown = None
+    if opened is not None and dashboard is not None:
+        with strongest, errors.shown_plainly():
+            shown = examples.draw(dashboard, opened, selection, view)
+    with below:
         st.subheader("Try a text")
-        live.draw(selection, view, peak=dashboard.peak if dashboard is not None else None)
-    with reading_place, errors.shown_plainly():
+        with errors.shown_plainly():
+            peak = dashboard.peak if dashboard is not None else None
+            examples.draw_typed(selection, view, peak=peak)
         if opened is not None and dashboard is not None:
-            reading.line(selection, entry, view)
-            examples.draw(dashboard, opened, selection, view)
+            with errors.shown_plainly():
+                examples.draw_bands(dashboard, view, shown)
+                text_to_read.draw_line(selection, entry, view)
     st.subheader("Similar latents")
     texts = None
     with errors.shown_plainly():
@@ -64,11 +74,11 @@ def draw(selection: Selection, entry: SaeEntry, view: LatentPageView) -> None:
             texts = descriptions.all_texts(entry, opened)
     neighbours.draw(selection, entry, dashboard, texts)
     st.subheader("This latent elsewhere")
-    _elsewhere(selection, entry)
+    _elsewhere(selection, entry, view)
 
 
 def _dashboard(opened: "OpenIndex", selection: Selection) -> "Dashboard | None":
-    from core.view.latent.dashboard import read_dashboard
+    from core.latent.dashboard import read_dashboard
 
     found = read_dashboard(resources.store(), opened, selection.latent)
     if found is None:
@@ -77,7 +87,7 @@ def _dashboard(opened: "OpenIndex", selection: Selection) -> "Dashboard | None":
 
 
 def _facts(found: "Dashboard") -> None:
-    from core.view.latent.dashboard import ALWAYS_ON
+    from core.latent.dashboard import ALWAYS_ON
 
     if found.count == 0:
         st.info(
@@ -86,7 +96,7 @@ def _facts(found: "Dashboard") -> None:
             icon=":material/bedtime:",
         )
         return
-    with st.container(horizontal=True, gap="large"):
+    with st.container(horizontal=True, gap="small"):
         st.metric(
             "Active at",
             charts.share(found.frequency),
@@ -98,10 +108,10 @@ def _facts(found: "Dashboard") -> None:
         st.metric("Largest activation", f"{found.peak:.3g}", width="content")
         spread = "unknown" if math.isnan(found.skew) else f"{found.skew:.2f}"
         st.metric(
-            "Skew of activations",
+            "Skew",
             spread,
-            help="Above 0 when a few activations are much larger than most, as of latents that "
-            "stand for one thing.",
+            help="Skewness of its activations: above 0 when a few are much larger than most, as of "
+            "latents that stand for one thing.",
             width="content",
         )
     if found.frequency > ALWAYS_ON:
@@ -113,29 +123,24 @@ def _facts(found: "Dashboard") -> None:
 
 
 def _effects(effects: "LogitEffects", dashboard: "Dashboard | None", selection: Selection) -> None:
-    left, right = st.columns(2)
-    with left:
-        st.markdown("**How strongly it is active**")
-        if dashboard is not None and dashboard.count:
-            st.plotly_chart(
-                charts.activations(dashboard), key="latent_activations", config=charts.CONFIG
-            )
-        else:
-            st.caption("Known once a text was read on which it is active.")
-    with right:
-        st.markdown(
-            "**What it does to the vocabulary**",
-            help="How much the score (logit) of each token changes when the latent is active with "
-            "strength 1, read as if its direction went straight to the model's output. Numbers of "
-            "tokens are on a logarithmic axis.",
-        )
-        st.plotly_chart(charts.logits(effects), key="latent_logits", config=charts.CONFIG)
-    glance.tables(effects, selection)
+    logit_tables.tables(effects, selection)
+    st.markdown(
+        "**What it does to the vocabulary**",
+        help="How much the score (logit) of each token changes when the latent is active with "
+        "strength 1, read as if its direction went straight to the model's output. Numbers of "
+        "tokens are on a logarithmic axis.",
+    )
+    plots.draw(charts.logits(effects), key="latent_logits", config=charts.CONFIG)
+    st.markdown("**How strongly it is active**")
+    if dashboard is not None and dashboard.count:
+        plots.draw(charts.activations(dashboard), key="latent_activations", config=charts.CONFIG)
+    else:
+        st.caption("Known once a text was read on which it is active.")
 
 
-def _elsewhere(selection: Selection, entry: SaeEntry) -> None:
+def _elsewhere(selection: Selection, entry: SaeEntry, view: LatentPageView) -> None:
     with st.container(horizontal=True, gap="small"):
-        latent_links.draw(selection, here="latent")
+        elsewhere.draw(selection, here="latent", typed=view.text.strip())
     if entry.neuronpedia_id is None:
         return
     from core.neuronpedia import dashboard_url

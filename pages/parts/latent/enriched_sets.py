@@ -4,17 +4,17 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from core import resources
 from core.catalog.entries import SaeEntry
-from core.view.markup import escape_markdown, visible_token
+from core.latent.view import EnrichmentView
+from core.view.markup import escape_markdown, n_of, visible_token
 from core.view.selection import Selection
-from pages.parts import work
+from pages.parts import job_results, plots, tables
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from core.view.latent.enrichment import EnrichmentFound, EnrichmentView
+    from core.enrichment.run import EnrichmentFound
     from pages.parts.page_state import PageState
 
 _TABLE, _WEIGHTED = "enrichment_own", "enrichment_weighted"
@@ -27,35 +27,38 @@ def columns() -> dict[str, Any]:
     number = st.column_config.NumberColumn
     return {
         "latent": number(format="%d", width="small"),
-        "set": st.column_config.TextColumn("set of tokens", width="medium"),
+        "set": st.column_config.TextColumn("set of tokens", width=158),
         "group": st.column_config.TextColumn("kind"),
         "size": number("tokens", format="%d", width="small"),
-        "score": number(format="%+.3f", width="small", help="From −1 to 1, see above."),
+        "score": number(format="%+.3f", width=64, help="From −1 to 1, see above."),
         "log10_p": number(
             "−log₁₀ p",
             format="%.1f",
-            width="small",
+            width=66,
             help="How unlikely the score is for a random set of as many tokens: 3 means one in a "
             "thousand.",
         ),
         "q": st.column_config.TextColumn(
-            "false-discovery rate",
-            help="Share of false findings among all that are at least as unlikely.",
+            "FDR",
+            width=98,
+            help="False-discovery rate: share of false findings among all that are at least as "
+            "unlikely.",
         ),
         "beyond": number(
             "random directions",
             format="%.1f %%",
+            width=118,
             help="Share of 1,000 random directions that score as far from 0 for this set.",
         ),
     }
 
 
-def displayed(pairs: "pd.DataFrame") -> "pd.DataFrame":
+def table_for_display(pairs: "pd.DataFrame") -> "pd.DataFrame":
     """The table as it is shown: what tells most in front, shares in percent."""
     shown = pairs.assign(log10_p=-pairs["log10_p"])
     if "beyond" in shown:
         shown["beyond"] = 100 * shown["beyond"]
-        shown["q"] = ["below 0.0001" if it < 1e-4 else f"{it:.4f}" for it in shown["q"]]
+        shown["q"] = ["below 0.0001" if q < 1e-4 else f"{q:.4f}" for q in shown["q"]]
     order = ["latent", "set", "group", "score", "beyond", "log10_p", "q", "size"]
     return shown[[name for name in order if name in shown]]
 
@@ -64,13 +67,14 @@ def draw(
     selection: Selection,
     entry: SaeEntry,
     found: "EnrichmentFound",
-    view: "EnrichmentView",
+    view: EnrichmentView,
     state: "PageState[EnrichmentView]",
 ) -> None:
     """Table and running sum of the chosen latent."""
     import numpy as np
 
-    from core.view.latent.enrichment import logits_of_latent, pairs_table
+    from core.enrichment.figures import pairs_table
+    from core.logit_statistics import logits_of_latent
 
     sets = found.found.sets
     own = pairs_table(found, most=len(sets), beyond=None, latent=selection.latent)
@@ -78,15 +82,13 @@ def draw(
     if len(own) == 0:
         st.info("This latent pushes all tokens alike, so no set can be enriched.")
         return
-    st.session_state[_WEIGHTED] = view.weighted
     st.toggle(
         "Weight tokens by how far they are pushed",
-        key=_WEIGHTED,
-        on_change=lambda: state.change(weighted=st.session_state[_WEIGHTED]),
+        **state.widget(_WEIGHTED, "weighted"),
         help="Tokens in the middle, which are hardly pushed at all, then count less, as in gene "
         "set enrichment analysis. Random sets are drawn for this latent to tell p-values.",
     )
-    logits = logits_of_latent(resources.engine(), selection)
+    logits = logits_of_latent(job_results.lease(selection), selection.latent)
     if view.weighted:
         own = _weighted(selection, entry, found, own, logits, view)
     chosen = view.chosen if sets.number(view.chosen) is not None else str(own["set"].iloc[0])
@@ -105,12 +107,13 @@ def _weighted(
     found: "EnrichmentFound",
     own: "pd.DataFrame",
     logits: "np.ndarray",
-    view: "EnrichmentView",
+    view: EnrichmentView,
 ) -> "pd.DataFrame":
     """`own` with weighted scores and the p-values of random sets, once they are drawn."""
     import numpy as np
 
-    from core.enrichment import one_latent, permutation_p_values
+    from core.enrichment.null import permutation_p_values
+    from core.enrichment.score import one_latent
 
     sets = found.found.sets
     scores = one_latent(logits, sets, weight=1.0)
@@ -126,7 +129,7 @@ def _weighted(
             check=progress.check,
         )
 
-    p_values = work.result(
+    p_values = job_results.result(
         f"enrichment-weighted:{selection.model}:{entry.key}:{entry.version}:{view.mine}:"
         f"{selection.latent}",
         f"Random sets for latent {selection.latent}",
@@ -143,42 +146,34 @@ def _weighted(
 
 
 def _table(own: "pd.DataFrame", state: "PageState[EnrichmentView]") -> None:
-    shown = displayed(own).drop(columns=["latent", "group"])
+    shown = table_for_display(own).drop(columns=["latent", "group"])
 
-    def chosen() -> None:
-        event: Any = st.session_state[_TABLE]
-        lines = event.selection["rows"]
-        if lines and lines[0] < len(own):
-            state.change(chosen=str(own["set"].iloc[lines[0]]))
-
-    st.dataframe(
+    tables.clickable(
         shown,
-        hide_index=True,
+        lambda line: state.change(chosen=str(own["set"].iloc[line])),
         key=_TABLE,
-        on_select=chosen,
-        selection_mode="single-row",
         height=400,
         column_config=columns(),
     )
 
 
 def _curve(
-    found: "EnrichmentFound", logits: "np.ndarray", number: int, view: "EnrichmentView"
+    found: "EnrichmentFound", logits: "np.ndarray", number: int, view: EnrichmentView
 ) -> None:
-    from core.enrichment import running_sum
-    from core.view.latent.enrichment_figures import running_sum_figure
+    from core.enrichment.figures import running_sum_figure
+    from core.enrichment.score import running_sum
 
     sets, vocabulary = found.found.sets, found.found.vocabulary
-    it = sets.sets[number]
+    named = sets.sets[number]
     curve = running_sum(logits, sets, number, weight=float(view.weighted))
     tokens = [visible_token(vocabulary.texts[token_id]) for token_id in curve.ids]
     direction = "up" if curve.score > 0 else "down"
     st.markdown(
-        f"**{escape_markdown(it.name)}**: {len(it.ids):,} tokens, pushed {direction}, score "
-        f"{curve.score:+.3f}"
+        f"**{escape_markdown(named.name)}**: {n_of(len(named.ids), 'token')}, pushed {direction}, "
+        f"score {curve.score:+.3f}"
     )
     figure = running_sum_figure(curve, tokens, n_tokens=len(sets.universe))
-    st.plotly_chart(figure, key="enrichment_curve", config={"displayModeBar": False})
+    plots.draw(figure, key="enrichment_curve", config={"displayModeBar": False})
     leading = tokens[:_N_LEADING] if curve.score > 0 else tokens[::-1][:_N_LEADING]
     st.caption(f"The tokens of the set that are pushed {direction} most:")
     st.code(" ".join(leading), language=None, wrap_lines=True)

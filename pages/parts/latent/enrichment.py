@@ -7,29 +7,39 @@ import streamlit as st
 
 from core import resources
 from core.catalog.entries import SaeEntry
+from core.latent.view import ENRICHMENT_LINK, EnrichmentView
 from core.view.markup import escape_markdown
 from core.view.selection import Selection
-from pages.parts import downloads, errors, latent_links, view_state, work
-from pages.parts.latent import enriched_sets, word_lists
+from pages.parts import (
+    downloads,
+    errors,
+    job_results,
+    latent_links,
+    plots,
+    tables,
+    uploads,
+    view_state,
+)
+from pages.parts.latent import enriched_sets
 from pages.parts.page_state import PageState
-from pages.parts.polling import reserve_room
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from core.view.latent.enrichment import EnrichmentFound, EnrichmentView
+    from core.enrichment.run import EnrichmentFound, SetsFound
 
 _CHART = "enrichment_chart"
 _MOST_POINTS = 12_000
 _MOST_LISTED = 300
+_MOST_NAMED = 12
 _RARE = 0.01
 
 
 def draw(selection: Selection, entry: SaeEntry) -> None:
     """The tab; the selection must be loaded."""
-    from core.view.latent.enrichment import LINK, EnrichmentFound, all_enrichment
+    from core.enrichment.run import enrichment_of_sae
 
-    state = PageState("enrichment", LINK)
+    state = PageState("enrichment", ENRICHMENT_LINK)
     view = state.begin()
     for problem in state.problems():
         st.warning(escape_markdown(problem), icon=":material/link_off:")
@@ -39,22 +49,72 @@ def draw(selection: Selection, entry: SaeEntry) -> None:
         "it gathers at one end."
     )
     _explained()
-    word_lists.draw(view, state)
+    _own_sets(view, state)
     with errors.shown_plainly():
-        engine, store = resources.engine(), resources.store()
-        parameters = {"tab": "enrichment", **LINK.to_parameters(view)}
-        found: EnrichmentFound | None = work.result(
+        store = resources.store()
+        parameters = {"tab": "enrichment", **ENRICHMENT_LINK.to_parameters(view)}
+        found: EnrichmentFound | None = job_results.recent_result(
             f"enrichment:{selection.model}:{entry.key}:{entry.version}:{view.mine}",
             "Token enrichment of all latents",
-            lambda progress: all_enrichment(engine, store, selection, view.mine, progress),
+            lambda progress: enrichment_of_sae(
+                job_results.lease(selection, progress=progress), store, view.mine
+            ),
             link=latent_links.address("latent", selection, **parameters),
+            room=900,
         )
         if found is None:
-            reserve_room(900)
             return
-        word_lists.missing(found.found)
+        _missing_words(found.found)
         enriched_sets.draw(selection, entry, found, view, state)
         _everything(selection, found, view, state)
+
+
+def _own_sets(view: EnrichmentView, state: PageState[EnrichmentView]) -> None:
+    """The box for a file, and a way back to the built-in sets."""
+    with st.popover("Sets of my own", icon=":material/upload_file:"):
+        st.markdown(
+            'A JSON file such as `{"colours": ["red", "blue"], "names": ["Anna"]}`, or a '
+            "CSV table with a column for each set and its name on top."
+        )
+        st.caption(
+            "Words in small letters match tokens in any case, with or without a space in front; "
+            "words with capitals only those written so. Words that the model spells with several "
+            "tokens are left out, and named."
+        )
+        with errors.shown_plainly():
+            given = uploads.word_lists(
+                "File with sets", "Use these sets", key="word_lists", use_key="word_lists_go"
+            )
+            if given is not None:
+                from core.enrichment.user_sets import store_lists
+
+                state.change(mine=store_lists(resources.store(), given))
+                st.rerun()
+        if view.mine:
+            st.button(
+                "Back to the built-in sets",
+                key="word_lists_none",
+                on_click=lambda: state.change(mine=""),
+            )
+
+
+def _missing_words(found: "SetsFound") -> None:
+    """Says which words of the user's no single token spells."""
+    for name, words in found.missing.items():
+        if words:
+            shown = ", ".join(words[:_MOST_NAMED]) + ("…" if len(words) > _MOST_NAMED else "")
+            st.caption(
+                escape_markdown(
+                    f"In “{name}”, {len(words):,} words are no single token of this model and are "
+                    f"left out: {shown}"
+                )
+            )
+    alone = [name for name in found.sets.left_out if name in found.missing]
+    if alone:
+        st.warning(
+            escape_markdown(f"No token of this model is in {', '.join(alone)}."),
+            icon=":material/warning:",
+        )
 
 
 def _explained() -> None:
@@ -79,19 +139,16 @@ def _explained() -> None:
 def _everything(
     selection: Selection,
     found: "EnrichmentFound",
-    view: "EnrichmentView",
-    state: "PageState[EnrichmentView]",
+    view: EnrichmentView,
+    state: PageState[EnrichmentView],
 ) -> None:
-    from core.view.latent import enrichment_figures
-    from core.view.latent.enrichment import pairs_table
+    from core.enrichment.figures import manhattan, pairs_table
 
     n_latents, n_sets = found.all.scores.shape
     st.markdown(f"**All {n_latents:,} latents and {n_sets} sets**")
-    st.session_state["enrichment_beyond"] = view.beyond
     st.toggle(
         "Only what at most 1 % of random directions reach",
-        key="enrichment_beyond",
-        on_change=lambda: state.change(beyond=st.session_state["enrichment_beyond"]),
+        **state.widget("enrichment_beyond", "beyond"),
     )
     beyond = _RARE if view.beyond else None
     pairs = pairs_table(found, most=_MOST_POINTS, beyond=beyond)
@@ -106,8 +163,8 @@ def _everything(
         if isinstance(data, list | tuple) and len(data) == 2 and 0 <= int(data[0]) < n_latents:
             _open(selection, state, int(data[0]), str(data[1]))
 
-    figure = enrichment_figures.manhattan(pairs, n_latents=n_latents, chosen=selection.latent)
-    st.plotly_chart(
+    figure = manhattan(pairs, n_latents=n_latents, chosen=selection.latent)
+    plots.draw(
         figure,
         key=_CHART,
         on_select=clicked,
@@ -133,28 +190,23 @@ def _everything(
 
 
 def _strongest(
-    selection: Selection, pairs: "pd.DataFrame", state: "PageState[EnrichmentView]"
+    selection: Selection, pairs: "pd.DataFrame", state: PageState[EnrichmentView]
 ) -> None:
     shown = pairs.head(_MOST_LISTED)
 
-    def chosen() -> None:
-        event: Any = st.session_state["enrichment_pairs"]
-        lines = event.selection["rows"]
-        if lines and lines[0] < len(shown):
-            row = shown.iloc[lines[0]]
-            _open(selection, state, int(row["latent"]), str(row["set"]))
+    def chosen(line: int) -> None:
+        row = shown.iloc[line]
+        _open(selection, state, int(row["latent"]), str(row["set"]))
 
-    st.dataframe(
-        enriched_sets.displayed(shown),
-        hide_index=True,
+    tables.clickable(
+        enriched_sets.table_for_display(shown),
+        chosen,
         key="enrichment_pairs",
-        on_select=chosen,
-        selection_mode="single-row",
         height=360,
         column_config=enriched_sets.columns(),
     )
 
 
-def _open(selection: Selection, state: "PageState[EnrichmentView]", latent: int, name: str) -> None:
+def _open(selection: Selection, state: PageState[EnrichmentView], latent: int, name: str) -> None:
     state.change(chosen=name)
     view_state.choose(replace(selection, latent=latent))

@@ -1,5 +1,6 @@
 """The index behind the page: opened, made unasked for the demo, else offered."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -8,17 +9,17 @@ import streamlit as st
 from core import resources
 from core.catalog.entries import SaeEntry
 from core.jobs import JobState
-from core.store import JSON, Key
-from core.view.latent.corpora import corpus_of, parse_corpus
-from core.view.latent.page_view import LatentPageView
+from core.latent.last_text import SaeOfModel, last_text, note_last_text
+from core.latent.view import LINK, LatentPageView
+from core.view.corpora import corpus_of, parse_corpus
 from core.view.selection import Selection
-from pages.parts import latent_links, text_choice, view_state, weights, work
-from pages.parts.latent import state
+from pages.parts import job_results, latent_links, tasks, text_choice, view_state, weights
+from pages.parts.latent import session
 from pages.parts.polling import reserve_room
 
 if TYPE_CHECKING:
     from core.activations.text_index import IndexRequest, OpenIndex
-    from core.view.latent.about_all import AboutAll
+    from core.latent.all_latents import AllLatents
 
 UNASKED_TOKENS = 300_000
 """The demo reads up to so many tokens without being asked."""
@@ -27,14 +28,14 @@ _ROOM = 500
 _FAILED = (JobState.FAILED, JobState.CANCELLED)
 
 
-def resolved(selection: Selection, entry: SaeEntry, view: LatentPageView) -> LatentPageView:
+def resolve_text(selection: Selection, entry: SaeEntry, view: LatentPageView) -> LatentPageView:
     """The view with its text named: what the link says, else what this SAE was last read on."""
     if view.corpus:
         return view
-    default = state.LINK.default
+    default = LINK.default
     last: Any = None
     if (view.tokens, view.include_bos) == (default.tokens, default.include_bos):
-        last = resources.store().get(_last_key(selection, entry), JSON)
+        last = last_text(resources.store(), _named(selection, entry))
     return replace(view, **(last or {"corpus": "docs"}))
 
 
@@ -46,7 +47,7 @@ def request_of(
 
     return IndexRequest(
         model=selection.model,
-        saes=tuple((*it.key, it.version) for it in entries),
+        saes=tuple((*entry.key, entry.version) for entry in entries),
         corpus=corpus_of(parse_corpus(view.corpus), text_choice.uploads()),
         tokens=view.tokens,
         include_bos=view.include_bos,
@@ -61,30 +62,27 @@ def release_entries(selection: Selection) -> list[SaeEntry]:
 
 def ask(request: "IndexRequest") -> None:
     """Have this read from the next run on; for callbacks."""
-    job = resources.jobs().get(request.key)
+    job = tasks.found(request.key)
     if job is not None and job.state in _FAILED:
-        resources.jobs().forget(request.key)
+        tasks.forget(job.key)
     st.session_state[_ASKED] = request.key
 
 
-def opened(
-    selection: Selection, entry: SaeEntry, view: LatentPageView, *, quiet: bool = False
-) -> "OpenIndex | None":
+def open_index(selection: Selection, entry: SaeEntry, view: LatentPageView) -> "OpenIndex | None":
     """The index of the selected SAE on the text of the view, or None.
 
-    None while it is being made, which is then shown, or when nobody has asked for it. With
-    `quiet`, nothing is started or shown.
+    None while it is being made, which is then shown, or when nobody has asked for it.
     """
-    view = resolved(selection, entry, view)
+    view = resolve_text(selection, entry, view)
     request = request_of(selection, [entry], view)
     found = resources.recent().get(request.key)
-    if found is not None or quiet:
+    if found is not None:
         return found
     wanted = _wanted(request, selection, view)
     if wanted is None or not _weights_ready(selection, wanted):
         return None
     engine, store = resources.engine(), resources.store()
-    last_key = _last_key(selection, entry)
+    named = _named(selection, entry)
     last = {name: getattr(view, name) for name in ("corpus", "tokens", "include_bos")}
 
     def make(progress: Any) -> None:
@@ -94,77 +92,106 @@ def opened(
         lease = engine.lease(wanted.model, names, progress=progress)
         for number, index in enumerate(make_index(lease, store, wanted)):
             resources.recent().put(wanted.only(number).key, index)
-        store.put(last_key, last, JSON)
+        note_last_text(store, named, **last)
 
     n = len(wanted.saes)
     title = f"Reading {view.tokens:,} tokens" + (f" with {n} SAEs" if n > 1 else "")
-    link = latent_links.address("latent", selection, **state.LINK.to_parameters(view))
-    job = work.submitted_again(wanted.key, title, make, link=link)
+    link = latent_links.address("latent", selection, **LINK.to_parameters(view))
+    job = job_results.submit_again(wanted.key, title, make, link=link)
     job.wait(0.5)  # an index that was made before is open by then
     found = resources.recent().get(request.key)
     if found is None:
-        work.shown(job)
+        job_results.draw_job(job)
         if not job.state.finished:
             reserve_room(_ROOM)
     return found
 
 
-def under_way(selection: Selection, entry: SaeEntry, view: LatentPageView) -> bool:
+def is_being_made(selection: Selection, entry: SaeEntry, view: LatentPageView) -> bool:
     """Whether the index that the view asks for is being made, or waits for an answer."""
-    view = resolved(selection, entry, view)
+    view = resolve_text(selection, entry, view)
     try:
         wanted = _wanted(request_of(selection, [entry], view), selection, view)
     except ValueError:
         return False
-    job = resources.jobs().get(wanted.key) if wanted is not None else None
+    job = tasks.found(wanted.key) if wanted is not None else None
     return wanted is not None and (job is None or job.state not in _FAILED)
 
 
-def known_about(index: "OpenIndex") -> "AboutAll | None":
-    """What is said of all latents of an index, if that is at hand."""
-    return resources.recent().get(_about_key(index))
+def open_if_made(selection: Selection, entry: SaeEntry) -> "OpenIndex | None":
+    """The index of the dashboard if it was made before; being read from the store, it is on its
+    way and None."""
+    from core.activations.text_index import was_ever_made
+
+    view = resolve_text(selection, entry, session.current())
+    request = request_of(selection, [entry], view)
+    found = resources.recent().get(request.key)
+    if found is not None:
+        return found
+    return open_index(selection, entry, view) if was_ever_made(resources.store(), request) else None
 
 
-def about(selection: Selection, index: "OpenIndex") -> "AboutAll | None":
+def any_being_made() -> bool:
+    """Whether an index is being made or opened, which the page then shows."""
+    return any(
+        job.key.startswith("latent-index:") and not job.state.finished
+        for job in resources.jobs().jobs()
+    )
+
+
+def all_latents(selection: Selection, index: "OpenIndex") -> "AllLatents | None":
     """Descriptions of all latents of an index; made in the background, which is then shown."""
-    from core.view.latent.about_all import about_all
+    from core.latent.all_latents import all_latents
 
-    engine, store = resources.engine(), resources.store()
-    return work.recent_result(
+    store = resources.store()
+    return job_results.recent_result(
         _about_key(index),
         "Describing all latents",
-        lambda it: about_all(engine, store, selection.model, selection.sae, index, it),
+        lambda progress: all_latents(job_results.lease(selection, progress=progress), store, index),
         wait=0.3,
         link=latent_links.address("latent", selection),
     )
+
+
+def recent_all_latents(index: "OpenIndex") -> "AllLatents | None":
+    """What is said of all latents of an index, if that was made since the start."""
+    return resources.recent().get(_about_key(index))
+
+
+def offline_texts(index: "OpenIndex") -> Sequence[str] | None:
+    """An offline description of each latent, if those are at hand."""
+    found = recent_all_latents(index)
+    return None if found is None else [str(text or "") for text in found.offline.texts]
 
 
 def _wanted(
     request: "IndexRequest", selection: Selection, view: LatentPageView
 ) -> "IndexRequest | None":
     """What is read to get this index: all SAEs of the release, this one, or nothing."""
-    from core.activations.text_index import was_made
+    from core.activations.text_index import was_ever_made
 
     everything = request_of(selection, release_entries(selection), view)
-    job = resources.jobs().get(everything.key)
+    job = tasks.found(everything.key)
     running = job is not None and not job.state.finished
     asked = st.session_state.get(_ASKED)
     if running or asked == everything.key:
         return everything
     small = resources.catalog().model(selection.model).source == "demo"
-    unasked = small and view.tokens <= UNASKED_TOKENS
-    started = resources.jobs().get(request.key) is not None
-    if unasked or started or asked == request.key or was_made(resources.store(), request):
+    # A link alone must not make the server fetch a dataset of somebody's choice.
+    here = parse_corpus(view.corpus).kind != "hub"
+    unasked = small and here and view.tokens <= UNASKED_TOKENS
+    started = tasks.found(request.key) is not None
+    if unasked or started or asked == request.key or was_ever_made(resources.store(), request):
         return request
     return None
 
 
 def _weights_ready(selection: Selection, wanted: "IndexRequest") -> bool:
     """Whether all SAEs of a request are here or may be fetched: asked before any download."""
-    if len(wanted.saes) == 1 or resources.jobs().get(wanted.key) is not None:
+    if len(wanted.saes) == 1 or tasks.found(wanted.key) is not None:
         return True
     keys = {(release, sae_id) for release, sae_id, _ in wanted.saes}
-    entries = [it for it in release_entries(selection) if it.key in keys]
+    entries = [entry for entry in release_entries(selection) if entry.key in keys]
     if weights.ready(selection.model, entries, then="Download and read"):
         return True
     st.button(
@@ -179,6 +206,5 @@ def _about_key(index: "OpenIndex") -> str:
     return "latent-about:" + index.key.digest
 
 
-def _last_key(selection: Selection, entry: SaeEntry) -> Key:
-    parameters = {"model": selection.model, "sae": [*entry.key, entry.version]}
-    return Key("latent-index-last", 1, parameters)
+def _named(selection: Selection, entry: SaeEntry) -> SaeOfModel:
+    return (selection.model, *entry.key, entry.version)

@@ -8,27 +8,29 @@ import streamlit as st
 
 from core import resources
 from core.catalog.entries import SaeEntry
+from core.latent.view import COLOURS, LENS_LINK, LensView
 from core.view.markup import visible_token
 from core.view.selection import Selection
-from pages.parts import downloads, errors, latent_links, view_state, work
-from pages.parts.latent import known
+from pages.parts import downloads, errors, job_results, latent_links, plots, view_state
+from pages.parts.latent import index
 from pages.parts.page_state import PageState
-from pages.parts.polling import reserve_room
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from core.view.latent.lens import AllLenses, LatentLens, LensView
+    from core.latent.lens import AllLenses
+    from core.logit_statistics import LogitEffects
 
 _MAP = "lens_scatter"
 
 
 def draw(selection: Selection, entry: SaeEntry) -> None:
     """The tab; the selection must be loaded."""
-    from core.view.latent.lens import LINK, latent_lens
+    from core.latent.lens import N_BINS
+    from core.logit_statistics import logit_effects
 
-    state = PageState("lens", LINK)
+    state = PageState("lens", LENS_LINK)
     view = state.begin()
     st.caption(
         "The latent's direction, read as if it went straight to the model's output: how much the "
@@ -36,18 +38,18 @@ def draw(selection: Selection, entry: SaeEntry) -> None:
         "strength 1. Layers in between are left out."
     )
     with errors.shown_plainly():
-        lens = latent_lens(resources.engine(), selection)
-        if lens.notes:
-            st.caption(" ".join(lens.notes))
-        _one(lens)
+        effects = logit_effects(job_results.lease(selection), selection.latent, n_bins=N_BINS)
+        if effects.notes:
+            st.caption(" ".join(effects.notes))
+        _one(effects)
         st.markdown("**All latents of this SAE, by the shape of their effects**")
         _all(selection, entry, view, state)
 
 
-def _one(lens: "LatentLens") -> None:
-    from core.view.latent import lens_figures
+def _one(effects: "LogitEffects") -> None:
+    from core.latent import lens as lens_figures
 
-    moments = lens.moments
+    moments = effects.moments
     for column, (name, value, explained) in zip(
         st.columns(3),
         (
@@ -72,18 +74,17 @@ def _one(lens: "LatentLens") -> None:
         strict=True,
     ):
         column.metric(name, f"{value:.3f}" if value == value else "none", help=explained)
-    if lens.is_flat:
+    if effects.is_flat:
         st.info("This latent pushes all tokens alike, so its effects have no shape.")
         return
-    st.plotly_chart(lens_figures.histogram(lens), key="lens_bars", config={"displaylogo": False})
+    plots.draw(lens_figures.histogram(effects), key="lens_bars", config={"displaylogo": False})
 
     def table() -> "pd.DataFrame":
         import pandas as pd
 
-        rows = [*lens.highest, *reversed(lens.lowest)]
-        return pd.DataFrame(
-            {"token": [visible_token(it[0]) for it in rows], "effect": [it[1] for it in rows]}
-        )
+        ends = [*effects.boosted, *reversed(effects.suppressed)]
+        tokens = [visible_token(end.token) for end in ends]
+        return pd.DataFrame({"token": tokens, "effect": [end.effect for end in ends]})
 
     with st.expander("The tokens at both ends"):
         st.dataframe(
@@ -97,30 +98,27 @@ def _one(lens: "LatentLens") -> None:
         )
 
 
-def _all(
-    selection: Selection, entry: SaeEntry, view: "LensView", state: "PageState[LensView]"
-) -> None:
-    from core.view.latent import lens_figures
-    from core.view.latent.lens import COLOURS, all_lenses
+def _all(selection: Selection, entry: SaeEntry, view: LensView, state: PageState[LensView]) -> None:
+    from core.latent import lens as lens_figures
+    from core.latent.lens import all_lenses
 
-    engine, store = resources.engine(), resources.store()
-    found: AllLenses | None = work.result(
+    store = resources.store()
+    found: AllLenses | None = job_results.recent_result(
         f"lens:{selection.model}:{entry.key}:{entry.version}",
         "Logit lens of all latents",
-        lambda progress: all_lenses(engine, store, selection, progress),
+        lambda progress: all_lenses(job_results.lease(selection, progress=progress), store),
         link=latent_links.address("latent", selection, tab="lens"),
+        room=560,
     )
     if found is None:
-        reserve_room(560)
         return
     densities, descriptions = _known(selection, entry, len(found.tokens))
-    st.session_state["lens_colour"] = view.colour
     st.segmented_control(
         "Colour",
         list(COLOURS),
+        required=True,
         format_func=COLOURS.__getitem__,
-        key="lens_colour",
-        on_change=lambda: state.change(colour=st.session_state["lens_colour"] or view.colour),
+        **state.widget("lens_colour", "colour"),
     )
     colour, title = found.moments.std, "standard deviation"
     if view.colour == "density":
@@ -149,7 +147,7 @@ def _all(
         colour_title=title,
         descriptions=descriptions,
     )
-    st.plotly_chart(
+    plots.draw(
         figure,
         key=_MAP,
         on_select=clicked,
@@ -168,17 +166,17 @@ def _known(
     selection: Selection, entry: SaeEntry, width: int
 ) -> "tuple[np.ndarray | None, Sequence[str] | None]":
     """log10 densities and descriptions, as far as the dashboard has found them out."""
-    opened = known.opened(selection, entry)
+    opened = index.open_if_made(selection, entry)
     if opened is None or opened.d_sae != width:
         return None, None
-    return opened.summary["log10_frequency"].to_numpy(), known.descriptions(opened)
+    return opened.summary["log10_frequency"].to_numpy(), index.offline_texts(opened)
 
 
 def _downloads(selection: Selection, found: "AllLenses", figure: Any) -> None:
     def table() -> "pd.DataFrame":
         import pandas as pd
 
-        moments = found.moments.to_arrays()
+        moments = vars(found.moments)
         return pd.DataFrame(
             {"latent": range(len(found.tokens)), **moments, "makes more likely": found.tokens}
         )

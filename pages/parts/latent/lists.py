@@ -6,7 +6,7 @@ from functools import partial
 import streamlit as st
 
 from core import resources
-from core.view.latent.lists import (
+from core.latent.lists import (
     MAX_NAME,
     MAX_NOTE,
     Noted,
@@ -18,37 +18,41 @@ from core.view.latent.lists import (
     remove_list,
     take_off_list,
 )
-from core.view.latent.page_view import LatentPageView
-from core.view.markup import escape_markdown
+from core.latent.view import LatentPageView
+from core.view.markup import escape_markdown, n_of
 from core.view.selection import Selection
-from pages.parts.latent import action, state
-from pages.parts.latent.tables import choosable
+from pages.parts import action, people, tasks, typed, undo, uploads
+from pages.parts.latent import session
+from pages.parts.latent.session import draw_clickable_table
 
 _FIRST = "Interesting"
 
 
-def add(selection: Selection) -> None:
-    """A menu that puts the latent on a list."""
+def add(selection: Selection, description: str = "") -> None:
+    """A menu that puts the latent on a list, with how it is described."""
     store = resources.store()
     names = list_names(store)
     with st.popover("Add to a list", icon=":material/playlist_add:"):
-        name = st.selectbox(
+        st.selectbox(
             "List",
             names or [_FIRST],
             key="latent_add_list",
             accept_new_options=True,
             help="Choose a list, or type the name of a new one.",
         )
-        note = st.text_area(
+        note = f"latent_add_note_{selection.latent}"
+        typed.area(
             "Note",
-            key=f"latent_add_note_{selection.latent}",
-            max_chars=MAX_NOTE,
+            key=note,
+            most=MAX_NOTE,
             height=80,
             placeholder="What is it about? (may stay empty)",
         )
 
         def put() -> str:
-            n = put_on_list(store, name or "", [_noted(selection, note)])
+            name = st.session_state["latent_add_list"] or ""
+            noted = _noted(selection, st.session_state[note], description)
+            n = put_on_list(store, name, [noted], by=people.current())
             return f"Latent {selection.latent} is on the list, which holds {n:,} now."
 
         action.button("Add", put, key="latent_add_go", type="primary")
@@ -63,6 +67,7 @@ def draw(selection: Selection, view: LatentPageView) -> None:
         "model and SAE can be on one list."
     )
     add(selection)
+    undo.lists(key="latent_list_undo")
     chosen = view.chosen_list if view.chosen_list in names else (names[0] if names else None)
     if view.chosen_list and view.chosen_list not in names:
         st.info(f"There is no list “{escape_markdown(view.chosen_list)}” on this server.")
@@ -70,13 +75,11 @@ def draw(selection: Selection, view: LatentPageView) -> None:
         st.info("There are no lists yet. Add this latent to one above, or load a file below.")
         _load(_FIRST)
         return
-    st.session_state["latent_list"] = chosen
     st.selectbox(
         "List",
         names,
-        key="latent_list",
-        on_change=lambda: state.change(chosen_list=st.session_state["latent_list"]),
         width=360,
+        **session.widget("latent_list", "chosen_list", value=chosen),
     )
     items = read_list(store, chosen)
     _table(chosen, items)
@@ -103,8 +106,11 @@ def draw(selection: Selection, view: LatentPageView) -> None:
 
 
 def _remove(name: str) -> None:
-    remove_list(resources.store(), name)
-    state.change(chosen_list="")
+    def remove() -> None:
+        remove_list(resources.store(), name, by=people.current())
+        session.change(chosen_list="")
+
+    tasks.attempt(remove)
 
 
 def _table(name: str, items: Sequence[Noted]) -> None:
@@ -115,63 +121,82 @@ def _table(name: str, items: Sequence[Noted]) -> None:
         return
     table = pd.DataFrame(
         {
-            "latent": [it.latent for it in items],
-            "note": [it.note for it in items],
-            "SAE": [it.sae_id for it in items],
-            "release": [it.release for it in items],
-            "model": [it.model for it in items],
+            "latent": [item.latent for item in items],
+            "description": [item.description for item in items],
+            "note": [item.note for item in items],
+            "SAE": [item.sae_id for item in items],
+            "release": [item.release for item in items],
+            "model": [item.model for item in items],
         }
     )
-    st.caption(f"{len(items):,} latents. A click on a line opens it.")
-    targets = [Selection(it.model, it.release, it.sae_id, it.latent) for it in items]
-    columns = {"note": st.column_config.TextColumn(width="large")}
-    choosable(
+    if any(it.author for it in items):
+        table.insert(2, "by", [it.author for it in items])
+    st.caption(f"{n_of(len(items), 'latent')}. A click on a line opens it.")
+    targets = [Selection(item.model, item.release, item.sae_id, item.latent) for item in items]
+    columns = {
+        "description": st.column_config.TextColumn(
+            width="large", help="As it was described when it was put on the list."
+        ),
+        "note": st.column_config.TextColumn(width="medium"),
+    }
+    draw_clickable_table(
         table, targets, key=f"latent_list_table_{name}", columns=columns, opens_dashboard=True
     )
 
 
 def _note(name: str, items: Sequence[Noted], selection: Selection) -> None:
     """The note of the selected latent, to be changed, where it is on the list."""
-    mine = next((it for it in items if it.place == _noted(selection, "").place), None)
+    mine = next((item for item in items if item.place == _noted(selection, "").place), None)
     if mine is None:
         return
     store, key = resources.store(), f"latent_note_{name}_{selection.latent}"
-    text = st.text_area(
-        f"Note on latent {selection.latent}", mine.note, key=key, max_chars=MAX_NOTE
-    )
+    typed.area(f"Note on latent {selection.latent}", mine.note, key=key, most=MAX_NOTE)
     with st.container(horizontal=True, gap="small"):
 
-        def save() -> None:
-            put_on_list(store, name, [_noted(selection, text)])
+        def save() -> str:
+            noted = _noted(selection, st.session_state[key])
+            put_on_list(store, name, [noted], by=people.current())
+            return "The note is saved."
 
-        action.button("Save the note", save, key="latent_note_save", disabled=text == mine.note)
+        action.button("Save the note", save, key="latent_note_save")
         action.button(
             "Take it off the list",
-            lambda: take_off_list(store, name, [mine]),
+            lambda: take_off_list(store, name, [mine], by=people.current()),
             key="latent_note_remove",
         )
 
 
 def _load(name: str) -> None:
     with st.expander("Load a list from a file"):
-        file = st.file_uploader(
+        uploads.uploader(
             "CSV or JSON, as downloaded here",
             type=["csv", "json"],
             key="latent_list_file",
+            max_upload_size=8,
             help="One row for each latent: model, release, sae_id, latent and, if you like, note.",
         )
-        target = st.text_input("Onto the list", name, key="latent_list_onto", max_chars=MAX_NAME)
+        typed.line("Onto the list", name, key="latent_list_onto", most=MAX_NAME)
 
         def load() -> str:
+            file, target = (
+                st.session_state["latent_list_file"],
+                st.session_state["latent_list_onto"],
+            )
             if file is None:
                 raise ValueError("Choose a file first.")
             items = read_list_file(file.getvalue(), file.name)
-            n = put_on_list(resources.store(), target, items)
-            state.change(chosen_list=" ".join(target.split()))
-            return f"Read {len(items):,} latents; the list holds {n:,} now."
+            n = put_on_list(resources.store(), target, items, by=people.current())
+            session.change(chosen_list=" ".join(target.split()))
+            return f"Read {n_of(len(items), 'latent')}; the list holds {n:,} now."
 
-        action.button("Load", load, key="latent_list_load", disabled=file is None)
+        action.button("Load", load, key="latent_list_load")
 
 
-def _noted(selection: Selection, note: str) -> Noted:
-    return Noted(selection.model, *selection.sae, latent=selection.latent, note=note)
+def _noted(selection: Selection, note: str, description: str = "") -> Noted:
+    return Noted(
+        selection.model,
+        *selection.sae,
+        latent=selection.latent,
+        note=note,
+        description=description[:MAX_NOTE],
+    )

@@ -8,16 +8,18 @@ import streamlit as st
 from core import resources
 from core.catalog.entries import SaeEntry
 from core.view.selection import Selection
-from pages.parts import errors
-from pages.parts.latent.tables import choosable
+from pages.parts import errors, job_results
+from pages.parts.latent.session import draw_clickable_table
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from core.descriptions.table import Descriptions
-    from core.view.latent.dashboard import Dashboard
+    from core.latent.dashboard import Dashboard
 
-_HEIGHT = 388
+_HEIGHT = 283
+"""For seven latents; the others come by scrolling."""
+_WIDE = {"description": st.column_config.TextColumn(width=560)}
 
 
 def draw(
@@ -26,34 +28,35 @@ def draw(
     dashboard: "Dashboard | None",
     texts: "Descriptions | None",
 ) -> None:
-    """Two tables side by side, and one of the family below."""
-    others = [it for it in resources.catalog().family_of(entry).entries if it.key != entry.key]
-    downloads = [it for it in others if it.source == "hub"]
+    """Two tables, and one of the family below; each as wide as the page, for what is said."""
+    others = [
+        other for other in resources.catalog().family_of(entry).entries if other.key != entry.key
+    ]
+    downloads = [other for other in others if other.source == "hub"]
     compared = others
     if downloads:
         wanted = st.session_state.get("latent_family") == (entry.release, entry.sae_id)
-        compared = others if wanted else [it for it in others if it.source != "hub"]
+        compared = others if wanted else [other for other in others if other.source != "hub"]
     with errors.shown_plainly():
-        from core.view.latent.neighbours import nearest
+        from core.latent.dashboard import nearest
 
-        found = nearest(resources.engine(), selection, compared)
-        left, right = st.columns(2)
+        names = [other.key for other in compared]
+        lease = job_results.lease(selection, others=names)
+        found = nearest(lease, [selection.sae, *names], selection.latent)
         own = (found["release"] == entry.release) & (found["sae_id"] == entry.sae_id)
-        with left:
-            st.markdown(
-                "**Similar direction, same SAE**",
-                help="Cosine similarity of the directions that the latents write (their decoder "
-                "rows): 1 is the same direction, 0 an unrelated one.",
-            )
-            _by_direction(selection, found[own], texts)
-        with right:
-            st.markdown(
-                "**Active at the same tokens**",
-                help="Latents of this SAE that are active where this one is, counted on a sample "
-                "of the text that was read; ordered by how many of the tokens at which either is "
-                "active both share.",
-            )
-            _partners(selection, dashboard, texts)
+        st.markdown(
+            "**Similar direction, same SAE**",
+            help="Cosine similarity of the directions that the latents write (their decoder "
+            "rows): 1 is the same direction, 0 an unrelated one.",
+        )
+        _by_direction(selection, found[own], texts)
+        st.markdown(
+            "**Active at the same tokens**",
+            help="Latents of this SAE that are active where this one is, counted on a sample "
+            "of the text that was read; ordered by how many of the tokens at which either is "
+            "active both share.",
+        )
+        _partners(selection, dashboard, texts)
         if others:
             st.markdown(
                 "**Similar direction, other widths of this SAE**",
@@ -81,15 +84,16 @@ def _by_direction(
     table = pd.DataFrame(
         {
             "latent": latents,
-            "cosine": found["cosine"].round(3).to_numpy(),
             "description": _texts(texts, latents),
+            "cosine": found["cosine"].round(3).to_numpy(),
         }
     )
-    choosable(
+    draw_clickable_table(
         table,
-        [Selection(selection.model, *selection.sae, latent=int(it)) for it in latents],
+        [Selection(selection.model, *selection.sae, latent=int(latent)) for latent in latents],
         key=f"latent_near_{selection.latent}",
         height=_HEIGHT,
+        columns=_WIDE,
     )
 
 
@@ -104,21 +108,22 @@ def _partners(
     if not dashboard.partners:
         st.caption("None is active with it at two tokens or more of the sample.")
         return
-    latents = [it.latent for it in dashboard.partners]
+    latents = [partner.latent for partner in dashboard.partners]
     table = pd.DataFrame(
         {
             "latent": latents,
-            "together": [it.share for it in dashboard.partners],
-            "by chance": [it.frequency for it in dashboard.partners],
             "description": _texts(texts, latents),
+            "together": [partner.share for partner in dashboard.partners],
+            "by chance": [partner.frequency for partner in dashboard.partners],
         }
     )
-    choosable(
+    draw_clickable_table(
         table,
-        [Selection(selection.model, *selection.sae, latent=it) for it in latents],
+        [Selection(selection.model, *selection.sae, latent=latent) for latent in latents],
         key=f"latent_with_{selection.latent}",
         height=_HEIGHT,
         columns={
+            **_WIDE,
             "together": st.column_config.NumberColumn(
                 format="percent",
                 help="Of the tokens at which this latent is active, those at which that one is.",
@@ -134,6 +139,7 @@ def _family(selection: Selection, found: "pd.DataFrame") -> None:
     import pandas as pd
 
     best = found.groupby(["release", "sae_id"], sort=False).head(3)
+    best = best.sort_values("cosine", ascending=False, kind="stable")
     table = pd.DataFrame(
         {
             "width": best["width"].to_numpy(),
@@ -143,10 +149,10 @@ def _family(selection: Selection, found: "pd.DataFrame") -> None:
         }
     )
     targets = [
-        Selection(selection.model, str(it.release), str(it.sae_id), int(it.latent))
-        for it in best.itertuples()
+        Selection(selection.model, str(row.release), str(row.sae_id), int(row.latent))
+        for row in best.itertuples()
     ]
-    choosable(table, targets, key=f"latent_family_{selection.latent}")
+    draw_clickable_table(table, targets, key=f"latent_family_{selection.latent}")
 
 
 def _texts(texts: "Descriptions | None", latents: list[int]) -> list[str]:

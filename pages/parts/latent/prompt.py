@@ -1,47 +1,68 @@
 """The prompt tab: paste a text, see which latents matter in it, and go to each."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from core import resources
 from core.catalog.entries import SaeEntry
-from core.view.latent.example_html import STYLE, ExampleRow, rows_html
-from core.view.markup import escape_markdown, visible_token
+from core.latent.examples import STYLE, ExampleRow
+from core.latent.view import (
+    LEAST_EFFECT,
+    MOST_CHARACTERS,
+    PROMPT_LINK,
+    PromptView,
+)
+from core.view.markup import escape_markdown, n_of, visible_token
 from core.view.selection import Selection
-from pages.parts import downloads, errors, latent_links, work
-from pages.parts.latent import index, known
-from pages.parts.latent import state as page
+from pages.parts import (
+    downloads,
+    errors,
+    following,
+    job_results,
+    latent_links,
+    people,
+    tables,
+    token_rows,
+)
+from pages.parts.latent import elsewhere, index, prompt_controls
+from pages.parts.latent import session as page
+from pages.parts.latent.session import draw_clickable_table
 from pages.parts.page_state import PageState
 from pages.parts.polling import reserve_room
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from core.prompt_latents import AblationEffects
-    from core.view.latent.prompt import Distributions, PromptRead, PromptView
+    from core.prompt_latents.ablation import AblationEffects
+    from core.prompt_latents.active import PromptRead
+    from core.prompt_latents.ranking import Distributions
 
-_TEXT, _BY, _N = "prompt_text", "prompt_by", "prompt_ablated"
+_PROPOSED = (
+    "Return the mean of the array elements along the given axis. If the input contains integers, "
+    "the result is computed in float64."
+)
 _MOST_LISTED = 200
 _PER_TOKEN = 5
 
 
 def draw(selection: Selection, entry: SaeEntry) -> None:
     """The tab; the selection must be loaded."""
-    from core.view.latent.prompt import LINK, PROPOSED, read_prompt
+    from core.prompt_latents.active import read_prompt
 
-    state = PageState("prompt", LINK)
-    view = state.begin()
+    state = PageState("prompt", PROMPT_LINK)
+    view = following.follow("prompt", state, state.begin(), "text", most=MOST_CHARACTERS)
     for problem in state.problems():
         st.warning(escape_markdown(problem), icon=":material/link_off:")
-    _controls(view, state)
-    text = view.text or PROPOSED
+    prompt_controls.draw(view, state, proposed=_PROPOSED)
+    text = view.text or _PROPOSED
     if not text.strip():
         st.caption("Paste a text above to see which latents are active in it.")
         return
     with errors.shown_plainly():
-        read = read_prompt(resources.engine(), selection, text)
+        people.require_text(text, _PROPOSED)
+        read = read_prompt(job_results.lease(selection), text)
         if read.omitted:
             st.warning(
                 f"The last {read.omitted:,} tokens are left out: at most {len(read.tokens):,} are "
@@ -56,7 +77,7 @@ def draw(selection: Selection, entry: SaeEntry) -> None:
         quantiles = None
         if view.by == "quantile":
             quantiles = _distributions(selection, entry)
-            if quantiles is None and known.being_made():
+            if quantiles is None and index.any_being_made():
                 return  # its progress stands in the place of the tables
         effects = _effects(selection, entry, read, text, view) if view.by == "effect" else None
         if view.token > read.n_tokens:
@@ -64,48 +85,11 @@ def draw(selection: Selection, entry: SaeEntry) -> None:
         _columns(selection, entry, read, view, state, quantiles, effects)
 
 
-def _controls(view: "PromptView", state: "PageState[PromptView]") -> None:
-    from core.view.latent.prompt import MOST_ABLATED, MOST_CHARACTERS, ORDERS, PROPOSED
-
-    st.session_state[_TEXT] = view.text or PROPOSED
-    st.session_state[_BY], st.session_state[_N] = view.by, view.ablated
-    st.text_area(
-        "Text",
-        key=_TEXT,
-        height=120,
-        max_chars=MOST_CHARACTERS,
-        on_change=lambda: state.change(text=st.session_state[_TEXT] or " ", token=0),
-        help="Press Ctrl+Enter (⌘+Enter on a Mac), or click elsewhere, to run it.",
-    )
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        st.segmented_control(
-            "Rank latents by",
-            list(ORDERS),
-            format_func=ORDERS.__getitem__,
-            key=_BY,
-            on_change=lambda: state.change(by=st.session_state[_BY] or view.by),
-            help="Activation: how strongly it is active. Strength for this latent: the share of "
-            "its own activations, in the text that the dashboard is made from, that are weaker. "
-            "Effect on the prediction: how much worse the model predicts the text when that latent "
-            "alone is taken out of the activations and everything else stays.",
-        )
-        if view.by == "effect":
-            st.number_input(
-                "Latents to remove",
-                1,
-                MOST_ABLATED,
-                key=_N,
-                width=170,
-                on_change=lambda: state.change(ablated=int(st.session_state[_N])),
-                help="The most active ones, each in a run of its own.",
-            )
-
-
 def _distributions(selection: Selection, entry: SaeEntry) -> "Distributions | None":
-    from core.view.latent.prompt import distributions
+    from core.prompt_latents.ranking import distributions
 
-    opened = index.opened(selection, entry, page.current())
-    if opened is None and known.being_made():
+    opened = index.open_index(selection, entry, page.current())
+    if opened is None and index.any_being_made():
         return None
     if opened is None:
         st.caption(
@@ -116,23 +100,22 @@ def _distributions(selection: Selection, entry: SaeEntry) -> "Distributions | No
             "Choose a text to read, on the dashboard",
             key="prompt_to_index",
             icon=":material/menu_book:",
-            on_click=lambda: page.change(tab="dashboard"),
+            on_click=page.open_dashboard,
         )
         return None
     return distributions(resources.store(), opened)
 
 
 def _effects(
-    selection: Selection, entry: SaeEntry, read: "PromptRead", text: str, view: "PromptView"
+    selection: Selection, entry: SaeEntry, read: "PromptRead", text: str, view: PromptView
 ) -> "AblationEffects | None":
-    from core.view.latent.prompt import LINK, ablate, ablation_key
+    from core.prompt_latents.ablation import ablate, ablation_key
 
-    engine = resources.engine()
-    parameters = {"tab": "prompt", **LINK.to_parameters(view)}
-    return work.result(
-        ablation_key(selection, entry.version, text, view.ablated),
-        f"Removing {view.ablated} latents one by one",
-        lambda progress: ablate(engine, selection, read, view.ablated, progress),
+    n, parameters = view.ablated, {"tab": "prompt", **PROMPT_LINK.to_parameters(view)}
+    return job_results.result(
+        ablation_key(selection.model, selection.sae, entry.version, text, n),
+        f"Removing {n_of(n, 'latent')} one by one",
+        lambda progress: ablate(job_results.lease(selection, progress=progress), read, n),
         link=latent_links.address("latent", selection, **parameters),
     )
 
@@ -141,12 +124,12 @@ def _columns(
     selection: Selection,
     entry: SaeEntry,
     read: "PromptRead",
-    view: "PromptView",
-    state: "PageState[PromptView]",
+    view: PromptView,
+    state: PageState[PromptView],
     quantiles: "Distributions | None",
     effects: "AblationEffects | None",
 ) -> None:
-    from core.view.latent.prompt import latents_table, ranked
+    from core.prompt_latents.ranking import latents_table, ranked
 
     if view.by == "effect" and effects is None:
         reserve_room(200)
@@ -159,19 +142,18 @@ def _columns(
         _table(selection, entry, table, view)
         downloads.table(lambda: table, "latents-in-prompt", key="prompt_table")
     with right:
-        _chosen(selection, read, effects)
+        _chosen(selection, read, effects, view.text or _PROPOSED)
     _tokens(read, view, state, quantiles)
 
 
-def _heading(
-    read: "PromptRead", view: "PromptView", state: "PageState[PromptView]", n: int
-) -> None:
+def _heading(read: "PromptRead", view: PromptView, state: PageState[PromptView], n: int) -> None:
+    active = f"{n_of(n, 'latent')} {'is' if n == 1 else 'are'} active"
     if not view.token:
-        st.markdown(f"**{n:,} latents are active in the text**")
+        st.markdown(f"**{active} in the text**")
         return
     token = escape_markdown(visible_token(read.tokens[read.place(view.token)]))
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(f"**{n:,} latents are active at token {view.token}, “{token}”**")
+        st.markdown(f"**{active} at token {view.token}, “{token}”**")
         st.button(
             "Whole text",
             key="prompt_whole",
@@ -180,35 +162,34 @@ def _heading(
         )
 
 
-def _table(
-    selection: Selection, entry: SaeEntry, table: "pd.DataFrame", view: "PromptView"
-) -> None:
-    from pages.parts.latent.tables import choosable
-
+def _table(selection: Selection, entry: SaeEntry, table: "pd.DataFrame", view: PromptView) -> None:
     shown = table.head(_MOST_LISTED)
-    targets = [replace(selection, latent=int(it)) for it in shown["latent"]]
+    targets = [replace(selection, latent=int(latent)) for latent in shown["latent"]]
     drawn = shown.assign(
-        token=[visible_token(it) for it in shown["token"]],
+        token=[visible_token(token) for token in shown["token"]],
         quantile=100 * shown["quantile"],
     )
     names = ["latent", "activation", "token", "position", "n_tokens"]
     names[1:1] = [view.by] if view.by != "activation" else []
-    opened = known.opened(selection, entry)
-    texts = None if opened is None else known.descriptions(opened)
+    opened = index.open_if_made(selection, entry)
+    texts = None if opened is None else index.offline_texts(opened)
     if texts is not None:
-        drawn["description"] = [texts[it] for it in shown["latent"]]
-        names.append("description")
+        drawn["description"] = [texts[latent] for latent in shown["latent"]]
+        names.insert(names.index("position"), "description")
     number = st.column_config.NumberColumn
     where = "of the token after it" if view.token else "of a token, on average over the text"
-    choosable(
+    draw_clickable_table(
         drawn[names],
         targets,
         key=f"prompt_latents_{view.by}_{view.token}",
         height=420,
         columns={
-            "activation": number(format="%.3f", help="Largest activation."),
+            # Half of the page has room for what is said, and for what tells latents apart here.
+            "latent": number(format="%d", width=62),
+            "description": st.column_config.TextColumn(width=222),
+            "activation": number(format="%.3f", width=78, help="Largest activation."),
             "token": st.column_config.TextColumn(
-                "strongest at", help="␣ is a space and ↵ a line break."
+                "strongest at", width=92, help="␣ is a space and ↵ a line break."
             ),
             "position": number("at token", format="%d", width="small"),
             "n_tokens": number(
@@ -232,7 +213,9 @@ def _table(
         st.caption(f"The first {len(shown)} of {len(table):,} are listed; the file has all.")
 
 
-def _chosen(selection: Selection, read: "PromptRead", effects: "AblationEffects | None") -> None:
+def _chosen(
+    selection: Selection, read: "PromptRead", effects: "AblationEffects | None", text: str
+) -> None:
     latent = selection.latent
     values = read.active.of(latent) if latent < read.d_sae else None
     st.html(STYLE)
@@ -244,52 +227,46 @@ def _chosen(selection: Selection, read: "PromptRead", effects: "AblationEffects 
     if values is not None:
         row = ExampleRow.from_parts(read.parts[read.n_leading :], values[read.n_leading :].tolist())
         with st.container(border=True):
-            st.html(rows_html([row], strongest=float(values.max()), break_lines=True))
+            token_rows.draw([row], strongest=float(values.max()), break_lines=True)
     if effects is not None and latent in effects.latents:
         line = effects.increase[effects.latents.tolist().index(latent)]
         st.caption(
-            "Shaded where the model predicts the token worse without it; values in nats, below 0 "
-            "where it predicts better."
+            "Without it the model predicts what is orange worse and what is blue better; values in "
+            f"nats. Below {LEAST_EFFECT:g} nats nothing is shaded, nor before it first fires."
         )
         # Where nothing stands in front of the text, its first token is not predicted.
         unknown = [float("nan")] * (1 - read.n_leading)
         harm = ExampleRow.from_parts(read.parts[read.n_leading :], [*unknown, *line.tolist()])
         with st.container(border=True):
-            st.html(
-                rows_html([harm], strongest=float(max(line.max(initial=0), 1e-9)), break_lines=True)
-            )
+            token_rows.draw_effects(harm, least=LEAST_EFFECT)
     st.button(
         f"Open the dashboard of latent {latent}",
         key="prompt_dashboard",
         icon=":material/dashboard:",
-        on_click=lambda: page.change(tab="dashboard"),
+        on_click=page.open_dashboard,
     )
+    with st.expander("This latent and text elsewhere", icon=":material/open_in_new:"):
+        elsewhere.draw(selection, here="latent", typed=text)
 
 
 def _tokens(
     read: "PromptRead",
-    view: "PromptView",
-    state: "PageState[PromptView]",
+    view: PromptView,
+    state: PageState[PromptView],
     quantiles: "Distributions | None",
 ) -> None:
-    from core.view.latent.prompt import strongest_per_token
+    from core.prompt_latents.ranking import strongest_per_token
 
     st.markdown("**Strongest latents at each token**")
     st.caption("Click a line to list all latents that are active at that token.")
     table = strongest_per_token(read, k=_PER_TOKEN, known=quantiles, by=view.by)
 
-    def chosen() -> None:
-        event: Any = st.session_state["prompt_tokens"]
-        lines = event.selection["rows"]
-        state.change(token=int(table["position"].iloc[lines[0]]) if lines else 0)
-
     by = "strength" if view.by == "quantile" and quantiles is not None else "activation"
-    st.dataframe(
-        table.assign(token=[visible_token(it) for it in table["token"]]),
-        hide_index=True,
+    tables.clickable(
+        table.assign(token=[visible_token(token) for token in table["token"]]),
+        lambda line: state.change(token=int(table["position"].iloc[line])),
+        on_none=lambda: state.change(token=0),
         key="prompt_tokens",
-        on_select=chosen,
-        selection_mode="single-row",
         height=min(38 + 35 * len(table), 500),
         column_config={
             "position": st.column_config.NumberColumn("number", width="small"),

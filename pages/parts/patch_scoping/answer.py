@@ -7,6 +7,7 @@ import streamlit as st
 from core import resources
 from core.patch_scoping.question import PromptFacts
 from core.view.markup import escape_markdown, shaded_tokens
+from pages.parts import look, people, tasks
 from pages.parts.patch_scoping.ask import CHOICE_WORDS
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def prompt(facts: PromptFacts) -> None:
             + ("." if facts.chat else "; this model has no chat format, so it reads plain text.")
         )
         marked = [float(i in facts.positions) for i in range(len(facts.tokens))]
-        st.markdown(shaded_tokens(facts.tokens, marked))
+        st.markdown(shaded_tokens(facts.tokens, marked, dark=look.is_dark()))
         for note in facts.notes:
             st.caption(escape_markdown(note))
 
@@ -55,8 +56,7 @@ def headline(
             icon=":material/bookmark_add:",
             key="scope_use",
             disabled=not best.text,
-            on_click=save,
-            args=({latent: best.text}, result),
+            on_click=lambda: tasks.attempt(lambda: save({latent: best.text}, result)),
             help="Keep this text as your description of the latent; it is then shown on the other "
             "pages, before those of other sources.",
         )
@@ -74,12 +74,15 @@ def table(result: "ScopeResult", *, norms: bool) -> None:
 
     shown = text_table(result.table)
     number = st.column_config.NumberColumn
+    ended = bool(shown["end"].astype(bool).any())  # what the model says gets the room
     st.dataframe(
         shown,
         hide_index=True,
         width="stretch",
         height=min(600, 38 + 35 * len(shown)),
-        column_order=[it for it in shown if it != "norm" or norms],
+        column_order=[
+            column for column in shown if (column != "norm" or norms) and (column != "end" or ended)
+        ],
         column_config={
             "best": st.column_config.TextColumn(
                 "Best",
@@ -88,20 +91,22 @@ def table(result: "ScopeResult", *, norms: bool) -> None:
             ),
             "layer": number("Layer", width=60),
             "scale": number("Scale", format="%.3g", width=60, help="× the typical norm"),
-            "text": st.column_config.TextColumn("What the model says", width=275),
+            "text": st.column_config.TextColumn(
+                "What the model says", width=290 if norms or ended else 365
+            ),
             "sample": number("Sample", width=70),
             "probability": st.column_config.ProgressColumn(
                 "Probability",
                 min_value=0,
                 max_value=1,
                 format="%.2f",
-                width=95,
+                width=80,
                 help="Geometric mean of the probabilities of the text's tokens.",
             ),
             "self-similarity": number(
                 "Self-similarity",
                 format="%.3f",
-                width=100,
+                width=92,
                 help="How much of the latent's direction arrives at the end of the prompt, some "
                 "layers later: the cosine of the two.",
             ),
@@ -114,7 +119,7 @@ def table(result: "ScopeResult", *, norms: bool) -> None:
             "cross-entropy": number(
                 "Cross-entropy",
                 format="%.2f",
-                width=100,
+                width=95,
                 help="How far the next token is from what the model says of an average word, in "
                 "nats; high is far.",
             ),
@@ -156,7 +161,7 @@ def _verdict(compared: "NullComparison") -> None:
         f"of the next token {compared.entropy:.2f} nats (random directions "
         f"{compared.control_entropy:.2f}), log-probability of the texts {compared.log_prob:z.1f} "
         f"({compared.control_log_prob:.1f}), agreement of the texts with one another "
-        f"{compared.agreement:.2f} ({compared.control_agreement:.2f}). Told but not counted: "
+        f"{compared.agreement:.2f} ({compared.control_agreement:.2f}). Not part of the verdict: "
         f"largest rise of the self-similarity {compared.rise:.3f} ({compared.control_rise:.3f})."
     )
 
@@ -179,5 +184,7 @@ def save(texts: dict[int, str], result: "ScopeResult") -> None:
     kept = {latent: text for latent, text in texts.items() if text}
     frame = pd.DataFrame({"index": list(kept), "description": list(kept.values())})
     described = Descriptions.from_frame(frame, result.d_sae, source=YOURS)
-    save_user_descriptions(resources.store(), result.sae_fingerprint, described)
+    save_user_descriptions(
+        resources.store(), result.sae_fingerprint, described, by=people.current()
+    )
     st.session_state["scope_saved"] = (result.sae_fingerprint, tuple(texts))

@@ -13,6 +13,9 @@ from core.patch_scoping.view import (
     ScopeView,
     parse_scales,
 )
+from core.view.choices import distinct_labels
+from pages.parts import action, typed
+from pages.parts.page_state import show
 from pages.parts.patch_scoping import VIEW
 
 _QUESTIONS = {
@@ -49,7 +52,10 @@ def draw(
     n_layers: int | None,
 ) -> None:
     """The rows of widgets above the answer; `n_layers` is None until the model is loaded."""
-    titles = {it.name: _title(it) for it in speakers}
+    titles = distinct_labels(
+        {model.name: _title(model) for model in speakers},
+        {model.name: model.name for model in speakers},
+    )
     left, middle, right = st.columns([2, 2, 3])
     with left:
         _select("Model that explains", titles, "speaker", speaker, help=_SPEAKER_HELP)
@@ -60,9 +66,9 @@ def draw(
     with right:
         _layers(layers, n_layers)
     if view.template == OWN:
-        _own(view)
+        _own()
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        st.session_state["scope_scales"] = view.scales
+        show("scope_scales", view.scales)
         st.text_input(
             "Scales",
             key="scope_scales",
@@ -71,15 +77,14 @@ def draw(
             '"0 to 3 in 7" (seven scales from 0 to 3).',
             width=220,
         )
-        st.session_state["scope_unit"] = view.unit
         st.segmented_control(
             "Scales are given",
             list(_UNITS),
+            required=True,
             format_func=_UNITS.__getitem__,
-            key="scope_unit",
-            on_change=lambda: _set("unit", st.session_state["scope_unit"] or view.unit),
             help="The typical norm is the median length of the vectors that the model itself has "
             "at this place of the prompt.",
+            **VIEW.widget("scope_unit", "unit"),
         )
         _select("Best text", _CHOICES, "choose", view.choose, help=_CHOOSE_HELP, width=240)
         with st.popover("Sampling", icon=":material/tune:"):
@@ -101,7 +106,8 @@ _CHOOSE_HELP = (
 
 
 def _title(model: ModelEntry) -> str:
-    return f"{model.name} (tuned)" if model.base_model else f"{model.name} (base model)"
+    name = model.title if model.source == "user" else model.name  # of a folder, not all its path
+    return f"{name} (tuned)" if model.base_model else f"{name} (base model)"
 
 
 def _select(
@@ -113,21 +119,14 @@ def _select(
     help: str | None = None,
     width: int | Literal["stretch"] = "stretch",
 ) -> None:
-    key = f"scope_{field}"
-    st.session_state[key] = chosen
     st.selectbox(
         label,
         list(titles),
         format_func=lambda name: titles.get(name, name),
-        key=key,
-        on_change=lambda: _set(field, st.session_state[key]),
         help=help,
         width=width,
+        **VIEW.widget(f"scope_{field}", field, value=chosen),
     )
-
-
-def _set(field: str, value: object) -> None:
-    VIEW.change(**{field: value})
 
 
 def _layers(layers: Sequence[int], n_layers: int | None) -> None:
@@ -149,26 +148,24 @@ def _layers_chosen() -> None:
         VIEW.change(layers=chosen)
 
 
-def _own(view: ScopeView) -> None:
-    st.session_state["scope_prompt"] = view.prompt
-    st.session_state["scope_prefill"] = view.prefill
+def _own() -> None:
     left, right = st.columns(2)
-    left.text_area(
+    typed.area(
         "Your question, with {X} where the latent stands",
-        key="scope_prompt",
         height=80,
-        max_chars=2000,
+        most=2000,
         placeholder="What is {X} used for?",
-        on_change=lambda: _set("prompt", st.session_state["scope_prompt"]),
+        **VIEW.widget("scope_prompt", "prompt"),
+        place=left,
     )
-    right.text_area(
+    typed.area(
         "The beginning of the answer (may be empty)",
-        key="scope_prefill",
         height=80,
-        max_chars=2000,
+        most=2000,
         placeholder='"{X}" is used for "',
-        on_change=lambda: _set("prefill", st.session_state["scope_prefill"]),
         help="If it ends with a quotation mark, so does the text.",
+        **VIEW.widget("scope_prefill", "prefill"),
+        place=right,
     )
 
 
@@ -178,13 +175,14 @@ def _scales_typed() -> None:
         parse_scales(text)
     except ValueError as error:
         st.session_state["scope_scales_problem"] = str(error)
+        action.refuse()
         return
     VIEW.change(scales=" ".join(text.split()))
 
 
 def _sampling(view: ScopeView) -> None:
     for name in _SAMPLING:
-        st.session_state[f"scope_{name}"] = getattr(view, name)
+        show(f"scope_{name}", getattr(view, name))
     with st.form("scope_sampling", border=False):
         left, right = st.columns(2)
         left.number_input(

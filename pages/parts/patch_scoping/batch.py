@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from core import resources
-from core.jobs import JobState
+from core.jobs import Job, JobState
 from core.patch_scoping.view import ScopeView, parse_latents
-from pages.parts import downloads, work
+from core.view.markup import n_of
+from pages.parts import action, downloads, job_results, tasks
 from pages.parts.patch_scoping import VIEW, answer
 
 if TYPE_CHECKING:
@@ -25,28 +26,25 @@ def draw(
 ) -> None:
     """Which latents, the button, and what came out."""
     text = scope.batch or _DEFAULT
-    st.session_state["scope_batch"] = text
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         st.text_input(
             "Latents",
-            key="scope_batch",
-            on_change=lambda: VIEW.change(batch=st.session_state["scope_batch"].strip()),
             help='Numbers and spans such as "3, 10-20", or a draw such as "100 random".',
             width=360,
+            **VIEW.widget("scope_batch", "batch", value=text, read=str.strip),
         )
         latents = parse_latents(text, width=result.d_sae, seed=scope.seed)
         asked = replace(request, latents=latents)
         key = f"{asked.key}:batch"
-        job = resources.jobs().get(key)
-        st.button(
-            f"Explain {len(latents)} latents",
+        job = tasks.found(key)
+        clicked = action.clicked(
+            f"Explain {n_of(len(latents), 'latent')}",
             type="primary",
             icon=":material/play_arrow:",
             key="scope_batch_start",
-            disabled=job is not None and job.state is not JobState.FAILED,
-            on_click=_start,
-            args=(key, asked, link),
         )
+        if clicked and (job is None or job.state in (JobState.FAILED, JobState.CANCELLED)):
+            job = _start(key, asked, link)
     st.caption(
         "The question, layers, scales and sampling above are used. Latents that were explained "
         "before are read from the store, so a task that was cancelled goes on where it stopped."
@@ -54,13 +52,13 @@ def draw(
     if job is None:
         return
     if job.state is not JobState.DONE:
-        work.shown(job)
+        job_results.draw_job(job)
         return
     swept, against_null = job.result()
     _found(swept, against_null, result, by)
 
 
-def _start(key: str, request: "ScopeRequest", link: str) -> None:
+def _start(key: str, request: "ScopeRequest", link: str) -> "Job[Any]":
     from core.patch_scoping.run import run_null_comparison, run_sweep
 
     engine, store = resources.engine(), resources.store()
@@ -70,9 +68,9 @@ def _start(key: str, request: "ScopeRequest", link: str) -> None:
         table = run_sweep(lease, store, request).table
         return table, run_null_comparison(lease, store, request)
 
-    title = f"{request.question.speaker} explains {len(request.latents)} latents"
-    resources.jobs().forget(key)
-    resources.jobs().submit(key, title, make, link=link)
+    title = f"{request.question.speaker} explains {n_of(len(request.latents), 'latent')}"
+    tasks.forget(key)
+    return tasks.submit(key, title, make, link=link)
 
 
 def _found(
@@ -88,7 +86,7 @@ def _found(
     counts = {name: int((table["verdict"] == name).sum()) for name in ("stands out", "unclear")}
     repeated = int(table["text"].duplicated(keep=False).sum())
     st.markdown(
-        f"**{n} latents**: {counts['stands out']} stand out from random directions, "
+        f"**{n_of(n, 'latent')}**: {counts['stands out']} stand out from random directions, "
         f"{counts['unclear']} are unclear, {n - sum(counts.values())} are unexplainable here; "
         f"{repeated} share their text with another latent."
     )
@@ -100,7 +98,7 @@ def _found(
         column_config=_columns(),
     )
     with st.container(horizontal=True, gap="small"):
-        downloads.table(lambda: table, "patch-scoping", key="scope_batch_best")
+        downloads.table(lambda: table, "patch-scoping", key="scope_batch_best", what="Best texts")
         st.download_button(
             "Table (JSON Lines)",
             lambda: _json_lines(table),
@@ -109,15 +107,16 @@ def _found(
             key="scope_batch_jsonl",
             icon=":material/download:",
         )
-        downloads.table(lambda: swept, "patch-scoping-all-texts", key="scope_batch_all")
+        downloads.table(
+            lambda: swept, "patch-scoping-all-texts", key="scope_batch_all", what="All texts"
+        )
     stands = table[table["verdict"] == "stands out"]
     texts = dict(zip(stands["latent"].astype(int), stands["text"], strict=True))
     st.button(
         f"Use as descriptions ({len(stands)} that stand out)",
         icon=":material/bookmark_add:",
         key="scope_batch_use",
-        on_click=answer.save,
-        args=(texts, result),
+        on_click=lambda: tasks.attempt(lambda: answer.save(texts, result)),
         disabled=not texts,
     )
     answer.saved_note(result, tuple(texts))

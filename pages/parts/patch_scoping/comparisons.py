@@ -11,6 +11,7 @@ from core.view.markup import escape_markdown
 from pages.parts.patch_scoping import VIEW, jobs
 
 if TYPE_CHECKING:
+    from core.patch_scoping.null_distribution import NullComparison
     from core.patch_scoping.run import ScopeRequest, ScopeResult
     from core.patch_scoping.tables import BestText
 
@@ -19,9 +20,17 @@ _ALIKE = 0.5
 
 
 def controls(
-    request: "ScopeRequest", result: "ScopeResult", best: "BestText", *, link: str
+    request: "ScopeRequest",
+    result: "ScopeResult",
+    best: "BestText",
+    own: "NullComparison | None",
+    *,
+    link: str,
 ) -> None:
-    """Side by side: the latent, and what ought to say something else."""
+    """Side by side: the latent, and what ought to say something else.
+
+    `own` is the verdict that stands above: these few controls add to it and do not overrule it.
+    """
     from core.patch_scoping.controls import UNTOUCHED
     from core.patch_scoping.reading import unigram_f1
     from core.patch_scoping.tables import side_by_side
@@ -49,8 +58,13 @@ def controls(
             f"The best text is generic: {escape_markdown(names_given)} gets much the same words.",
             icon=":material/content_copy:",
         )
-    else:
+    elif own is None or own.verdict == "stands out":
         st.caption("No control gets the best text or one like it.")
+    else:
+        st.caption(
+            "No control gets the same words, but that does not help the text: other directions get "
+            f"other texts that are as clear ({own.p:.0%} of them, see the verdict above)."
+        )
     shown = side_by_side(columns)
     st.dataframe(
         shown,
@@ -79,18 +93,16 @@ def another_latent(
 
     latent, last = request.latents[0], result.d_sae - 1
     other = scope.other if scope.other is not None else (latent + 1) % result.d_sae
-    st.session_state["scope_other"] = min(other, last)
     other = int(
         st.number_input(
             f"Compare with latent (0 to {last})",
             0,
             last,
-            key="scope_other",
-            on_change=lambda: VIEW.change(other=int(st.session_state["scope_other"])),
             width=240,
+            **VIEW.widget("scope_other", "other", value=min(other, last)),
         )
     )
-    found = jobs.swept(replace(request, latents=(other,)), link=link, start=True)
+    found = jobs.sweep_result(replace(request, latents=(other,)), link=link, start=True)
     if found is None:
         return
     rival = best_text(found.table, by)  # type: ignore[arg-type]  # one of CHOICES

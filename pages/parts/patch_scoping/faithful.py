@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from core.view.markup import escape_markdown, visible_token
-from core.view.selection import Selection
 from pages.parts.patch_scoping import jobs
 
 if TYPE_CHECKING:
@@ -19,7 +18,6 @@ def draw(
     request: "ScopeRequest",
     result: "ScopeResult",
     best: "BestText",
-    selection: Selection,
     *,
     link: str,
 ) -> None:
@@ -34,7 +32,7 @@ def draw(
         "likely, and names those of other latents less. Only literal naming counts: a definition "
         "that paraphrases scores 0 here, so a low score is no verdict, a high one is."
     )
-    if not jobs.asked_for(
+    if not jobs.may_start(
         "peaks", request, "Read a sample of text", "What latents fire on is known after that."
     ):
         return
@@ -46,7 +44,7 @@ def draw(
     latent = request.latents[0]
     own = peaks.of(latent)
     drawn = np.random.default_rng(0).permutation(peaks.alive)[: _OTHERS + 1]
-    others = [peaks.of(int(it)) for it in drawn if it != latent][:_OTHERS]
+    others = [peaks.of(int(other)) for other in drawn if other != latent][:_OTHERS]
     if not others or not own.active:
         st.info("The latent never fires on the sample of text, so there is nothing to compare.")
         return
@@ -57,7 +55,7 @@ def draw(
         st.code("\n".join(shares[:10]), language=None)
     with right:
         st.caption("Makes more likely")
-        st.code("\n".join(visible_token(it) for it in own.boosted), language=None)
+        st.code("\n".join(visible_token(token) for token in own.boosted), language=None)
     found = faithfulness(best.text, own, others)
     if found.named:
         words = escape_markdown(", ".join(found.named))
@@ -71,14 +69,14 @@ def draw(
         st.markdown("The best text names none of these words.")
     rows = []
     for text in dict.fromkeys(result.table["answer"]):
-        it = faithfulness(str(text), own, others)
+        score = faithfulness(str(text), own, others)
         rows.append(
             {
                 "text": text,
-                "names": ", ".join(it.named),
-                "score": it.score,
-                "with other latents": it.others,
-                "p": it.p,
+                "names": ", ".join(score.named),
+                "score": score.score,
+                "with other latents": score.others,
+                "p": score.p,
             }
         )
     st.dataframe(

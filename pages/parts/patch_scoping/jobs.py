@@ -8,8 +8,9 @@ import streamlit as st
 from core import resources
 from core.jobs import JobState
 from core.patch_scoping.question import PromptFacts, Question
+from core.view.markup import n_of
 from core.view.selection import Selection
-from pages.parts import loading, work
+from pages.parts import action, job_results, loading, tasks
 from pages.parts.polling import reserve_room
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def n_layers(speaker: str) -> int:
         return int(model.cfg.n_layers)
 
 
-def swept(request: "ScopeRequest", *, link: str, start: bool) -> "ScopeResult | None":
+def sweep_result(request: "ScopeRequest", *, link: str, start: bool) -> "ScopeResult | None":
     """The sweep, or None: while it runs, which is shown, or until the reader starts it."""
     from core.patch_scoping.run import run_sweep
 
@@ -49,25 +50,34 @@ def swept(request: "ScopeRequest", *, link: str, start: bool) -> "ScopeResult | 
     def make(progress: Any) -> "ScopeResult":
         return run_sweep(_lease(request, progress), store, request)
 
-    def begin() -> None:
-        resources.jobs().submit(request.key, _title(request), make, link=link)
-
-    if not start and resources.jobs().get(request.key) is None:
+    if not start and tasks.found(request.key) is None:
         n = len(request.config.layers) * len(request.config.scales or request.config.multiples)
-        st.button(
+        if action.clicked(
             "Let the model explain this latent",
             type="primary",
             icon=":material/play_arrow:",
             key="scope_start",
-            on_click=begin,
-        )
+        ):
+            tasks.attempt(lambda: tasks.submit(request.key, _title(request), make, link=link))
+            st.rerun()
         st.caption(
             f"{n * request.config.sampling.n_samples} texts of at most "
-            f"{request.config.max_new_tokens} tokens will be written; on a large model without a "
-            "GPU this takes minutes. What was asked before is answered at once."
+            f"{request.config.max_new_tokens} tokens will be written; {_takes(request)}. What was "
+            "asked before is answered at once."
         )
         return None
-    return work.result(request.key, _title(request), make, link=link, wait=1.0)
+    return job_results.result(request.key, _title(request), make, link=link, wait=1.0)
+
+
+def _takes(request: "ScopeRequest") -> str:
+    """How long the texts take, as far as this machine has shown."""
+    from core.patch_scoping.run import expected_seconds
+    from core.usual_time import in_words
+
+    seconds = expected_seconds(resources.store(), request)
+    if seconds is None:
+        return "on a large model without a GPU this takes minutes"
+    return f"this takes {in_words(seconds)}, as the last ones did here"
 
 
 def null_comparison(request: "ScopeRequest", *, link: str) -> "dict[int, NullComparison] | None":
@@ -75,7 +85,7 @@ def null_comparison(request: "ScopeRequest", *, link: str) -> "dict[int, NullCom
     from core.patch_scoping.run import run_null_comparison
 
     store = resources.store()
-    return work.result(
+    return job_results.result(
         f"{request.key}:null",
         "Random directions for comparison",
         lambda progress: run_null_comparison(_lease(request, progress), store, request),
@@ -90,7 +100,7 @@ def controls(
     from core.patch_scoping.run import run_controls
 
     store = resources.store()
-    return work.result(
+    return job_results.result(
         f"{request.key}:controls:{others}",
         "Texts of controls",
         lambda progress: run_controls(_lease(request, progress), store, request, others),
@@ -105,7 +115,7 @@ def tuning(
     from core.patch_scoping.run import run_scale_tuning
 
     store = resources.store()
-    return work.result(
+    return job_results.result(
         f"{request.key}:tuning:{layer}:{norms}",
         "Scale tuning",
         lambda progress: run_scale_tuning(_lease(request, progress), store, request, layer, norms),
@@ -115,7 +125,7 @@ def tuning(
 
 def is_done(key: str) -> bool:
     """Whether the job of this key has a result."""
-    job = resources.jobs().get(key)
+    job = tasks.found(key)
     return job is not None and job.state is JobState.DONE
 
 
@@ -135,19 +145,16 @@ def base_model(request: "ScopeRequest") -> str:
     return resources.catalog().entry(*request.sae).model
 
 
-def asked_for(name: str, request: "ScopeRequest", label: str, note: str) -> bool:
+def may_start(name: str, request: "ScopeRequest", label: str, note: str) -> bool:
     """Whether something that takes long may start: on the demo always, else at a click."""
     key = f"scope_asked_{name}_{request.sae}_{request.question.speaker}"
     if resources.catalog().model(request.question.speaker).source == "demo":
         return True
     if not st.session_state.get(key):
         st.caption(note)
-        st.button(
-            label,
-            key=f"scope_ask_{name}",
-            icon=":material/play_arrow:",
-            on_click=lambda: st.session_state.update({key: True}),
-        )
+        if action.clicked(label, key=f"scope_ask_{name}", icon=":material/play_arrow:"):
+            st.session_state[key] = True
+            st.rerun()
     return bool(st.session_state.get(key))
 
 
@@ -156,7 +163,7 @@ def peaks(request: "ScopeRequest", *, link: str) -> "PeakTokens | None":
     from core.patch_scoping.peak_tokens import find_peak_tokens
 
     store, wanted = resources.store(), _index(request)
-    return work.result(
+    return job_results.result(
         f"patch-scoping-peaks:{wanted.key}",
         "What latents fire on",
         lambda progress: find_peak_tokens(_base_lease(request, progress), store, wanted),
@@ -174,10 +181,10 @@ def quality(
     engine, store, corpus = resources.engine(), resources.store(), docs_sample()
 
     def make(progress: Any) -> "dict[str, Quality]":
-        leases = {it: engine.lease(it, [request.sae], progress=progress) for it in models}
-        return {it: measure_quality(lease, store, corpus) for it, lease in leases.items()}
+        leases = {model: engine.lease(model, [request.sae], progress=progress) for model in models}
+        return {model: measure_quality(lease, store, corpus) for model, lease in leases.items()}
 
-    return work.result(
+    return job_results.result(
         f"sae-quality:{list(models)}:{request.sae}:{request.sae_version}:{corpus.digest}",
         "How well the SAE fits",
         make,
@@ -187,12 +194,12 @@ def quality(
 
 def detection(request: "ScopeRequest", text: str, *, link: str) -> "dict[str, Any] | None":
     """How well the text tells where the latent fires, or None while it is checked."""
-    from core.autointerp.detection import detection_by_words
+    from core.autointerp.lexical import detection_by_words
     from core.corpus import docs_sample
 
     store, corpus = resources.store(), docs_sample()
     model, latent = base_model(request), request.latents[0]
-    found = work.result(
+    found = job_results.result(
         f"patch-scoping-detection:{model}:{request.sae}:{request.sae_version}:{latent}:{text}",
         f"Checking the text of latent {latent}",
         lambda progress: detection_by_words(
@@ -210,20 +217,35 @@ def readings(
     from dataclasses import replace
 
     from core.patch_scoping.word_readings import read_words
+    from core.usual_time import measured
 
     engine, store = resources.engine(), resources.store()
     key = replace(request, latents=()).key
+    work = _readings_work(request)
 
     def make(progress: Any) -> "WordReadings":
-        leases = {it: engine.lease(it, [request.sae], progress=progress) for it in models}
-        return read_words(leases, store, request, found, by)
+        leases = {model: engine.lease(model, [request.sae], progress=progress) for model in models}
+        with measured(store, work, partly_stored=True):
+            return read_words(leases, store, request, found, by)
 
-    return work.result(
+    return job_results.result(
         f"{key}:readings:{list(models)}:{by}",
         "Can the model read latents?",
         make,
         link=link,
     )
+
+
+def readings_take(request: "ScopeRequest") -> str:
+    """How long `readings` take, as a sentence; "" before they were made here."""
+    from core.usual_time import in_words, usual_seconds
+
+    seconds = usual_seconds(resources.store(), _readings_work(request))
+    return "" if seconds is None else f" Takes {in_words(seconds)}, as it took here before."
+
+
+def _readings_work(request: "ScopeRequest") -> str:
+    return f"readings:{request.question.speaker}"
 
 
 def _lease(request: "ScopeRequest", progress: Any) -> "Lease":
@@ -248,5 +270,5 @@ def _index(request: "ScopeRequest") -> "IndexRequest":
 
 def _title(request: "ScopeRequest") -> str:
     n = len(request.latents)
-    what = f"latent {request.latents[0]}" if n == 1 else f"{n} latents"
+    what = f"latent {request.latents[0]}" if n == 1 else n_of(n, "latent")
     return f"{request.question.speaker} explains {what}"

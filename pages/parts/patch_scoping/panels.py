@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from core.patch_scoping.view import ScopeView
-from core.view.selection import Selection
 from pages.parts import errors
 from pages.parts.patch_scoping import VIEW, batch, comparisons, faithful, scales, transfer
 
 if TYPE_CHECKING:
+    from core.patch_scoping.null_distribution import NullComparison
     from core.patch_scoping.run import ScopeRequest, ScopeResult
     from core.patch_scoping.tables import BestText
 
@@ -30,19 +30,18 @@ def draw(
     best: "BestText",
     by: str,
     scope: ScopeView,
-    selection: Selection,
+    own: "NullComparison | None",
     *,
     link: str,
 ) -> None:
-    """The row of panels and the chosen one."""
-    st.session_state["scope_panel"] = scope.panel
+    """The row of panels and the chosen one; `own` says whether the latent stands out."""
     st.segmented_control(
         "More about the answer",
         list(_TITLES),
+        required=True,
         format_func=_TITLES.__getitem__,
-        key="scope_panel",
-        on_change=lambda: VIEW.change(panel=st.session_state["scope_panel"] or scope.panel),
         label_visibility="collapsed",
+        **VIEW.widget("scope_panel", "panel"),
     )
     with errors.shown_plainly():
         if scope.panel == "tuning":
@@ -50,11 +49,11 @@ def draw(
         elif scope.panel == "layers":
             scales.layers(request, result)
         elif scope.panel == "controls":
-            comparisons.controls(request, result, best, link=link)
+            comparisons.controls(request, result, best, own, link=link)
         elif scope.panel == "compare":
             comparisons.another_latent(request, result, best, by, scope, link=link)
         elif scope.panel == "faithful":
-            faithful.draw(request, result, best, selection, link=link)
+            faithful.draw(request, result, best, link=link)
         elif scope.panel == "transfer":
             transfer.draw(request, by, link=link)  # type: ignore[arg-type]  # one of CHOICES
         else:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pages.parts import downloads
+from pages.parts import downloads, look, plots
 from pages.parts.patch_scoping import VIEW, jobs
 
 if TYPE_CHECKING:
@@ -34,21 +34,21 @@ def tuning(request: "ScopeRequest", result: "ScopeResult", best: "BestText", *, 
     if table is None:
         return
     ranked = rank_scales(table)
-    dark = st.context.theme.type == "dark"
+    dark = look.is_dark()
     left, right = st.columns(2)
     drawing = scale_tuning_figure(ranked, dark=dark)
     with left:
-        st.plotly_chart(drawing, width="stretch", key="scope_tuning_plot")
+        plots.draw(drawing, width="stretch", key="scope_tuning_plot")
     with right:
-        st.plotly_chart(
-            reactions_figure(ranked, dark=dark), width="stretch", key="scope_reactions_plot"
-        )
+        plots.draw(reactions_figure(ranked, dark=dark), width="stretch", key="scope_reactions_plot")
     left, right, _ = st.columns([3, 2, 3])
     with left:
         name = f"scale-tuning-{request.latents[0]}"
-        downloads.table(lambda: ranked, name, key="scope_tuning_table")
+        downloads.table(lambda: ranked, name, key="scope_tuning_table", what="Scale tuning")
     with right:
-        downloads.figure(drawing, name, title="Scale tuning", key="scope_tuning_page")
+        downloads.figure(
+            drawing, name, title="Scale tuning", key="scope_tuning_page", what="Scale tuning"
+        )
 
 
 def layers(request: "ScopeRequest", result: "ScopeResult") -> None:
@@ -73,13 +73,21 @@ def layers(request: "ScopeRequest", result: "ScopeResult") -> None:
         key="scope_grid_measure",
         width=300,
     )
-    dark = st.context.theme.type == "dark"
+    dark = look.is_dark()
     drawing = grid_figure(result.table, measure, dark=dark)
-    st.plotly_chart(drawing, width="stretch", key="scope_grid")
+    plots.draw(drawing, width="stretch", key="scope_grid")
     st.caption("Point at a cell to read the text.")
     left, right, _ = st.columns([3, 2, 3])
     with left:
         name = f"layers-{request.latents[0]}"
-        downloads.table(lambda: result.table, name, key="scope_grid_table")
+        downloads.table(
+            lambda: result.table, name, key="scope_grid_table", what="Scales and layers"
+        )
     with right:
-        downloads.figure(drawing, name, title="Scales and layers", key="scope_grid_page")
+        downloads.figure(
+            drawing,
+            name,
+            title="Scales and layers",
+            key="scope_grid_page",
+            what="Scales and layers",
+        )

@@ -22,7 +22,7 @@ def draw(request: "ScopeRequest", by: "By", *, link: str) -> None:
         f"The SAE was trained on {base}. What it says of another model holds as far as it can "
         "rebuild that model's activations: both read the same text."
     )
-    if not jobs.asked_for(
+    if not jobs.may_start(
         "quality", request, "Measure it", "This reads some text with both models."
     ):
         return
@@ -34,13 +34,15 @@ def draw(request: "ScopeRequest", by: "By", *, link: str) -> None:
     st.dataframe(
         {
             "model": list(found),
-            "explained variance": [f"{it.explained_variance:.1%}" for it in found.values()],
-            "cosine": [f"{it.cosine:.3f}" for it in found.values()],
-            "latents active": [f"{it.l0:.1f}" for it in found.values()],
-            "typical norm": [f"{it.norm:.4g}" for it in found.values()],
-            "loss (nats)": [f"{it.loss:.2f}" for it in found.values()],
-            "loss with the SAE": [f"{it.loss_spliced:.2f}" for it in found.values()],
-            "loss recovered": [f"{it.loss_recovered:.1%}" for it in found.values()],
+            "explained variance": [
+                f"{quality.explained_variance:.1%}" for quality in found.values()
+            ],
+            "cosine": [f"{quality.cosine:.3f}" for quality in found.values()],
+            "latents active": [f"{quality.l0:.1f}" for quality in found.values()],
+            "typical norm": [f"{quality.norm:.4g}" for quality in found.values()],
+            "loss (nats)": [f"{quality.loss:.2f}" for quality in found.values()],
+            "loss with the SAE": [f"{quality.loss_spliced:.2f}" for quality in found.values()],
+            "loss recovered": [f"{quality.loss_recovered:.1%}" for quality in found.values()],
         },
         hide_index=True,
         width="stretch",
@@ -57,7 +59,7 @@ def draw(request: "ScopeRequest", by: "By", *, link: str) -> None:
         "Ask about 60 latents that fire on one word",
         key="scope_reading",
         help="With the question, layers and scales above, on the model that explains and on the "
-        "base model. On the demo this takes about a minute.",
+        f"base model.{jobs.readings_take(request)}",
     ):
         return
     peaks = jobs.peaks(request, link=link)
@@ -69,9 +71,9 @@ def draw(request: "ScopeRequest", by: "By", *, link: str) -> None:
     st.dataframe(
         {
             "model": list(read.scores),
-            "own word": [str(it.f1) for it in read.scores.values()],
-            "other words": [str(it.shuffled) for it in read.scores.values()],
-            "word for word": [str(it.exact) for it in read.scores.values()],
+            "own word": [str(score.f1) for score in read.scores.values()],
+            "other words": [str(score.shuffled) for score in read.scores.values()],
+            "word for word": [str(score.exact) for score in read.scores.values()],
             "latents": [len(read.words)] * len(read.scores),
         },
         hide_index=True,

@@ -8,7 +8,7 @@ import numpy as np
 import streamlit as st
 
 from core.view.selection import Selection
-from pages.parts import view_state
+from pages.parts import plots, view_state
 from pages.parts.splitting import session, zoom_listener
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def draw(data: "MapData", view: "MapView", look: Look, *, dark: bool) -> "MapDra
         height=HEIGHT,
     )
     image = st.session_state.get("map_image", "png")
-    st.plotly_chart(
+    plots.draw(
         drawing.figure,
         key=KEY,
         theme=None,
@@ -87,6 +87,22 @@ def choose(data: "MapData", row: int) -> None:
         view_state.choose(Selection(view.selection.model, *entry.key, latent=latent))
 
 
+def _pick(data: "MapData", drawn: "MapView") -> None:
+    """What is selected are the latents inside of what was drawn, whatever map they are on later."""
+    from core.splitting.selection import rows_inside
+    from core.splitting.view import with_picked
+
+    latents: dict[str, list[int]] = {}
+    for row in rows_inside(data.map.points, drawn.lasso).tolist() if drawn.lasso else ():
+        label, latent = data.latent(row)
+        latents.setdefault(label, []).append(latent)
+    try:
+        picked = with_picked(drawn, latents).picked
+        session.change(picked=picked, lasso=(), panel="selection")
+    except ValueError:  # more than a link can carry
+        session.change(picked=(), lasso=drawn.lasso, panel="selection")
+
+
 def _selected(data: "MapData") -> None:
     from core.splitting.selection import selected_rows
     from core.splitting.view import with_lasso
@@ -95,7 +111,7 @@ def _selected(data: "MapData") -> None:
     areas = [*event.get("lasso", ()), *event.get("box", ())]
     if areas:
         x, y = areas[-1]["x"], areas[-1]["y"]
-        session.change(lasso=with_lasso(session.current(), x, y).lasso, panel="selection")
+        _pick(data, with_lasso(session.current(), x, y))
         return
     rows = selected_rows(event.get("points", ()), len(data.map.points))
     if len(rows):

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from core.splitting.members import Member
 from core.splitting.view import DEFAULT, MapView
+from pages.parts.page_state import show
 from pages.parts.splitting import session
 
 _COLOURS = {
@@ -13,6 +15,8 @@ _COLOURS = {
     "cluster": "Cluster",
     "frequency": "How often it fires",
     "similarity": "Similarity to the chosen latent",
+    "output": "Output score (steering)",
+    "input": "Input score (steering)",
 }
 _SETTINGS = (
     "n_neighbors",
@@ -24,13 +28,11 @@ _SETTINGS = (
 )
 
 
-def draw(members: Sequence[Member], shown: Sequence[str], view: MapView) -> None:
-    """The row of controls above the map."""
+def draw(members: Sequence[Member], shown: Sequence[str], view: MapView) -> DeltaGenerator:
+    """The controls above the map; the room beside them, for the search."""
     titles = {member.label: member.title for member in members}
-    st.session_state["map_saes"] = list(shown)
-    st.session_state["map_colour"] = view.colour
-    st.session_state["map_clusters"] = view.clusters
-    st.session_state["map_hide_dead"] = view.hide_dead
+    show("map_saes", list(shown))
+    show("map_colour", view.colour)
     st.multiselect(
         "SAEs on the map",
         list(titles),
@@ -40,38 +42,43 @@ def draw(members: Sequence[Member], shown: Sequence[str], view: MapView) -> None
         help="SAEs that read the same place of the model, so that their latents can be compared: "
         "one map is made of all that are chosen.",
     )
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+    left, right = st.columns([6, 7], vertical_alignment="bottom", gap="medium")
+    with left.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         st.selectbox(
             "Colour",
             list(_COLOURS),
             format_func=_COLOURS.__getitem__,
             key="map_colour",
             on_change=_colour_chosen,
-            width=260,
+            width=185,
         )
         st.toggle(
             "Clusters",
-            key="map_clusters",
-            on_change=lambda: session.change(
-                clusters=st.session_state["map_clusters"],
+            help="Groups of latents with similar directions: HDBSCAN on a 10-dimensional UMAP.",
+            **session.widget(
+                "map_clusters",
+                "clusters",
                 colour="width" if view.colour == "cluster" else view.colour,
             ),
-            help="Groups of latents with similar directions: HDBSCAN on a 10-dimensional UMAP.",
-        )
-        st.toggle(
-            "Hide dead latents",
-            key="map_hide_dead",
-            on_change=lambda: session.change(hide_dead=st.session_state["map_hide_dead"]),
-            help="Leave out latents that never fire, by what was published with their SAE, or else "
-            "on the sample of text.",
         )
         with st.popover("Settings", icon=":material/tune:"):
+            _hide_dead()
             _settings(view)
+    return right
+
+
+def _hide_dead() -> None:
+    st.toggle(
+        "Hide dead latents",
+        help="Leave out latents that never fire, by what was published with their SAE, or else "
+        "on the sample of text.",
+        **session.widget("map_hide_dead", "hide_dead"),
+    )
 
 
 def _settings(view: MapView) -> None:
     for name in _SETTINGS:
-        st.session_state[f"map_{name}"] = getattr(view, name)
+        show(f"map_{name}", getattr(view, name))
     with st.form("map_settings", border=False):
         st.markdown("**Map** (2 dimensions, cosine distance)")
         left, right = st.columns(2)
@@ -112,7 +119,7 @@ def _settings(view: MapView) -> None:
 def _saes_chosen() -> None:
     chosen = tuple(st.session_state["map_saes"])
     if chosen:
-        session.change(saes=chosen)
+        session.choose_saes(chosen)
 
 
 def _colour_chosen() -> None:

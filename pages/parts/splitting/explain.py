@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from core.view.autointerp.view import write_latents
+from core.autointerp.view import write_latents
+from core.view.corpora import SAMPLE_TOKENS
+from core.view.markup import n_of
 from core.view.selection import Selection, to_parameters
 from pages.parts import view_state
 
@@ -19,7 +21,7 @@ _MOST = 300
 def links(data: "MapData", rows: Sequence[int], *, what: str) -> None:
     """One link an SAE to the autointerp page with its latents among `rows`.
 
-    `what` says which latents these are, e.g. "of this cluster".
+    `what` says which latents these are, e.g. "of this cluster", "selected".
     """
     selection = view_state.current().selection
     if selection is None or not len(rows):
@@ -34,12 +36,13 @@ def links(data: "MapData", rows: Sequence[int], *, what: str) -> None:
             entry = data.members[label].entry
             first = Selection(selection.model, *entry.key, latent=chosen[0])
             width = data.family[label].width
-            number = f"{len(chosen):,}"
+            number = n_of(len(chosen), "latent")
             if len(found) > len(chosen):
-                number += f" of the {len(found):,}"
+                number = f"{len(chosen):,} of the {len(found):,} latents"
             st.page_link(
                 "pages/autointerp.py",
-                label=f"Explain {number} {what} among {width:,}",
+                label=f"Explain {number} {what} in the SAE of {width:,}",
                 icon=":material/rate_review:",
-                query_params=to_parameters(first) | {"latents": write_latents(chosen)},
+                query_params=to_parameters(first)
+                | {"latents": write_latents(chosen), "tokens": str(SAMPLE_TOKENS)},
             )

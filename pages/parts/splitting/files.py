@@ -8,7 +8,8 @@ import streamlit as st
 from core import resources
 from core.descriptions.sources import coverage
 from core.descriptions.table import Descriptions
-from pages.parts import errors, neuronpedia
+from core.view.markup import escape_markdown, n_of
+from pages.parts import action, errors, neuronpedia, people, undo, uploads
 
 if TYPE_CHECKING:
     from core.splitting.figure import MapDrawing
@@ -17,9 +18,11 @@ if TYPE_CHECKING:
 _FORMATS = {"csv": "CSV", "jsonl": "JSON Lines", "parquet": "Parquet"}
 
 
-def published(data: "MapData") -> dict[str, Descriptions]:
+def fetched_descriptions(data: "MapData") -> dict[str, Descriptions]:
     """What was fetched from Neuronpedia for these SAEs since the start of the explorer."""
-    return neuronpedia.fetched({label: member.entry for label, member in data.members.items()})
+    return neuronpedia.fetched_descriptions(
+        {label: member.entry for label, member in data.members.items()}
+    )
 
 
 def descriptions(data: "MapData", found: Mapping[str, Descriptions]) -> None:
@@ -28,7 +31,7 @@ def descriptions(data: "MapData", found: Mapping[str, Descriptions]) -> None:
     entries = {label: member.entry for label, member in data.members.items()}
     if any(entry.neuronpedia_id is not None for entry in entries.values()):
         widths = {label: decoder.width for label, decoder in data.family.items()}
-        neuronpedia.fetching(entries, widths)
+        neuronpedia.draw_fetch_button(entries, widths)
     else:
         st.caption("Neuronpedia has none of these SAEs; the offline describer reads their peaks.")
     label = st.selectbox("SAE", list(data.family), key="descriptions_sae")
@@ -52,9 +55,9 @@ def descriptions(data: "MapData", found: Mapping[str, Descriptions]) -> None:
 
 def _upload(data: "MapData", label: str) -> None:
     from core.descriptions.files import read_descriptions_file
-    from core.descriptions.saved import forget_user_descriptions, save_user_descriptions
+    from core.descriptions.saved import save_user_descriptions
 
-    file = st.file_uploader(
+    file = uploads.uploader(
         "Descriptions of your own for this SAE",
         type=["csv", "tsv", "jsonl", "json", "parquet", "gz"],
         key="descriptions_file",
@@ -63,9 +66,11 @@ def _upload(data: "MapData", label: str) -> None:
         "others.",
     )
     fingerprint, store = data.fingerprints[label], resources.store()
+    d_sae = data.family[label].width
     if file is not None and st.button("Use these descriptions", type="primary"):
-        read = read_descriptions_file(file.getvalue(), file.name, d_sae=data.family[label].width)
-        save_user_descriptions(store, fingerprint, read.descriptions)
+        read = read_descriptions_file(file.getvalue(), file.name, d_sae=d_sae)
+        by = people.current()
+        save_user_descriptions(store, fingerprint, read.descriptions, by=by)
         st.session_state["descriptions_note"] = (
             f"Read {read.rows:,} rows: {read.descriptions.d_sae - read.descriptions.missing:,} "
             f"latents described, {read.repeated:,} repeated, {read.blank:,} without a text."
@@ -74,11 +79,37 @@ def _upload(data: "MapData", label: str) -> None:
     note = st.session_state.pop("descriptions_note", None)
     if note:
         st.success(note)
-    st.button(
+    _forget(fingerprint, label, data.family[label].width)
+
+
+def _forget(fingerprint: str, label: str, d_sae: int) -> None:
+    """A button that forgets everything that was brought, once it was said how much that is."""
+    from core.descriptions.saved import forget_user_descriptions, load_user_descriptions
+
+    store = resources.store()
+    saved = load_user_descriptions(store, fingerprint, d_sae)
+    if saved is None or saved.missing == saved.d_sae:
+        st.caption("There are none of yours for this SAE.")
+        return
+    n = saved.d_sae - saved.missing
+    with st.popover(
         "Forget my descriptions of this SAE",
-        on_click=lambda: forget_user_descriptions(store, fingerprint),
-        key="descriptions_forget",
-    )
+        icon=":material/delete:",
+        key="descriptions_forget_box",
+    ):
+        whose = "everybody who uses this explorer" if people.current().local else "everybody"
+        st.markdown(
+            f"Forget {n_of(n, 'description')} of {escape_markdown(label)}, for {whose}? Download "
+            "them first if you may want them again; one alone is deleted on the page of its latent."
+        )
+
+        def forget() -> str:
+            by = people.current()
+            forget_user_descriptions(store, fingerprint, by=by, d_sae=d_sae)
+            return f"{n_of(n, 'description')} forgotten."
+
+        action.button("Forget them", forget, key="descriptions_forget", type="primary")
+    undo.descriptions(fingerprint, d_sae, key="descriptions_undo")
 
 
 def downloads(data: "MapData", drawing: "MapDrawing", texts: Sequence[str]) -> None:
@@ -105,6 +136,7 @@ def downloads(data: "MapData", drawing: "MapDrawing", texts: Sequence[str]) -> N
         st.segmented_control(
             "The camera above the map saves",
             ["png", "svg"],
+            required=True,
             format_func=str.upper,
             default="png",
             key="map_image",

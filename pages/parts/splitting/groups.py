@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import streamlit as st
 
-from core.view.markup import visible_token
-from pages.parts import work
-from pages.parts.splitting import explain, search, session
+from core.view.markup import n_of, visible_token
+from pages.parts import job_results
+from pages.parts.splitting import explain, new_by_error, search, session
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,12 +32,12 @@ def selection(data: "MapData", rows: Sequence[int], texts: Sequence[str]) -> Non
 
     points = data.map.points.assign(description=list(texts), top_token_strs=data.boosted)
     found = summarise(points, rows, terms=data.tokens.boosted)
-    st.markdown(f"**{len(rows):,} latents selected**")
+    st.markdown(f"**{n_of(len(rows), 'latent')} selected**")
     with st.container(horizontal=True, gap="small"):
         st.button("Zoom to them", on_click=_zoom_to, args=(data, rows), icon=":material/zoom_in:")
         st.button(
             "Clear the selection",
-            on_click=lambda: session.change(lasso=()),
+            on_click=lambda: session.change(lasso=(), picked=()),
             icon=":material/clear:",
         )
         st.download_button(
@@ -46,14 +46,16 @@ def selection(data: "MapData", rows: Sequence[int], texts: Sequence[str]) -> Non
         st.download_button(
             "Parquet", lambda: parquet_bytes(found.rows), "selection.parquet", on_click="ignore"
         )
-    explain.links(data, rows, what="selected latents")
+    explain.links(data, rows, what="selected")
     left, right = st.columns(2)
     with left:
         st.caption("Tokens that they make more likely unusually often")
         tokens = found.tokens.head(20)
         st.dataframe(
             {
-                "token": [visible_token(str(it)) for it in data.vocabulary.array[tokens["term"]]],
+                "token": [
+                    visible_token(str(token)) for token in data.vocabulary.array[tokens["term"]]
+                ],
                 "of these": tokens["n_selected"],
                 "of all": tokens["n_all"],
                 "log₂ odds": tokens["log2_odds"].round(1),
@@ -87,7 +89,7 @@ def clusters(
 
     share = noise_share(data.map)
     st.caption(
-        f"{len(table):,} clusters; {share:.0%} of the latents are in none of them (noise). "
+        f"{n_of(len(table), 'cluster')}; {share:.0%} of the latents are in none of them (noise). "
         "Compactness is the mean cosine of a cluster's directions with their mean. A click on a "
         "line chooses its most typical latent."
     )
@@ -109,7 +111,7 @@ def clusters(
     cluster = -1 if row is None else int(data.map.points["cluster"].iloc[row])
     if cluster >= 0:
         inside = (data.map.points["cluster"] == cluster).to_numpy().nonzero()[0].tolist()
-        explain.links(data, inside, what=f"latents of cluster {cluster}")
+        explain.links(data, inside, what=f"of cluster {cluster}")
 
 
 def new_latents(data: "MapData", evidence: "Mapping[str, Evidence]", texts: Sequence[str]) -> None:
@@ -120,11 +122,13 @@ def new_latents(data: "MapData", evidence: "Mapping[str, Evidence]", texts: Sequ
         return
     left, middle, right = st.columns(3)
     narrow = left.selectbox("Narrow SAE", labels[:-1], key="new_narrow")
-    wider = [it for it in labels if data.family[it].width > data.family[narrow].width]
+    wider = [label for label in labels if data.family[label].width > data.family[narrow].width]
     if not wider:
         st.caption("There is no wider SAE on the map.")
         return
     wide = middle.selectbox("Wide SAE", wider, key="new_wide")
+    if new_by_error.draw(data, narrow, wide, texts):
+        return
     threshold = right.slider(
         "Related from a cosine of",
         0.1,
@@ -142,15 +146,15 @@ def new_latents(data: "MapData", evidence: "Mapping[str, Evidence]", texts: Sequ
         f"{len(table):,} of {data.family[wide].width:,} latents have no relative, by {basis}. "
         "New, therefore, and not split off."
     )
-    rows = [(data.row(wide, int(it.latent_idx)), it) for it in table.head(200).itertuples()]
-    kept = [(place, it) for place, it in rows if place is not None]
+    rows = [(data.row(wide, int(row.latent_idx)), row) for row in table.head(200).itertuples()]
+    kept = [(place, row) for place, row in rows if place is not None]
     extra: dict[str, Sequence[object]] = {
-        "nearest": [int(it.match) for _, it in kept],
-        "cosine": [round(float(it.cosine), 2) for _, it in kept],
+        "nearest": [int(row.match) for _, row in kept],
+        "cosine": [round(float(row.cosine), 2) for _, row in kept],
     }
     if "frequency" in table:
-        extra["fires on"] = [f"{it.frequency:.3%}" for _, it in kept]
-    search.latent_table(data, texts, [it for it, _ in kept], key="map_new", extra=extra)
+        extra["fires on"] = [f"{row.frequency:.3%}" for _, row in kept]
+    search.latent_table(data, texts, [place for place, _ in kept], key="map_new", extra=extra)
 
 
 def _found_new(
@@ -161,7 +165,7 @@ def _found_new(
     known = {narrow, wide} <= set(evidence)
     prints = [data.fingerprints[narrow], data.fingerprints[wide], threshold, known]
     key = f"new-latents:{prints}"
-    return work.result(
+    return job_results.result(
         key,
         "Latents without a relative",
         lambda progress: find(

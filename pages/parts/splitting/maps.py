@@ -4,14 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import streamlit as st
+
 from core import resources
 from core.splitting.members import Member
 from core.view.selection import Selection
-from pages.parts import weights, work
+from pages.parts import job_results, tasks, weights
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from core.lease import Lease
-    from core.splitting.map_data import MapData, MapRequest
+    from core.splitting.map_data import MapRequest
     from core.splitting.text_evidence import Evidence
 
 ROOM = 760
@@ -27,24 +31,28 @@ class Found:
     """Whether it is being measured."""
 
 
-def downloaded(selection: Selection, members: Sequence[Member]) -> bool:
+def weights_ready(selection: Selection, members: Sequence[Member]) -> bool:
     """Whether all weights are on this machine, or may be fetched; asks before it downloads."""
     entries = [member.entry for member in members]
     return weights.ready(selection.model, entries, then="Download and draw the map")
 
 
-def finished_map(request: "MapRequest", *, link: str) -> "MapData | None":
-    """The map, or None while it is being made, which is then shown in its place."""
+def finished_map(request: "MapRequest", *, link: str) -> job_results.Kept:
+    """The map; while it is being made, which is then shown, the one before it at this site."""
     from core.splitting.map_data import build_map
 
     store = resources.store()
     n = sum(member.entry.width or 0 for member in request.members)
-    return work.recent_result(
+    first = request.members[0].entry
+    return job_results.recent_or_last(
         request.key,
         f"Map of {n:,} latents",
         lambda progress: build_map(
             _lease(request, progress), store, resources.worker().run, request
         ),
+        asked=request,
+        place="map_last",
+        subject=(request.model, first.hook_name, first.head, first.kind),
         link=link,
         room=ROOM,
     )
@@ -55,19 +63,47 @@ def found_evidence(request: "MapRequest", *, start: bool, link: str) -> Found:
     from core.splitting.text_evidence import evidence_key, read_sample
 
     key = evidence_key(request.model, request.members, request.corpus)
-    if not start and resources.recent().get(key) is None and resources.jobs().get(key) is None:
+    if not start and resources.recent().get(key) is None and tasks.found(key) is None:
         return Found({}, pending=False)
     store, labels = resources.store(), [member.label for member in request.members]
-    found = work.recent_result(
+    found = job_results.recent_result(
         key,
         "Reading a sample of text",
         lambda progress: read_sample(_lease(request, progress), store, labels, request.corpus),
         wait=0.3,
         link=link,
     )
-    job = resources.jobs().get(key)
+    job = tasks.found(key)
     pending = found is None and job is not None and not job.state.finished
     return Found(found or {}, pending=pending)
+
+
+def found_scores(request: "MapRequest", kind: str, *, link: str) -> "dict[str, np.ndarray]":
+    """Scores for steering of the latents, by label: made at a click, which is offered; `kind` is
+    `output` or `input`, which needs a text to be read with every SAE."""
+    from core.splitting.scores import ABOUT, SPLIT_TOKENS, score_of, scores_key
+
+    key = scores_key(request.model, request.members, request.corpus, kind)
+    known = resources.recent().get(key) is not None or tasks.found(key) is not None
+    if not known and st.session_state.get("map_scores_asked") != key:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            reads = f" {SPLIT_TOKENS:,} tokens are read with each SAE." if kind == "input" else ""
+            st.caption(f"{ABOUT[kind]}{reads} Kept once made; widths are shown until then.")
+            st.button(
+                "Score the latents of these SAEs",
+                icon=":material/speed:",
+                key="map_score",
+                on_click=lambda: st.session_state.update(map_scores_asked=key),
+            )
+        return {}
+    store = resources.store()
+    found: dict[str, np.ndarray] | None = job_results.recent_result(
+        key,
+        f"{kind.capitalize()} scores of the map",
+        lambda progress: score_of(_lease(request, progress), store, request, kind),
+        link=link,
+    )
+    return found or {}
 
 
 def _lease(request: "MapRequest", progress: Any) -> "Lease":

@@ -10,7 +10,7 @@ from core.descriptions.sources import SOURCE_NAMES
 from core.descriptions.table import Descriptions
 from core.view.markup import escape_markdown, exact_markdown, visible_token
 from core.view.selection import Selection
-from pages.parts import latent_links
+from pages.parts.latent import elsewhere
 from pages.parts.splitting import search, session
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ def draw(
     if row is None:
         st.markdown("**No latent chosen**")
         st.caption("Click a point of the map, or search, to see what a latent is.")
+        if all(member.entry.key != selection.sae for member in data.members.values()):
+            st.caption("The SAE chosen on the left is not on this map; add it above.")
         return
     label, latent = data.latent(row)
     width = data.family[label].width
@@ -69,7 +71,7 @@ def _tokens(title: str, data: "MapData", ids: np.ndarray) -> None:
 def _links(data: "MapData", selection: Selection, label: str, latent: int, row: int) -> None:
     entry = data.members[label].entry
     chosen = Selection(selection.model, *entry.key, latent=latent)
-    latent_links.draw(chosen, here="feature-splitting")
+    elsewhere.draw(chosen, here="feature-splitting")
     st.button(
         "Zoom to it", icon=":material/zoom_in:", on_click=_zoom_to, args=(data, row), key="map_zoom"
     )
@@ -90,7 +92,7 @@ def _zoom_to(data: "MapData", row: int) -> None:
     from core.splitting.visible import view_around
 
     ids = data.map.neighbors.ids[row]
-    near = view_around(data.map.points, [row, *(int(it) for it in ids if it >= 0)])
+    near = view_around(data.map.points, [row, *(int(other) for other in ids if other >= 0)])
     session.zoom_to(near)
 
 
@@ -103,12 +105,16 @@ def nearest(data: "MapData", row: int | None, texts: Sequence[str]) -> None:
 
     label, latent = data.latent(row)
     found = nearest_latents(data.family, label, latent, k=10)
-    rows = [data.row(it.sae, it.latent_idx) for it in found.itertuples()]
+    rows = [data.row(neighbour.sae, neighbour.latent_idx) for neighbour in found.itertuples()]
     kept = [
-        (place, it) for place, it in zip(rows, found.itertuples(), strict=True) if place is not None
+        (place, neighbour)
+        for place, neighbour in zip(rows, found.itertuples(), strict=True)
+        if place is not None
     ]
+    kept.sort(key=lambda pair: -float(pair[1].cosine))
     st.caption(
-        "By cosine similarity of the decoder directions, the ten nearest of each SAE on the map."
+        "By cosine similarity of the decoder directions, the ten nearest of each SAE on the map, "
+        "the nearest first."
     )
     search.latent_table(
         data,
@@ -116,7 +122,7 @@ def nearest(data: "MapData", row: int | None, texts: Sequence[str]) -> None:
         [place for place, _ in kept],
         key="map_nearest",
         extra={
-            "where": [it.relation for _, it in kept],
-            "cosine": [round(float(it.cosine), 3) for _, it in kept],
+            "where": [neighbour.relation for _, neighbour in kept],
+            "cosine": [round(float(neighbour.cosine), 3) for _, neighbour in kept],
         },
     )

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import streamlit as st
 
-from core import resources
 from core.view.markup import escape_markdown
-from pages.parts import errors, work
+from pages.parts import errors, meaning, tables, typed, view_state
+from pages.parts.page_state import show
 from pages.parts.splitting import chart, explain, session
 
 if TYPE_CHECKING:
@@ -17,31 +17,29 @@ if TYPE_CHECKING:
 
 _WAYS = {"text": "Words", "regex": "Pattern", "meaning": "Meaning"}
 _MOST_LISTED = 200
-_BY_MEANING = 100
 
 
 def box(view: "MapView") -> None:
     """The box itself."""
-    st.session_state["map_search"] = view.search
-    st.session_state["map_search_by"] = view.search_by
+    show("map_search", view.search)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        st.text_input(
-            "Search descriptions and boosted tokens",
+        typed.line(
+            "Search the map",
             key="map_search",
             placeholder="for example: array",
-            max_chars=500,
+            help="In descriptions, and in the tokens that latents make more likely.",
+            most=500,
             on_change=_searched,
         )
         st.segmented_control(
             "Search by",
             list(_WAYS),
+            required=True,
             format_func=_WAYS.__getitem__,
-            key="map_search_by",
-            on_change=lambda: session.change(
-                search_by=st.session_state["map_search_by"] or view.search_by
-            ),
             help="Pattern: a regular expression. Meaning: descriptions close to what you write, "
-            "which needs an embedding model (set OPENAI_API_KEY or OPENAI_BASE_URL).",
+            "told by the model's own embeddings, or by an embedding service where OPENAI_API_KEY "
+            "or OPENAI_BASE_URL is set.",
+            **session.widget("map_search_by", "search_by"),
         )
 
 
@@ -67,36 +65,23 @@ def hits(data: "MapData", descriptions: Sequence[str], view: "MapView") -> list[
 
 
 def _by_meaning(descriptions: Sequence[str], query: str) -> list[int]:
-    from core.embeddings import EmbeddingEndpoint, embed, semantic_search
-
-    endpoint = EmbeddingEndpoint.from_environment()
-    if endpoint is None:
-        st.info(
-            "Search by meaning needs an embedding model: set OPENAI_API_KEY (and OPENAI_BASE_URL "
-            "for one of your own) and start the explorer again. Words and patterns need nothing.",
-            icon=":material/key_off:",
-        )
-        return []
     rows = [row for row, text in enumerate(descriptions) if text]
-    if not rows:
+    selection = view_state.current().selection
+    if not rows or selection is None:
         st.info("There are no descriptions to search yet.")
         return []
-    store, texts = resources.store(), [descriptions[row] for row in rows]
-
-    def search(progress: Any) -> Any:
-        matrix = embed(texts, endpoint=endpoint, store=store, progress=progress)
-        wanted = embed([query], endpoint=endpoint, store=store, progress=progress)
-        return semantic_search(wanted[0], matrix, min(_BY_MEANING, len(rows)))
-
-    key = f"meaning:{endpoint.url}:{endpoint.model}:{hash((query, *texts))}"
-    answer = work.result(key, f"Descriptions that mean “{query}”", search)
-    if answer is None:
+    texts = [descriptions[row] for row in rows]
+    key = f"map:{selection.model}:{hash(tuple(texts))}"
+    found = meaning.by_meaning(lambda: texts, query, selection=selection, key=key)
+    if found is None:
         return []
-    found, _ = answer
-    return [rows[int(index)] for index in found]
+    meaning.said(found, query)
+    return [rows[int(index)] for index in found.rows]
 
 
-def listed(data: "MapData", descriptions: Sequence[str], found: Sequence[int], query: str) -> None:
+def draw_hits(
+    data: "MapData", descriptions: Sequence[str], found: Sequence[int], query: str
+) -> None:
     """A table of the hits; a click on one chooses it."""
     if not query:
         st.caption("Search above to list latents here.")
@@ -107,7 +92,7 @@ def listed(data: "MapData", descriptions: Sequence[str], found: Sequence[int], q
     shown = list(found)[:_MOST_LISTED]
     more = f", the first {_MOST_LISTED} of them below" if len(found) > len(shown) else ""
     st.caption(f"{len(found):,} of {len(data.map.points):,} latents match{more}.")
-    explain.links(data, shown, what="hits")
+    explain.links(data, shown, what="found")
     latent_table(data, descriptions, shown, key="map_hits")
 
 
@@ -136,18 +121,10 @@ def latent_table(
     if points["sae_width"].nunique() != points["sae"].nunique():
         table.insert(0, "SAE", points["sae"].to_numpy())
 
-    def chosen() -> None:
-        event: Any = st.session_state[key]
-        lines = event.selection["rows"]
-        if lines and lines[0] < len(rows):
-            chart.choose(data, int(rows[lines[0]]))
-
-    st.dataframe(
+    tables.clickable(
         table,
-        hide_index=True,
+        lambda line: chart.choose(data, int(rows[line])),
         key=key,
-        on_select=chosen,
-        selection_mode="single-row",
         height=height,
         column_config={
             "latent": st.column_config.NumberColumn(format="%d", width="small"),

@@ -9,7 +9,7 @@ from core import resources
 from core.descriptions.table import Descriptions
 from core.view.markup import escape_markdown
 from core.view.selection import Selection
-from pages.parts import errors
+from pages.parts import errors, plots, typed
 from pages.parts.splitting import chart, search, session
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def draw(
         if way == "text":
             _through_text(data, selection, texts)
         elif way == "descriptions":
-            _through_descriptions(data, label, latent, row, descriptions, texts)
+            _through_descriptions(data, label, row, descriptions, texts)
         else:
             _through_examples(data, label, latent, texts, evidence)
 
@@ -80,7 +80,7 @@ def _tree(
         st.info("This needs the sample of text to be read first (see below the map).")
         return
     if by == "firing":
-        firings = {name: it.firings.latents for name, it in evidence.items()}
+        firings = {name: found.firings.latents for name, found in evidence.items()}
         tree = firing_tree(firings, label, latent)
     else:
         tree = cosine_tree(data.family, label, latent)
@@ -88,9 +88,9 @@ def _tree(
         st.info(_alone(by == "firing" and evidence[label].frequency[latent] > DENSE))
     figure = tree_figure(
         tree,
-        descriptions={name: list(it.texts) for name, it in descriptions.items()},
+        descriptions={name: list(described.texts) for name, described in descriptions.items()},
         tokens=data.boosted_by_label,
-        frequencies={name: it.frequency.tolist() for name, it in evidence.items()},
+        frequencies={name: found.frequency.tolist() for name, found in evidence.items()},
         dark=dark,
     )
 
@@ -105,7 +105,7 @@ def _tree(
                 if target is not None:
                     chart.choose(data, target)
 
-    st.plotly_chart(
+    plots.draw(
         figure,
         key="splitting_tree",
         theme=None,
@@ -170,20 +170,20 @@ def _through_examples(
         )
         merged = at_peaks.merge(everywhere, on="latent_idx", suffixes=("_peaks", ""))
         found += [
-            (data.row(other, int(it.latent_idx)), it)
-            for it in merged.nlargest(8, ["n_joint_peaks", "jaccard"]).itertuples()
+            (data.row(other, int(row.latent_idx)), row)
+            for row in merged.nlargest(8, ["n_joint_peaks", "jaccard"]).itertuples()
         ]
-    kept = [(place, it) for place, it in found if place is not None]
+    kept = [(place, row) for place, row in found if place is not None]
     search.latent_table(
         data,
         texts,
         [place for place, _ in kept],
         key="relatives_examples",
         extra={
-            "of its examples": [f"{it.n_joint_peaks}/{len(peaks)}" for _, it in kept],
-            "Jaccard": [round(float(it.jaccard), 3) for _, it in kept],
-            "P(chosen | this)": [round(float(it.p_parent_given_child), 2) for _, it in kept],
-            "share explained": [round(float(it.share_explained), 2) for _, it in kept],
+            "of its examples": [f"{row.n_joint_peaks}/{len(peaks)}" for _, row in kept],
+            "Jaccard": [round(float(row.jaccard), 3) for _, row in kept],
+            "P(chosen | this)": [round(float(row.p_parent_given_child), 2) for _, row in kept],
+            "share explained": [round(float(row.share_explained), 2) for _, row in kept],
         },
     )
 
@@ -193,10 +193,10 @@ def _through_text(data: "MapData", selection: Selection, texts: Sequence[str]) -
     from core.splitting.text_evidence import fires_in_text
 
     labels = list(data.family)
-    text = st.text_area("Text", _TEXT, key="tree_text", max_chars=5000, height=90)
+    text = typed.area("Text", _TEXT, key="tree_text", most=5000, height=90)
     left, right = st.columns(2)
     narrow = left.selectbox("Narrow SAE", labels[:-1] or labels, key="tree_narrow")
-    wider = [it for it in labels if data.family[it].width > data.family[narrow].width]
+    wider = [label for label in labels if data.family[label].width > data.family[narrow].width]
     wide = right.selectbox("Wide SAE", wider or labels, key="tree_wide")
     if not text.strip():
         return
@@ -211,17 +211,17 @@ def _through_text(data: "MapData", selection: Selection, texts: Sequence[str]) -
         "Pairs that fire on the same tokens of this text, the most similar patterns first. The "
         "list shows the wide one; its narrow partner is in front."
     )
-    rows = [(data.row(wide, int(it.wide_idx)), it) for it in pairs.head(50).itertuples()]
-    kept = [(place, it) for place, it in rows if place is not None]
+    rows = [(data.row(wide, int(row.wide_idx)), row) for row in pairs.head(50).itertuples()]
+    kept = [(place, row) for place, row in rows if place is not None]
     search.latent_table(
         data,
         texts,
         [place for place, _ in kept],
         key="relatives_text",
         extra={
-            "narrow latent": [int(it.narrow_idx) for _, it in kept],
-            "both fire on": [int(it.n_joint) for _, it in kept],
-            "overlap": [round(float(it.overlap), 2) for _, it in kept],
+            "narrow latent": [int(row.narrow_idx) for _, row in kept],
+            "both fire on": [int(row.n_joint) for _, row in kept],
+            "overlap": [round(float(row.overlap), 2) for _, row in kept],
         },
     )
 
@@ -229,7 +229,6 @@ def _through_text(data: "MapData", selection: Selection, texts: Sequence[str]) -
 def _through_descriptions(
     data: "MapData",
     label: str,
-    latent: int,
     row: int,
     descriptions: Mapping[str, Descriptions],
     texts: Sequence[str],
@@ -240,15 +239,20 @@ def _through_descriptions(
     if not query:
         st.info("This latent has no description to compare with.")
         return
-    others = {name: list(it.texts) for name, it in descriptions.items() if name != label}
+    others = {
+        name: list(described.texts) for name, described in descriptions.items() if name != label
+    }
     found = similar_descriptions(query, others, k=8)
-    rows = [(data.row(it.sae, int(it.latent_idx)), it) for it in found.itertuples()]
-    kept = [(place, it) for place, it in rows if place is not None]
+    rows = [
+        (data.row(relative.sae, int(relative.latent_idx)), relative)
+        for relative in found.itertuples()
+    ]
+    kept = [(place, relative) for place, relative in rows if place is not None]
     st.caption("Latents whose descriptions use the same words (TF-IDF), the most similar first.")
     search.latent_table(
         data,
         texts,
         [place for place, _ in kept],
         key="relatives_descriptions",
-        extra={"similarity": [round(float(it.similarity), 2) for _, it in kept]},
+        extra={"similarity": [round(float(relative.similarity), 2) for _, relative in kept]},
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 import streamlit as st
 
+from pages.parts import programs
 from pages.parts.splitting import session
 
 _SCRIPT = """
@@ -50,7 +51,8 @@ export default function (component) {
 
 def draw(chart_key: str) -> None:
     """Listen to the chart that has this key."""
-    st.fragment(_listen)(chart_key)
+    if not programs.is_one():
+        st.fragment(_listen)(chart_key)
 
 
 @cache

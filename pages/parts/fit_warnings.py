@@ -7,11 +7,12 @@ import streamlit as st
 from core import resources
 from core.catalog.entries import SaeEntry
 from core.jobs import Job, JobState
-from core.view.latent.corpora import CorpusChoice, corpus_of, parse_corpus
+from core.latent.view import LINK
+from core.view.corpora import CorpusChoice, corpus_of, parse_corpus
 from core.view.markup import escape_markdown
 from core.view.selection import Selection
-from pages.parts import latent_links, text_choice, work
-from pages.parts.latent import index, state
+from pages.parts import job_results, latent_links, tasks, text_choice
+from pages.parts.latent import index
 from pages.parts.polling import rerun_when
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from core.fit_check.on_text import FitOnText, FitRequest
 
 
-def found(selection: Selection, entry: SaeEntry) -> "FitOnText | None":
+def result(selection: Selection, entry: SaeEntry) -> "FitOnText | None":
     """What the check found; None while it runs or where it failed. The SAE must be loaded."""
     request = _request(selection, entry)
     known = resources.recent_fits().get(request.key)
@@ -29,14 +30,14 @@ def found(selection: Selection, entry: SaeEntry) -> "FitOnText | None":
     return known
 
 
-def pending(selection: Selection, entry: SaeEntry) -> bool:
+def is_running(selection: Selection, entry: SaeEntry) -> bool:
     """Whether the check is under way."""
-    job = resources.jobs().get(_request(selection, entry).key)
+    job = tasks.found(_request(selection, entry).key)
     return job is not None and not job.state.finished
 
 
 def draw(selection: Selection, entry: SaeEntry) -> None:
-    """Warnings of the check, once there are any; it must have been asked for by `found`."""
+    """Warnings of the check, once there are any; it must have been asked for by `result`."""
     request = _request(selection, entry)
     known = resources.recent_fits().get(request.key)
     if known is not None:
@@ -45,7 +46,7 @@ def draw(selection: Selection, entry: SaeEntry) -> None:
         for note in known.check.notes:
             st.caption(escape_markdown(note))
         return
-    job = resources.jobs().get(request.key)
+    job = tasks.found(request.key)
     if job is None or job.state is JobState.DONE:
         return
     if not job.state.finished:
@@ -59,7 +60,7 @@ def draw(selection: Selection, entry: SaeEntry) -> None:
     st.button(
         "Check again",
         key="fit_again",
-        on_click=lambda: resources.jobs().forget(request.key),
+        on_click=lambda: tasks.forget(job.key),
     )
 
 
@@ -67,14 +68,14 @@ def _job(request: "FitRequest", selection: Selection) -> Job[None]:
     engine, store, recent = resources.engine(), resources.store(), resources.recent_fits()
 
     def make(progress: Any) -> None:
-        from core.fit_check.on_text import fit
+        from core.fit_check.on_text import run_fit_check
 
         lease = engine.lease(request.model, [request.sae], progress=progress)
-        recent.put(request.key, fit(lease, store, request))
+        recent.put(request.key, run_fit_check(lease, store, request))
 
     title = f"Checking the fit of {selection.sae_id}"
     link = latent_links.address("", selection)
-    return work.submitted_again(request.key, title, make, link=link)
+    return job_results.submit_again(request.key, title, make, link=link)
 
 
 def _request(selection: Selection, entry: SaeEntry) -> "FitRequest":
@@ -92,7 +93,7 @@ def _request(selection: Selection, entry: SaeEntry) -> "FitRequest":
 
 def _corpus(selection: Selection, entry: SaeEntry) -> "Corpus":
     """The text that this SAE was read on last; the docs sample where that must be fetched."""
-    choice = parse_corpus(index.resolved(selection, entry, state.LINK.default).corpus)
+    choice = parse_corpus(index.resolve_text(selection, entry, LINK.default).corpus)
     if choice.kind in ("file", "text"):
         try:
             return corpus_of(choice, text_choice.uploads())

@@ -4,29 +4,30 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from core import resources
 from core.view.markup import visible_token
 from core.view.selection import Selection
+from pages.parts import job_results
 from pages.parts.polling import reserve_room
 
 if TYPE_CHECKING:
-    from core.view.latent.dashboard import LogitEffects
-    from core.view.latent_view import LatentTokens, TokenEffect
+    from core.logit_statistics import LogitEffects, TokenEffect
 
-TABLE_HEIGHT = 388
+TABLE_HEIGHT = 318
+"""For ten tokens."""
 _TOKEN_HELP = "␣ is a space and ↵ a line break. Tokens are the pieces of text that the model reads."
 
 
 def draw(selection: Selection) -> None:
     """Both tables; the selection must be loaded."""
-    from core.view.latent_view import latent_tokens  # brings torch, so not before it is there
+    from core.logit_statistics import logit_effects  # brings torch, so not before it is there
 
-    tables(latent_tokens(resources.engine(), selection), selection)
+    tables(logit_effects(job_results.lease(selection), selection.latent), selection)
 
 
-def tables(found: "LatentTokens | LogitEffects", selection: Selection) -> None:
+def tables(found: "LogitEffects", selection: Selection) -> None:
     """Tokens made more and less likely, next to each other, and as a file."""
-    boosted, suppressed = st.columns(2)
+    with st.container(key="logit_tables"):  # one below the other where there is little room
+        boosted, suppressed = st.columns(2)
     with boosted:
         _table(found.boosted, "Makes more likely", "pushed up by", sign="+")
     with suppressed:
@@ -34,8 +35,8 @@ def tables(found: "LatentTokens | LogitEffects", selection: Selection) -> None:
     if found.notes:
         st.caption(" ".join(found.notes))
     st.download_button(
-        "Download as CSV",
-        _csv(found),
+        "Download these tokens (CSV)",
+        lambda: _csv(found),
         file_name=f"{selection.release}-{selection.latent}-tokens.csv".replace("/", "_"),
         mime="text/csv",
         key="tokens_csv",
@@ -62,22 +63,32 @@ def _table(effects: "tuple[TokenEffect, ...]", title: str, column: str, *, sign:
     )
     import pandas as pd
 
-    sizes = [abs(it.effect) for it in effects]
+    sizes = [abs(effect.effect) for effect in effects]
     st.dataframe(
-        pd.DataFrame({"token": [visible_token(it.token) for it in effects], column: sizes}),
+        pd.DataFrame({"token": [visible_token(effect.token) for effect in effects], column: sizes}),
         hide_index=True,
         height=TABLE_HEIGHT,
+        row_height=28,
         column_config={
-            "token": st.column_config.TextColumn(help=_TOKEN_HELP, width="medium"),
+            "token": st.column_config.TextColumn(help=_TOKEN_HELP, width="small"),
             column: st.column_config.ProgressColumn(
-                format=f"{sign}%.3f", min_value=0.0, max_value=max([*sizes, 1e-9])
+                "by",  # the title above says which way, and some of these tables are narrow
+                width="small",
+                format=f"{sign}%.3f",
+                min_value=0.0,
+                max_value=max([*sizes, 1e-9]),
             ),
         },
     )
 
 
-def _csv(found: "LatentTokens | LogitEffects") -> str:
+def _csv(found: "LogitEffects") -> bytes:
     import pandas as pd
 
-    rows = [(it.token, it.token_id, it.effect) for it in found.boosted + found.suppressed]
-    return pd.DataFrame(rows, columns=["token", "token_id", "effect"]).to_csv(index=False)
+    from core.export import csv_bytes
+
+    rows = [
+        (effect.token, effect.token_id, effect.effect)
+        for effect in found.boosted + found.suppressed
+    ]
+    return csv_bytes(pd.DataFrame(rows, columns=["token", "token_id", "effect"]))

@@ -1,33 +1,35 @@
 """Which text the examples come from, and how to choose another."""
 
+import time
 from dataclasses import replace
 
 import streamlit as st
 
 from core import resources
 from core.catalog.entries import SaeEntry
-from core.view.latent.corpora import parse_corpus, title_of
-from core.view.latent.page_view import MOST_TOKENS, LatentPageView
+from core.latent.view import MOST_TOKENS, LatentPageView
+from core.view.corpora import parse_corpus, title_of
 from core.view.markup import escape_markdown
-from core.view.sae_facts import facts_of
+from core.view.sae_facts import facts_of, read_card
 from core.view.selection import Selection
-from pages.parts import errors, text_choice
-from pages.parts.latent import action, index, state
+from pages.parts import action, errors, job_results, text_choice
+from pages.parts.latent import index, session
 
+_RATE_IS_OLD_SECONDS = 60
 _SIZES = (50_000, 100_000, 200_000, 500_000, 1_000_000, 2_000_000, 5_000_000, 10_000_000)
 
 
-def line(selection: Selection, entry: SaeEntry, view: LatentPageView) -> None:
+def draw_line(selection: Selection, entry: SaeEntry, view: LatentPageView) -> None:
     """What is read, in a line, with the menu that changes it."""
-    shown = index.resolved(selection, entry, view)
+    shown = index.resolve_text(selection, entry, view)
     title = escape_markdown(title_of(parse_corpus(shown.corpus)))
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.caption(f"Examples come from: {title}, up to {shown.tokens:,} tokens.", width="content")
         with st.popover("Read another text", icon=":material/menu_book:"):
-            chooser(selection, entry, shown)
+            draw_chooser(selection, entry, shown)
 
 
-def offer(selection: Selection, entry: SaeEntry, view: LatentPageView) -> None:
+def draw_offer(selection: Selection, entry: SaeEntry, view: LatentPageView) -> None:
     """In the place of examples, when no text was read with this SAE."""
     with st.container(border=True):
         st.markdown("**No text was read with this SAE yet**")
@@ -35,15 +37,15 @@ def offer(selection: Selection, entry: SaeEntry, view: LatentPageView) -> None:
             "Examples, how often latents are active and with which others are found by running "
             "the model over a text once, for all latents at the same time. This is kept."
         )
-        chooser(selection, entry, index.resolved(selection, entry, view))
+        draw_chooser(selection, entry, index.resolve_text(selection, entry, view))
 
 
-def chooser(selection: Selection, entry: SaeEntry, view: LatentPageView) -> None:
+def draw_chooser(selection: Selection, entry: SaeEntry, view: LatentPageView) -> None:
     """Source, size and the button."""
     current = parse_corpus(view.corpus)
-    kind = text_choice.kind(current, key="reading")
+    kind = text_choice.choose_kind(current, key="reading")
     proposed = dataset_of(selection, entry) if kind == "hub" else ""
-    asked = text_choice.details(kind, current, proposed=proposed, key="reading")
+    asked = text_choice.ask_details(kind, current, proposed=proposed, key="reading")
     size = st.select_slider(
         "Tokens to read",
         sorted({*_SIZES, view.tokens}),
@@ -61,7 +63,9 @@ def chooser(selection: Selection, entry: SaeEntry, view: LatentPageView) -> None
     )
     _estimate(selection, min(int(size), MOST_TOKENS))
     entries = index.release_entries(selection)
-    local = [it for it in entries if it.source != "hub"] if entry.source != "hub" else entries
+    local = (
+        [other for other in entries if other.source != "hub"] if entry.source != "hub" else entries
+    )
     several = False
     if len(local) > 1:
         several = st.toggle(
@@ -72,35 +76,41 @@ def chooser(selection: Selection, entry: SaeEntry, view: LatentPageView) -> None
         )
     read_by = entries if several else [entry]
 
-    def go() -> None:
-        choice = text_choice.kept(kind, asked)
-        wanted = replace(view, corpus=choice.text, tokens=int(size), include_bos=with_bos)
-        index.ask(index.request_of(selection, read_by, wanted))
-        state.change(corpus=choice.text, tokens=int(size), include_bos=with_bos)
-
-    action.button(
-        "Read this text", go, key="reading_go", type="primary", icon=":material/play_arrow:"
-    )
+    if action.clicked(
+        "Read this text", key="reading_go", type="primary", icon=":material/play_arrow:"
+    ):
+        with errors.shown_plainly():
+            choice = text_choice.store_choice(kind, asked)
+            wanted = replace(view, corpus=choice.text, tokens=int(size), include_bos=with_bos)
+            index.ask(index.request_of(selection, read_by, wanted))
+            session.change(corpus=choice.text, tokens=int(size), include_bos=with_bos)
+            st.rerun()
 
 
 def dataset_of(selection: Selection, entry: SaeEntry) -> str:
     """The hub's name of the dataset that an SAE says it was trained on; "" for none."""
-    from core.view.latent_view import read_card
-
-    name = facts_of(entry).dataset or read_card(resources.engine(), selection).dataset or ""
+    name = facts_of(entry).dataset or read_card(job_results.lease(selection), entry).dataset or ""
     return name if name.count("/") == 1 and " " not in name else ""
 
 
 def _estimate(selection: Selection, n_tokens: int) -> None:
-    from core.view.latent.estimate import in_words, seconds_for
-
     with errors.shown_plainly():
-        rates = st.session_state.setdefault("latent_rates", {})
-        if (selection.model, *selection.sae) not in rates:
-            found = seconds_for(resources.engine(), selection, 1_000_000) / 1_000_000
-            rates[selection.model, *selection.sae] = found
-        seconds = rates[selection.model, *selection.sae] * n_tokens
         st.caption(
-            f"Running the model on {n_tokens:,} tokens takes {in_words(seconds)} on this machine, "
-            "as far as its size tells; then the rate is shown while it runs."
+            f"Running the model on {n_tokens:,} tokens takes {time_to_read(selection, n_tokens)} "
+            "on this machine, as the last pass or else its size tells; then the rate is shown."
         )
+
+
+def time_to_read(selection: Selection, n_tokens: int) -> str:
+    """How long a pass over a text takes, in words; the selection must be loaded."""
+    from core.activations.reading_time import reading_time
+    from core.usual_time import in_words
+
+    store, lease = resources.store(), job_results.lease(selection)
+    # Measuring how fast the machine is takes a moment, so once a minute is enough.
+    known = st.session_state.get("latent_rate")
+    name = (selection.model, *selection.sae)
+    if known is None or known[0] != name or time.monotonic() - known[2] > _RATE_IS_OLD_SECONDS:
+        known = name, reading_time(lease, store=store), time.monotonic()
+        st.session_state["latent_rate"] = known
+    return in_words(known[1].seconds(n_tokens))
