@@ -18,8 +18,13 @@ from benchmarks.autointerp import print_autointerp
 from benchmarks.gradients import print_gradients
 from benchmarks.latents import print_latents
 from benchmarks.patch_scoping import print_patch_scoping
+from benchmarks.sae_quality import print_sae_quality
 from benchmarks.splitting import print_splitting
+from benchmarks.steering import print_steering
 from benchmarks.table import Row, print_table
+from core.corpus import default_packing, docs_sample, load_token_set
+from core.fit_check import check_fit
+from core.fit_check.check import FIT_TOKENS
 from core.logit_lens import top_tokens
 from core.models import cache_sites, load_model
 from core.saes import load_sae_from_disk
@@ -97,6 +102,25 @@ def catalog_row() -> Row:
     )
 
 
+def fit_row() -> Row:
+    """Whether an SAE is read where it was trained, beside a run of the model on the same text."""
+    model = load_model(DEMO / "models/docs-small")
+    sae = load_sae_from_disk(DEMO / "saes/docs-small-res/blocks.2.hook_resid_pre")
+    packing = default_packing(model, sae, max_tokens=FIT_TOKENS)
+    text = load_token_set(docs_sample(), model.tokenizer, packing)
+    tokens = torch.from_numpy(text.tokens.astype(np.int64))
+
+    def plain() -> object:
+        with torch.no_grad():
+            return model(tokens)
+
+    return Row(
+        f"Fit check on {FIT_TOKENS:,} tokens: one run of the model / the check",
+        plain,
+        lambda: check_fit(model, sae, text),
+    )
+
+
 def training_row() -> Row:
     """One optimiser-free step of a TopK SAE: sae_lens' dense step, or the sparse one."""
 
@@ -143,6 +167,8 @@ def main() -> None:
         "gradients": print_gradients,
         "autointerp": print_autointerp,
         "patch_scoping": print_patch_scoping,
+        "steering": print_steering,
+        "sae_quality": print_sae_quality,
     }
     unknown = sorted(set(sys.argv[1:]) - set(tables))
     if unknown:
@@ -154,9 +180,8 @@ def main() -> None:
 def print_core() -> None:
     """The table of what the rest of `core` does."""
     with tempfile.TemporaryDirectory() as folder:
-        print_table(
-            [store_row(Path(folder)), site_row(), loading_row(), catalog_row(), training_row()]
-        )
+        rows = [store_row(Path(folder)), site_row(), loading_row(), fit_row()]
+        print_table([*rows, catalog_row(), training_row()])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Autointerp against the course's serial loop: questions to a slow service, and gathering.
+"""Autointerp against ARENA's serial loop: questions to a slow service, and gathering.
 
-The course's sides are measured in part and extrapolated along what they are linear in: the serial
+ARENA's sides are measured in part and extrapolated along what they are linear in: the serial
 loop over latents, the gathering loop over batches of text.
 """
 
@@ -12,10 +12,12 @@ from openai import OpenAI
 from sae_lens import SAE, HookedSAETransformer
 
 from benchmarks.table import DEVICE, described_device, seconds_of
-from core.autointerp import AutoInterpConfig, gather_windows
-from core.autointerp.chat_roles import ChatExplainer, ChatJudge
-from core.autointerp.run import Roles, explain_and_score
+from core.autointerp import AutoInterpConfig
+from core.autointerp.chat import ChatExplainer, ChatJudge
+from core.autointerp.explain import Roles, explain_and_score
+from core.autointerp.gather import gather_windows
 from core.corpus import TokenSet, default_packing, docs_sample, load_token_set
+from core.lease import PlainLease
 from core.llm import ChatEndpoint, ChatSession
 from core.models import Model, load_model
 from core.saes import load_sae_from_disk, sae_hook_name
@@ -28,7 +30,7 @@ _ANSWER_SECONDS = 1.0
 _LATENTS = 100
 _SERIAL_LATENTS = 5
 _TOKENS = 65_536
-_COURSE_SHARE = 4
+_ARENA_SHARE = 4
 _PACKAGES = ["networkx", "numpy", "pandas"]
 _BATCH_ROWS = 16
 _REPEATS = 2
@@ -59,7 +61,7 @@ def print_autointerp() -> None:
 
 
 def print_gathering() -> None:
-    """The rows of gathering: the course's loop runs a part of the batches, for all latents."""
+    """The rows of gathering: ARENA's loop runs a part of the batches, for all latents."""
     # Two of one class: hooks of the one fire twice once an SAE has been attached to it.
     hooked, model = (
         load_model(DEMO / "models/docs-small", backend="hooked", device=DEVICE) for _ in range(2)
@@ -68,21 +70,21 @@ def print_gathering() -> None:
     packing = default_packing(model, sae, layout="windows", max_tokens=_TOKENS)
     token_set = load_token_set(docs_sample(_PACKAGES), model.tokenizer, packing)
     n_batches = -(-token_set.n_rows // _BATCH_ROWS)
-    n_measured = n_batches // _COURSE_SHARE
+    n_measured = n_batches // _ARENA_SHARE
     for n in (4, 100, 1000):
         cfg = AutoInterpConfig(list(range(n)), total_tokens=_TOKENS)
         plain, ours = zip(
             *(
                 (
-                    seconds_of(lambda: _course_loop(hooked, sae, token_set, cfg, n_measured)),  # noqa: B023
-                    seconds_of(lambda: gather_windows(model, sae, token_set, cfg)),  # noqa: B023
+                    seconds_of(lambda: _arena_loop(hooked, sae, token_set, cfg, n_measured)),  # noqa: B023
+                    seconds_of(lambda: gather_windows(PlainLease(model, [sae]), token_set, cfg)),  # noqa: B023
                 )
                 for _ in range(_REPEATS)
             ),
             strict=True,
         )
         _row(
-            f"Examples of {n:,} latents in {_TOKENS:,} tokens: the course's loop ({n_measured} of "
+            f"Examples of {n:,} latents in {_TOKENS:,} tokens: ARENA's loop ({n_measured} of "
             f"{n_batches} batches measured) / one pass",
             min(plain) * n_batches / n_measured,
             min(ours),
@@ -90,7 +92,7 @@ def print_gathering() -> None:
 
 
 def _serially(service: LoopbackOpenAI, n: int) -> None:
-    """A question after the other, as the course asks them."""
+    """A question after the other, as ARENA asks them."""
     client = OpenAI(api_key=GOOD_KEY, base_url=service.url)
     session = ChatSession(ChatEndpoint("toy", service.url, GOOD_KEY))
     explainer = ChatExplainer(session, AutoInterpConfig(list(range(n)), scoring=True))
@@ -113,7 +115,7 @@ def _at_once(service: LoopbackOpenAI) -> None:
 
 
 @torch.no_grad()
-def _course_loop(
+def _arena_loop(
     model: Model, sae: SAE, token_set: TokenSet, cfg: AutoInterpConfig, n_batches: int
 ) -> dict[int, tuple[torch.Tensor, torch.Tensor]]:
     """Run with the SAE attached; for each latent of each batch, the highest places and windows.
@@ -121,9 +123,11 @@ def _course_loop(
     The first `n_batches` batches only.
     """
     if not isinstance(model, HookedSAETransformer):
-        raise TypeError("The course's loop needs a HookedSAETransformer.")
+        raise TypeError("ARENA's loop needs a HookedSAETransformer.")
     name = f"{sae_hook_name(sae)}.hook_sae_acts_post"
-    kept: dict[int, list[tuple[torch.Tensor, torch.Tensor]]] = {it: [] for it in cfg.latents}
+    kept: dict[int, list[tuple[torch.Tensor, torch.Tensor]]] = {
+        latent_idx: [] for latent_idx in cfg.latents
+    }
     width = torch.arange(-cfg.buffer, cfg.buffer + 1, device=DEVICE)
     tokens = torch.from_numpy(token_set.tokens.astype(np.int64)).to(DEVICE)
     for rows in tokens.split(_BATCH_ROWS)[:n_batches]:

@@ -11,10 +11,11 @@ from itertools import combinations
 
 from sae_lens import SAE
 
-from core.enrichment import builtin_sets
-from core.enrichment.run import enrich
-from core.gradients.heads import head_scores, induction_layers, repeated_tokens
+from core.enrichment.builtin import builtin_sets
+from core.enrichment.run import enrich_latents
+from core.gradients.heads import head_scores, induction_layers
 from core.gradients.induction import find_induction
+from core.gradients.repeated_tokens import repeated_tokens
 from core.gradients.to_latents import latent_route
 from core.gradients.verify import Verification, changes, strongest_cells
 from core.lease import PlainLease
@@ -47,7 +48,7 @@ def print_induction(model: Model) -> None:
     tokens = repeated_tokens(model, 10, n_prompts=4)
     scores = head_scores(model, tokens)
     early, late = induction_layers(scores, _LAYERS) or (0, 1)
-    pair = [_read(f"docs-small-hook-z/blocks.{it}.hook_z") for it in (early, late)]
+    pair = [_read(f"docs-small-hook-z/blocks.{layer}.hook_z") for layer in (early, late)]
     found = find_induction(PlainLease(model, pair), tokens)
     _write(
         f"\nInduction, attention SAEs of layers {early} and {late}: "
@@ -59,8 +60,8 @@ def print_induction(model: Model) -> None:
 def print_spaces(model: Model, sae: SAE) -> None:
     """How many latents raise tokens that start with a space, by both measures."""
     sets = builtin_sets(token_texts(model.tokenizer, model.cfg.d_vocab))
-    column = next(n for n, it in enumerate(sets.sets) if it.name == "starts with a space")
-    found = enrich(sae.W_dec.detach(), model.W_U.detach(), sets)
+    column = next(n for n, named in enumerate(sets.sets) if named.name == "starts with a space")
+    found = enrich_latents(PlainLease(model, [sae]), sets)
     raised = (found.scores[:, column] > 0) & (found.q[:, column] < 0.05)
     beyond = raised & (found.beyond_controls()[:, column] < 0.05)
     _write(

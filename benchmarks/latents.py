@@ -13,7 +13,7 @@ from sae_lens import SAE
 from benchmarks.table import Row, measure, print_table
 from core.activations import (
     IndexConfig,
-    IndexState,
+    LatentStatistics,
     build_index,
     finish,
     index_key,
@@ -23,14 +23,13 @@ from core.activations import (
 from core.activations.block import make_block
 from core.activations.text_index import OpenIndex
 from core.corpus import TokenSet, default_packing, docs_sample, load_token_set
+from core.latent.dashboard import read_dashboard
+from core.latent.examples import example_rows, rows_html
 from core.models import Model, cache_sites, load_model
 from core.saes import encode, load_sae_from_disk, sae_hook_name
 from core.settings import REPOSITORY
 from core.store import ARRAYS, Key, Store
 from core.tokens import vocabulary_texts
-from core.view.latent.dashboard import read_dashboard
-from core.view.latent.example_html import rows_html
-from core.view.latent.example_rows import example_rows
 
 DEMO = REPOSITORY / "demo"
 WIDTH = 24_576
@@ -60,8 +59,8 @@ def dashboard_rows(folder: Path) -> list[Row]:
         shown = read_dashboard(store, opened, next(latents))
         assert shown is not None
         groups = [shown.examples.top, *(band.examples for band in shown.examples.bands)]
-        rows = [example_rows(it, opened, around=10) for it in groups]
-        return [rows_html(it, strongest=shown.peak) for it in rows]
+        rows = [example_rows(group, opened, around=10) for group in groups]
+        return [rows_html(examples, strongest=shown.peak) for examples in rows]
 
     def first() -> object:
         """As the first dashboard after a start: the token set and the summary are read, too."""
@@ -82,7 +81,7 @@ def dashboard_rows(folder: Path) -> list[Row]:
 
     store.put(Key("tokens", 1, {}), token_set.to_arrays(), ARRAYS)
     few = token_set.rows(0, 32)
-    plain = partial(seed_loop, model, sae, few, [7])
+    plain = partial(arena_loop, model, sae, few, [7])
     return [
         Row(
             "One dashboard of 24,576: a run over 32 texts / read, 70 examples as HTML", plain, ours
@@ -94,7 +93,7 @@ def dashboard_rows(folder: Path) -> list[Row]:
 def wide_index(store: Store, model: Model, token_set: TokenSet) -> OpenIndex:
     """An index of 24,576 latents in which 32 random ones fire at each position."""
     generator = np.random.default_rng(0)
-    state = IndexState.empty(IndexConfig(), d_sae=WIDTH, context=token_set.context)
+    state = LatentStatistics.empty(IndexConfig(), d_sae=WIDTH, context=token_set.context)
     for start in range(0, token_set.n_rows, _ROWS):
         rows = np.arange(start, min(start + _ROWS, token_set.n_rows))
         row, position = np.nonzero(token_set.mask[rows])
@@ -133,7 +132,7 @@ def print_loops() -> None:
     token_set = load_token_set(docs_sample(["networkx"]), model.tokenizer, packing)
     row = Row(
         "",
-        partial(seed_loop, model, sae, token_set, range(_MEASURED)),
+        partial(arena_loop, model, sae, token_set, range(_MEASURED)),
         lambda: build_index(model, [sae], token_set),
         repeats=3,
     )
@@ -148,7 +147,7 @@ def print_loops() -> None:
 
 
 @torch.no_grad()
-def seed_loop(model: Model, sae: SAE, token_set: TokenSet, latents: Iterable[int]) -> list[object]:
+def arena_loop(model: Model, sae: SAE, token_set: TokenSet, latents: Iterable[int]) -> list[object]:
     """Strongest positions and random firings of each latent, as tutorials find them: one by one."""
     found: list[object] = []
     tokens = torch.from_numpy(token_set.tokens.astype(np.int64))

@@ -1,4 +1,4 @@
-"""Patch scoping on the demo against the seed's loop: a sweep of one latent, and a batch of latents.
+"""Patch scoping on the demo against ARENA's loop: a sweep of one latent, and a batch of latents.
 
 `python -m benchmarks patch_scoping` prints times; how well latents are read, and how well the
 verdict tells them from random directions, is in `benchmarks.quality`.
@@ -52,8 +52,8 @@ def _vector(row: Injection) -> torch.Tensor:
     return row.vector
 
 
-def seed_loop(rows: Sequence[Injection]) -> list[list[int]]:
-    """One text after the other: the seed's hook in the library's own generation loop."""
+def arena_loop(rows: Sequence[Injection]) -> list[list[int]]:
+    """One text after the other: ARENA's hook in the library's own generation loop."""
     model, _ = setting()
     found: list[list[int]] = []
     for row in rows:
@@ -109,10 +109,10 @@ def print_patch_scoping() -> None:
 
 def _row(claim: str, part: list[Injection], whole: list[Injection], *, repeats: int) -> None:
     """The loop over `part`, extrapolated, against `whole` at once; the best of `repeats` each."""
-    verdict = "same texts" if same_texts(seed_loop(part), batched(part)) else "TEXTS DIFFER"
+    verdict = "same texts" if same_texts(arena_loop(part), batched(part)) else "TEXTS DIFFER"
     plain, ours = zip(
         *(
-            (seconds_of(lambda: seed_loop(part)), seconds_of(lambda: batched(whole)))
+            (seconds_of(lambda: arena_loop(part)), seconds_of(lambda: batched(whole)))
             for _ in range(repeats)
         ),
         strict=True,

@@ -20,25 +20,25 @@ import pandas as pd
 
 from benchmarks.table import DEVICE, described_device
 from core.activations.text_index import IndexRequest
+from core.autointerp.prepare import prepare
+from core.autointerp.request import RunRequest
+from core.autointerp.run import run as run_autointerp
+from core.autointerp.tables import distribution_table
+from core.autointerp.view import AutointerpView
 from core.catalog import Catalog, SaeEntry
 from core.corpus import docs_sample
 from core.engine import Engine
-from core.jobs.progress import Progress
 from core.lease import Lease
 from core.patch_scoping.choice import CHOICES, By
 from core.patch_scoping.null_distribution import compare_with_null
-from core.patch_scoping.peak_tokens import SAMPLE_TOKENS, PeakTokens, find_peak_tokens
+from core.patch_scoping.peak_tokens import PeakTokens, find_peak_tokens
 from core.patch_scoping.question import DEMO_LAYERS, Question, prompt_of
 from core.patch_scoping.run import ScopeRequest, run_sweep
 from core.patch_scoping.sweep import SweepConfig, random_sweep
 from core.patch_scoping.word_readings import read_words
 from core.settings import Settings
 from core.store import Store
-from core.view.autointerp.request import RunRequest
-from core.view.autointerp.running import prepare
-from core.view.autointerp.running import run as run_autointerp
-from core.view.autointerp.tables import distribution_table
-from core.view.autointerp.view import AutointerpView
+from core.view.corpora import SAMPLE_TOKENS
 
 RELEASE, TUNED, BASE = "docs-small-res", "docs-small-it", "docs-small"
 _READ_RIGHT = 0.5
@@ -98,9 +98,9 @@ def print_verdicts(
         peaks, request = bench.peaks(entry), bench.request(entry, layers, TUNED)
         lease = bench.lease(TUNED, entry)
         read = read_words({TUNED: lease}, bench.store, request, peaks, by, n=n).scores[TUNED]
-        words = tuple(int(it) for it in read.table["latent"])
+        words = tuple(int(latent) for latent in read.table["latent"])
         drawn = np.random.default_rng(1).permutation(peaks.alive)
-        others = tuple(int(it) for it in drawn if int(it) not in words)[:n]
+        others = tuple(int(latent) for latent in drawn if int(latent) not in words)[:n]
         tables = {
             name: run_sweep(lease, bench.store, replace(request, latents=latents)).table
             for name, latents in (("word", words), ("other", others))
@@ -138,9 +138,12 @@ def print_autointerp(bench: Bench, n: int, sae_ids: list[str], explainer: str) -
             view=view,
             corpus=docs_sample(),
             speaker=TUNED,
+            demo=True,
         )
-        prepared = prepare(bench.engine, bench.store, request, Progress())
-        record = run_autointerp(bench.engine, bench.store, prepared, None, Progress())
+        lease = bench.lease(request.model, entry)
+        speaker = bench.lease(TUNED, entry) if request.explaining_model else None
+        prepared = prepare(lease, bench.store, request, speaker)
+        record = run_autointerp(lease, bench.store, prepared, None)
         for row in distribution_table(record).to_dict("records"):
             _write(
                 f"| {entry.sae_id} | {row['units']} | {row['scored']} of {row['number']} | "

@@ -80,7 +80,7 @@ def family_rows(widest: int | None = None) -> torch.Tensor:
     """Decoder rows of the demo's SAEs that differ in width, up to the `widest`."""
     folders = sorted(FAMILY.iterdir(), key=_width)
     chosen = [folder for folder in folders if widest is None or _width(folder) <= widest]
-    return torch.cat([load_sae_from_disk(it, device="cpu").W_dec for it in chosen]).float()
+    return torch.cat([load_sae_from_disk(path, device="cpu").W_dec for path in chosen]).float()
 
 
 def _width(folder: Path) -> int:

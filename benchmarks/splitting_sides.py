@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 from benchmarks.splitting_cases import case_model, case_rows
+from core.logit_lens import top_token_ids
 from core.splitting.figure import map_figure
 from core.splitting.map import compute_map
 from core.splitting.map_config import MapConfig
 from core.splitting.rows import LabelledSae, decoder_rows
-from core.splitting.tokens import top_token_ids
 from core.store import Store
 from core.tokens import vocabulary_texts
 
@@ -129,7 +129,7 @@ def _is_that_of_umap(rows: torch.Tensor, folder: Path) -> bool:
     from umap import UMAP
 
     names = ("neighbors", "distances")
-    knn = tuple(np.ascontiguousarray(np.load(folder / f"{it}.npy")[:, :_K]) for it in names)
+    knn = tuple(np.ascontiguousarray(np.load(folder / f"{name}.npy")[:, :_K]) for name in names)
     settings: Any = {"random_state": 0, "n_epochs": 500, "precomputed_knn": knn}
     umap = UMAP(n_neighbors=_K, min_dist=0.05, metric="cosine", **settings)
     return np.array_equal(umap.fit_transform(rows.numpy()), np.load(folder / "points.npy"))

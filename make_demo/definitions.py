@@ -78,7 +78,11 @@ def choose_definitions(
         word for docstring in docstrings for word in _WORD.findall(docstring.text.lower())
     )
     vocabulary = {word.lower() for word in words}
-    others = (it for it, _ in frequency.most_common() if it in glosses and it not in vocabulary)
+    others = (
+        frequent
+        for frequent, _ in frequency.most_common()
+        if frequent in glosses and frequent not in vocabulary
+    )
     wanted = vocabulary | set(islice(others, extra_words))
 
     pieces = {word for word in vocabulary if not _is_a_word(word, frequency)}
@@ -89,7 +93,7 @@ def choose_definitions(
         yield from filter(None, [glossary.get(word)])
         senses = glosses.get(word, []) if word not in pieces else []
         ranked = sorted(senses, key=lambda gloss: -_suitability(gloss, word, frequency))
-        yield from (it.definition for it in ranked if not _NEVER.search(it.definition))
+        yield from (gloss.definition for gloss in ranked if not _NEVER.search(gloss.definition))
         yield from _repeated(summaries[word], 1)
 
     chosen: dict[str, str] = {}

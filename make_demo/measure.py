@@ -89,7 +89,7 @@ def sae_quality(
     text; a latent is dead when it fires neither there nor in `more_windows`.
     """
     hook_name = sae.cfg.metadata.hook_name
-    windows, more_windows = (it.to(sae.W_dec.device) for it in (windows, more_windows))
+    windows, more_windows = (batch.to(sae.W_dec.device) for batch in (windows, more_windows))
     fired = torch.zeros(sae.cfg.d_sae, dtype=torch.bool)
     l0, error, n = 0.0, 0.0, 0
     values = []

@@ -8,24 +8,16 @@ import platform
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from sae_lens import SAE
-from tokenizers import Tokenizer
-from transformers import GPT2LMHeadModel
 
-from core.models import Model, load_model
-from core.saes import load_sae_from_disk
-from make_demo.activations import SiteActivations, gather, sample_windows
 from make_demo.base_model import train_base
 from make_demo.bundle import save_model
 from make_demo.definitions import choose_definitions, read_glossary
+from make_demo.materials import Materials
 from make_demo.measure import (
-    VectorReader,
     induction_losses,
     language_loss,
     reading_score,
@@ -39,9 +31,7 @@ from make_demo.text import build_text, read_train_docstrings
 from make_demo.trigram import KneserNeyTrigram
 from make_demo.tuned_model import VectorSource, decoder_directions, make_pairs, tune
 from make_demo.vectors import (
-    ResidualSample,
     latent_words,
-    sample_residuals,
     word_latents,
     word_tokens,
 )
@@ -68,7 +58,7 @@ class Step:
 
 
 class Pipeline:
-    """Runs the stages; what several need is loaded once, when it is first asked for."""
+    """Runs the stages in order, each only where its inputs have changed."""
 
     def __init__(
         self,
@@ -90,7 +80,7 @@ class Pipeline:
         self.workers = workers
         self.stages = Stages(work_dir, machine=_name_of(device))
         self.plans = sae_plans(recipe.saes, recipe.base)
-        self._site: tuple[str, SiteActivations] | None = None
+        self.materials = Materials(recipe, self.stages, device)
 
     def groups(self) -> list[list[Step]]:
         """All stages in order; those of one group do not need each other."""
@@ -117,8 +107,13 @@ class Pipeline:
             [Step("base", base, self._train_base)],
             [Step("definitions", words, self._definitions)],
             [
-                Step(f"saes/{it.folder}", saes[it], self._sae_stage(it), it.width * it.steps)
-                for it in self.plans
+                Step(
+                    f"saes/{plan.folder}",
+                    saes[plan],
+                    self._sae_stage(plan),
+                    plan.width * plan.steps,
+                )
+                for plan in self.plans
             ],
             [Step("tuned", tuned, self._tune)],
             measures,
@@ -138,7 +133,7 @@ class Pipeline:
             self.stages,
             self.plans,
             self.demo_dir,
-            model_of=self._hugging_face,
+            model_of=self.materials.hugging_face,
         )
 
     def _run_side_by_side(self, group: Sequence[Step]) -> None:
@@ -161,78 +156,30 @@ class Pipeline:
         shared = self.recipe.saes
         return digest(base, plan, shared.tokens, shared.batch, shared.lr)
 
-    # -- what several stages need ------------------------------------------------------------
-
-    def _path(self, stage: str) -> Path:
-        return self.stages.path(stage)
-
-    def _tokens(self, name: str) -> np.ndarray:
-        return np.load(self._path("text") / f"{name}.npy", allow_pickle=False)
-
-    @cached_property
-    def _tokenizer(self) -> Tokenizer:
-        return Tokenizer.from_file(str(self._path("text") / "tokenizer.json"))
-
-    @cached_property
-    def _processed_base(self) -> Model:
-        """The base model as the explorer loads it; the SAEs live in its activations."""
-        return load_model(self._path("base") / "model", device=str(self.device))
-
-    def _activations(self, hook_name: str) -> SiteActivations:
-        """At one site: all sites at once are tens of gigabytes. The last site is kept."""
-        if self._site is None or self._site[0] != hook_name:
-            self._site = None
-            logger.info("gathering activations at %s", hook_name)
-            windows = self._windows("train", self.recipe.saes.tokens, seed=11)
-            found = gather(self._processed_base, windows.to(self.device), [hook_name])
-            self._site = (hook_name, found[hook_name])
-        return self._site[1]
-
-    def _windows(self, name: str, n_tokens: int, *, seed: int) -> torch.Tensor:
-        context = self.recipe.base.context
-        return sample_windows(self._tokens(name), n_tokens=n_tokens, context=context, seed=seed)
-
-    @cached_property
-    def _residuals(self) -> dict[int, ResidualSample]:
-        windows = self._windows("train", self.recipe.tune.sample_tokens, seed=13)
-        return sample_residuals(
-            self._processed_base, windows.to(self.device), self.recipe.tune.layers
-        )
-
-    def _sae(self, plan: SaePlan) -> SAE:
-        return load_sae_from_disk(self._path(f"saes/{plan.folder}"), device=str(self.device))
-
-    def _reporter(self, title: str, steps: int) -> Callable[[int, float], None]:
-        return lambda step, loss: logger.info(
-            "%s: step %d of %d, loss %.3f", title, step, steps, loss
-        )
-
-    # -- stages ------------------------------------------------------------------------------
-
     def _train_base(self, folder: Path) -> dict[str, int]:
         model = train_base(
             self.recipe.base,
-            self._tokens("train"),
+            self.materials.tokens("train"),
             vocab_size=self.recipe.corpus.vocab_size,
             device=self.device,
             checkpoint=folder / "checkpoint.pt",
             report=self._reporter("base", self.recipe.base.steps + self.recipe.base.second_steps),
         )
-        tokenizer_json = self._path("text") / "tokenizer.json"
+        tokenizer_json = self.materials.path("text") / "tokenizer.json"
         save_model(model.cpu(), tokenizer_json, folder / "model", chat=False)
         return {"parameters": model.num_parameters()}
 
     def _definitions(self, folder: Path) -> dict[str, int]:
-        docstrings = read_train_docstrings(self._path("text"))
+        docstrings = read_train_docstrings(self.materials.path("text"))
         glosses = load_glosses(self.wordnet, download_to=folder)
-        words = list(word_tokens(self._tokenizer).values())
+        words = list(word_tokens(self.materials.tokenizer).values())
         definitions = choose_definitions(docstrings, glosses, words, extra_words=_EXTRA_WORDS)
         (folder / "definitions.json").write_text(json.dumps(definitions, indent=1))
         return {"words": len(definitions), "wordnet_words": len(glosses)}
 
     def _sae_stage(self, plan: SaePlan) -> Callable[[Path], dict[str, int]]:
         def work(folder: Path) -> dict[str, int]:
-            activations = self._activations(plan.hook_name)
+            activations = self.materials.activations(plan.hook_name)
             sae = train_sae(
                 plan, activations, self.recipe.saes, self.recipe.base, device=str(self.device)
             )
@@ -242,20 +189,24 @@ class Pipeline:
         return work
 
     def _tune(self, folder: Path) -> dict[str, int]:
-        definitions = json.loads((self._path("definitions") / "definitions.json").read_text())
-        words = word_tokens(self._tokenizer)
-        pairs = make_pairs(self._tokenizer, words, definitions)
+        definitions = json.loads(
+            (self.materials.path("definitions") / "definitions.json").read_text()
+        )
+        words = word_tokens(self.materials.tokenizer)
+        pairs = make_pairs(self.materials.tokenizer, words, definitions)
         labelled: dict[int, list[tuple[int, torch.Tensor]]] = {}
         for plan in self.plans:
             layer = plan.residual_layer
             if not plan.shipped and layer in self.recipe.tune.layers:
-                sae = self._sae(plan)
-                found = word_latents(latent_words(sae, self._residuals[layer]), words)
+                sae = self.materials.sae(plan)
+                found = word_latents(latent_words(sae, self.materials.residuals[layer]), words)
                 labelled.setdefault(layer, []).extend(
                     (item.token, sae.W_dec[item.latent].detach().cpu()) for item in found
                 )
-        source = VectorSource(self.recipe.tune, self._residuals, decoder_directions(labelled))
-        model = self._hugging_face("base")
+        source = VectorSource(
+            self.recipe.tune, self.materials.residuals, decoder_directions(labelled)
+        )
+        model = self.materials.hugging_face("base")
         torch.nn.Module.to(model, self.device)
         tune(
             model,
@@ -266,43 +217,25 @@ class Pipeline:
             checkpoint=folder / "checkpoint.pt",
             report=self._reporter("tuned", self.recipe.tune.steps),
         )
-        tokenizer_json = self._path("text") / "tokenizer.json"
+        tokenizer_json = self.materials.path("text") / "tokenizer.json"
         save_model(model.cpu(), tokenizer_json, folder / "model", chat=True)
         return {"pairs": len(pairs), "tuning_latents": sum(map(len, labelled.values()))}
 
-    def _hugging_face(self, stage: str) -> GPT2LMHeadModel:
-        model = GPT2LMHeadModel.from_pretrained(self._path(stage) / "model", dtype=torch.float32)
-        return model.eval()
-
     def _measure_base(self, folder: Path) -> dict[str, Any]:
-        base = self._hugging_face("base")
+        base = self.materials.hugging_face("base")
         torch.nn.Module.to(base, self.device)
-        trigram = KneserNeyTrigram(self._tokens("train"), self.recipe.corpus.vocab_size)
+        trigram = KneserNeyTrigram(self.materials.tokens("train"), self.recipe.corpus.vocab_size)
         context = self.recipe.base.context
         result: dict[str, Any] = {
             "parameters": base.num_parameters(),
             "induction": induction_losses(base),
             "language": {
-                name: language_loss(base, self._tokens(name), trigram, context=context)
+                name: language_loss(base, self.materials.tokens(name), trigram, context=context)
                 for name in ("held_out_docstrings", "held_out_packages")
             },
         }
         logger.info("base model: %s", result)
         return result
-
-    @cached_property
-    def _measuring_windows(self) -> tuple[torch.Tensor, torch.Tensor]:
-        n = self.recipe.saes.tokens
-        return (
-            self._windows("held_out_docstrings", min(100_000, n), seed=17),
-            self._windows("train", min(200_000, n), seed=19),
-        )
-
-    @cached_property
-    def _reader(self) -> VectorReader:
-        model = self._hugging_face("tuned")
-        torch.nn.Module.to(model, self.device)
-        return VectorReader(model, self._tokenizer)
 
     def _is_read(self, plan: SaePlan) -> bool:
         """Whether the tuned model's reading of this SAE is scored; it has seen none of it."""
@@ -311,21 +244,26 @@ class Pipeline:
 
     def _sae_measure(self, plan: SaePlan) -> Callable[[Path], dict[str, Any]]:
         def work(folder: Path) -> dict[str, Any]:
-            sae = self._sae(plan)
-            held_out, more = self._measuring_windows
-            quality = sae_quality(self._processed_base, sae, held_out, more_windows=more)
+            sae = self.materials.sae(plan)
+            held_out, more = self.materials.measuring_windows
+            quality = sae_quality(self.materials.processed_base, sae, held_out, more_windows=more)
             result: dict[str, Any] = {"quality": {"width": plan.width, **quality}}
             layer = plan.residual_layer
             if layer is not None and self._is_read(plan):
-                sample = self._residuals[layer]
-                words = word_tokens(self._tokenizer)
+                sample = self.materials.residuals[layer]
+                words = word_tokens(self.materials.tokenizer)
                 found = word_latents(latent_words(sae, sample), words)
-                score = reading_score(self._reader, sae, found, sample, layer=layer)
+                score = reading_score(self.materials.reader, sae, found, sample, layer=layer)
                 result["reading"] = asdict(score)
             logger.info("%s: %s", plan.folder, result)
             return result
 
         return work
+
+    def _reporter(self, title: str, steps: int) -> Callable[[int, float], None]:
+        return lambda step, loss: logger.info(
+            "%s: step %d of %d, loss %.3f", title, step, steps, loss
+        )
 
 
 def _name_of(device: torch.device) -> str:

@@ -1,6 +1,6 @@
 """Stage 4: tune `docs-small-it` to say what a word, or a vector in its place, means.
 
-Half of what the seed's Gemma does by itself a 4.5-million-parameter model has to be taught: in most
+Half of what ARENA's Gemma does by itself a 4.5-million-parameter model has to be taught: in most
 batches the placeholder's residual is replaced by a vector that stands for the word, at the input of
 one of the first layers, exactly as patch scoping does at inference.
 """
