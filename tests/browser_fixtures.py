@@ -7,6 +7,8 @@ import pytest
 from tests.browsing import CHROMIUM, PATIENCE_MS
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+# What a page is to say after a click is waited for: an assertion at once is a race under load.
+playwright.expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.fixture(scope="module")

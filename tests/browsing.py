@@ -44,13 +44,28 @@ def settled(page: "Page") -> None:
         page.wait_for_timeout(100)
 
 
-@contextmanager
-def demo_server(demo: Path, folder: Path, **environment: str) -> Iterator[str]:
-    """Address of a fresh server on the bundle in `demo`; its log and cache are in `folder`."""
+def free_port() -> int:
+    """A port that nobody listens to."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "tests.serve_demo", str(demo)]
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def demo_server(
+    demo: Path,
+    folder: Path,
+    *,
+    module: str = "tests.serve_demo",
+    port: int | None = None,
+    **environment: str,
+) -> Iterator[str]:
+    """Address of a fresh server on the bundle in `demo`; its log and cache are in `folder`.
+
+    `module` starts it: the app, or the hosted app (`tests.serve_hosted`).
+    """
+    port = free_port() if port is None else port
+    command = [sys.executable, "-m", module, str(demo)]
     options = ["--server.port", str(port), "--server.address", "127.0.0.1"]
     env: Mapping[str, str] = {
         **os.environ,

@@ -21,6 +21,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 import torch
 import transformers
+from hypothesis import settings
 from sae_lens import SAE
 from torch import Tensor
 
@@ -28,6 +29,23 @@ from core.models import Model, load_model
 from tests.builders import make_sae, write_tiny_gpt2, write_tiny_llama
 
 transformers.utils.logging.disable_progress_bar()
+# A busy machine is slow, not wrong.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes name their argument: packed ones may hold the second at which they were packed, and
+    two workers that collect in different seconds must name the tests alike."""
+    return argname if isinstance(val, bytes) else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What drives a browser or downloads weights is slow, too: `-m "not slow"` leaves it out."""
+    for item in items:
+        if item.get_closest_marker("browser") or item.get_closest_marker("real_weights"):
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="session")

@@ -50,7 +50,7 @@ class Recorder:
         self.before_load(entry.sae_id)
         return FakeSae(entry.sae_id, self.wishes.get(entry.sae_id, {}))
 
-    def fetch(self, entry: Any, *, device: str, dtype: str, progress: Any) -> int:
+    def fetch(self, entry: Any, *, progress: Any, **how: Any) -> int:
         name = getattr(entry, "sae_id", None) or entry.name
         progress(50, 100, f"downloading {name}")
         return self.sizes.get(name, 100)

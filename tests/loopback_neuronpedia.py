@@ -55,6 +55,8 @@ class LoopbackNeuronpedia:
         self.old_export: list[dict[str, Any]] | bytes | None = None
         """What the old endpoint answers; None as the public instance does now: 400 and a newUrl."""
         self.url = ""
+        self.hung_up = False
+        """Whether a request that hung was given up by this server."""
         self.closing = threading.Event()
 
     def put_batch(
@@ -97,6 +99,7 @@ class _Handler(BaseHTTPRequestHandler):
         fault = faults.pop(0) if faults else Fault()
         if fault.hang:
             self.site.closing.wait(30)
+            self.site.hung_up = True
             self.close_connection = True
         elif fault.status:
             headers = {"Retry-After": fault.retry_after} if fault.retry_after else {}

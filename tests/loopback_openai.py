@@ -32,6 +32,8 @@ class Fault:
     """Fields of its body's `error`, such as `code` and `param`."""
     cut: bool = False
     """The connection is closed without an answer."""
+    location: str = ""
+    """The address that the answer, of status 301 to 308, sends on to."""
     body: bytes | None = None
     """This body with status 200, or with `status`."""
     content_type: str = "application/json"
@@ -50,9 +52,12 @@ class LoopbackOpenAI:
         """Path after /v1 and body of every request, in order."""
         self.keys: list[str] = []
         """The key that each request carried."""
+        self.queries: list[str] = []
+        """What stood behind the address of each request."""
         self.faults: list[Fault] = []
         """What happens to each of the next requests."""
         self.delay_seconds = 0.0
+        self.held: threading.Event | None = None  # no answer is given before it is set
         """Before each answer."""
         self.needs_key = True
         """Whether requests without `GOOD_KEY` get 401."""
@@ -148,13 +153,20 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         service = self.service
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))))
-        path = self.path.removeprefix("/v1")
+        address, _, query = self.path.partition("?")
+        path = address.removeprefix("/v1")
         key = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        if "api-version" in query:  # Azure
+            path = path.removeprefix(f"/deployments/{body['model']}")
+            key = "" if key else self.headers.get("api-key", "")
         with service.lock:
             service.requests.append((path, body))
             service.keys.append(key)
+            service.queries.append(query)
             service.running += 1
             service.most_at_once = max(service.most_at_once, service.running)
+        if service.held is not None:
+            service.held.wait(60)
         if service.delay_seconds:
             service.closing.wait(service.delay_seconds)
         fault = service.next_fault()
@@ -166,6 +178,9 @@ class _Handler(BaseHTTPRequestHandler):
             service.running -= 1
         self._respond(service, fault, path, key, body)
 
+    def do_GET(self) -> None:
+        self._error(405, "Ask with POST.")
+
     def _respond(
         self,
         service: LoopbackOpenAI,
@@ -176,6 +191,8 @@ class _Handler(BaseHTTPRequestHandler):
     ) -> None:
         if fault.cut:
             self.close_connection = True
+        elif fault.location:
+            self._send(fault.status, b"", {"Location": fault.location})
         elif fault.body is not None:
             self._send(fault.status or 200, fault.body, content_type=fault.content_type)
         elif fault.status:

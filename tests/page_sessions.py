@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from core import resources
@@ -33,7 +32,7 @@ def page_server(
     patch.setattr(resources, "settings", lambda: settings)
     for (module, name), value in (replaced or {}).items():
         patch.setattr(module, name, value)
-    st.cache_resource.clear()
+    resources.reset()
     resources.warm_up().start()
     resources.warm_up().libraries.result(timeout=300)
 
@@ -47,22 +46,29 @@ def page_server(
     try:
         yield open_link
     finally:
-        st.cache_resource.clear()
+        resources.reset()
         patch.undo()
 
 
 def settle(app: AppTest) -> AppTest:
-    """Run until no job is running any more."""
+    """Run until a run neither finds a job under way nor begins or outlives one."""
     deadline = time.monotonic() + 240
     app.run()
     for _ in range(20):
-        if not busy():
-            break
         while busy():
             assert time.monotonic() < deadline, resources.jobs().jobs()
             time.sleep(0.05)
+        before = known_jobs()
         app.run()
-    return app.run()
+        if not busy() and known_jobs() == before:
+            break
+    return app
+
+
+def known_jobs() -> list[tuple[int, str]]:
+    """Number and state of every job and load there has been."""
+    views = [*resources.jobs().jobs(), *resources.loads().jobs()]
+    return sorted((view.id, view.state.name) for view in views)
 
 
 def busy() -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from core.autointerp.example import Example
+from core.autointerp.examples import Example
 from core.autointerp.roles import Evidence, Material
 
 

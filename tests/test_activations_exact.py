@@ -175,7 +175,7 @@ def test_topk_firings_are_those_of_encode(d_sae: int, rescaled: bool) -> None:
     x = torch.randn(90, 32, generator=torch.Generator().manual_seed(0))
     x[3] = 0
     x[4] = -100 * sae.W_enc[:, :5].sum(1)  # few positive pre-activations
-    assert encoding_module._is_plain_topk(sae)
+    assert encoding_module.is_plain_topk(sae)
     _assert_firings(sae, x)
 
 
@@ -229,6 +229,7 @@ def test_row_activations_are_the_latents_own(tiny_model: Model, tiny_sae: SAE) -
         row_activations(tiny_model, tiny_sae, token_set, rows, 64)
 
 
+@pytest.mark.slow
 def test_shipped_sae_equals_dense() -> None:
     model = load_model(DEMO / "models/docs-small", device="cpu")
     family = sorted((DEMO / "saes/docs-small-res-splitting").iterdir())

@@ -15,9 +15,9 @@ from sae_lens import SAE
 
 from core.activations import (
     IndexConfig,
-    IndexState,
+    LatentStatistics,
     build_index,
-    build_states,
+    build_statistics,
     finish,
     merge,
     shard_rows,
@@ -25,13 +25,15 @@ from core.activations import (
 from core.activations.bins import bin_edges, log_bin
 from core.activations.block import Block, make_block
 from core.activations.checkpoint import Checkpoint
-from core.activations.state import SQUARE_UNIT, SUM_UNIT
+from core.activations.statistics import SQUARE_UNIT, SUM_UNIT
 from core.corpus import TokenSet
 from core.jobs.progress import JobCancelled, Progress
 from core.lease import PlainLease
 from core.models import Model
 from core.settings import REPOSITORY
 from tests.test_activations_exact import some_tokens
+
+pytestmark = pytest.mark.slow
 
 N_ROWS, CONTEXT, D_SAE = 12, 9, 5
 CONFIGS = (
@@ -63,13 +65,13 @@ def block_of_rows(dense: np.ndarray, rows: list[int]) -> Block:
     return make_block(D_SAE, CONTEXT, at, counted, [(place, latent.astype(np.int32), value)])
 
 
-def state_of(dense: np.ndarray, rows: list[int], config: IndexConfig) -> IndexState:
-    state = IndexState.empty(config, d_sae=D_SAE, context=CONTEXT)
+def state_of(dense: np.ndarray, rows: list[int], config: IndexConfig) -> LatentStatistics:
+    state = LatentStatistics.empty(config, d_sae=D_SAE, context=CONTEXT)
     state.add_block(block_of_rows(dense, rows))
     return state
 
 
-def assert_same(a: IndexState, b: IndexState) -> None:
+def assert_same(a: LatentStatistics, b: LatentStatistics) -> None:
     left, right = a.to_arrays(), b.to_arrays()
     assert left.keys() == right.keys()
     for name, array in left.items():
@@ -77,7 +79,7 @@ def assert_same(a: IndexState, b: IndexState) -> None:
         assert array.dtype == right[name].dtype, name
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 50),
     owners=st.lists(st.integers(0, 4), min_size=N_ROWS, max_size=N_ROWS),
@@ -92,7 +94,7 @@ def test_any_split_and_order(
     whole = state_of(dense, list(range(N_ROWS)), config)
     shards = []
     for owner in sorted(set(owners)):
-        shard = IndexState.empty(config, d_sae=D_SAE, context=CONTEXT)
+        shard = LatentStatistics.empty(config, d_sae=D_SAE, context=CONTEXT)
         # Each shard in up to three blocks, in an order of their own.
         for number in sorted(set(blocks), reverse=bool(owner % 2)):
             rows = [r for r in range(N_ROWS) if owners[r] == owner and blocks[r] == number]
@@ -108,7 +110,7 @@ def test_any_split_and_order(
         np.testing.assert_array_equal(done[name], array, err_msg=name)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), config=st.sampled_from(CONFIGS))
 def test_merge_is_associative_commutative_and_pure(seed: int, config: IndexConfig) -> None:
     dense = random_activations(seed)
@@ -118,7 +120,7 @@ def test_merge_is_associative_commutative_and_pure(seed: int, config: IndexConfi
     assert_same(merge(merge(a, b), c), merge(a, merge(b, c)))
     for old, new in zip(before, (a, b, c), strict=True):
         assert_same(old, new)
-    nothing = IndexState.empty(config, d_sae=D_SAE, context=CONTEXT)
+    nothing = LatentStatistics.empty(config, d_sae=D_SAE, context=CONTEXT)
     assert_same(merge(a, nothing), a)
 
 
@@ -177,19 +179,21 @@ def test_partners_equal_dense_counts() -> None:
 
 def test_shards_of_a_pass_merge_to_the_whole(tiny_model: Model, tiny_sae: SAE) -> None:
     token_set = some_tokens(100, 8)
-    (whole,) = build_states(PlainLease(tiny_model, [tiny_sae]), token_set, batch_tokens=16)
+    lease = PlainLease(tiny_model, [tiny_sae])
+    (whole,) = build_statistics(lease, token_set, batch_tokens=16)
     shards = shard_rows(token_set, 3, batch_tokens=16)
     assert shards == [(0, 64), (64, 96), (96, 100)]
     parts = [
-        build_states(PlainLease(tiny_model, [tiny_sae]), token_set, rows=rows, batch_tokens=16)[0]
+        build_statistics(lease, token_set, rows=rows, batch_tokens=16)[0]
         for rows in reversed(shards)
     ]
     assert_same(merge(merge(parts[0], parts[1]), parts[2]), whole)
     assert len(shard_rows(token_set, 50, batch_tokens=16)) == 4
 
 
+@pytest.mark.parametrize("seconds", [0.0, 1e9], ids=["each-stretch", "when-cancelled"])
 def test_cancel_keeps_the_checkpoint_and_resume_gives_the_same(
-    tiny_model: Model, tiny_sae: SAE, tmp_path: Path
+    tiny_model: Model, tiny_sae: SAE, tmp_path: Path, seconds: float
 ) -> None:
     token_set = some_tokens(80, 8)
     (straight,) = build_index(tiny_model, [tiny_sae], token_set, batch_tokens=8)
@@ -200,7 +204,7 @@ def test_cancel_keeps_the_checkpoint_and_resume_gives_the_same(
             if done > token_set.n_tokens / 2:
                 self.cancel()
 
-    options = {"batch_tokens": 8, "checkpoint": tmp_path, "checkpoint_seconds": 0.0}
+    options = {"batch_tokens": 8, "checkpoint": tmp_path, "checkpoint_seconds": seconds}
     with pytest.raises(JobCancelled):
         build_index(tiny_model, [tiny_sae], token_set, progress=StopAt(), **options)
     (file,) = tmp_path.iterdir()

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from core import resources
@@ -18,6 +17,9 @@ from core.settings import Settings
 from core.view import loading
 from core.view.selection import PARAMETERS, Selection
 from tests.demo_bundle import write_demo, write_user_sae
+from tests.sae_folders import put_model, put_sae
+
+pytestmark = pytest.mark.slow
 
 APP = str(Path(__file__).resolve().parent.parent / "app.py")
 Open = Callable[..., AppTest]
@@ -43,7 +45,7 @@ def open_app(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Op
     """Opens links in sessions of one server, whose libraries are there already."""
     (settings.user_sae_dirs[0]).mkdir(parents=True)
     monkeypatch.setattr(resources, "settings", lambda: settings)
-    st.cache_resource.clear()
+    resources.reset()
 
     def open_link(**parameters: str) -> AppTest:
         resources.warm_up().start()
@@ -54,7 +56,7 @@ def open_app(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Op
         return settle(app)
 
     yield open_link
-    st.cache_resource.clear()
+    resources.reset()
 
 
 def settle(app: AppTest) -> AppTest:
@@ -164,7 +166,9 @@ def test_menus_change_the_link(open_app: Open) -> None:
     app.number_input(key="choose_latent").set_value(63)
     app.run()
     assert shown(app)["latent"] == "63"
-    assert app.button(key="latent_next").disabled
+    app.button(key="latent_next").click()  # there is none after it
+    app.run()
+    assert shown(app)["latent"] == "63"
     app.button(key="latent_previous").click()
     app.run()
     assert shown(app)["latent"] == "62"
@@ -286,7 +290,7 @@ def test_unexpected_errors_get_a_reference_and_no_traceback(
     def fail(*_: object, **__: object) -> None:
         raise KeyError("secret detail")
 
-    monkeypatch.setattr("core.view.latent_view.latent_tokens", fail)
+    monkeypatch.setattr("core.logit_statistics.logit_effects", fail)
     app.run()
     assert not app.exception
     assert "Something went wrong here" in app.error[0].value
@@ -320,8 +324,21 @@ def test_without_any_local_sae_the_published_ones_are_offered(
 ) -> None:
     alone = replace(settings, demo_dir=tmp_path / "nothing", user_sae_dirs=())
     monkeypatch.setattr(resources, "settings", lambda: alone)
-    st.cache_resource.clear()
+    resources.reset()
     app = open_app()
     assert not app.exception
     assert not app.error
     assert len(app.selectbox(key="choose_model").options) > 30
+
+
+def test_models_of_one_folder_name_are_told_apart(open_app: Open, settings: Settings) -> None:
+    """A menu sends back its label: of two that look alike the wrong one would be taken."""
+    names = []
+    for place in ("first", "second"):
+        model = put_model(settings.user_sae_dirs[0].parent / place / "my-model")
+        put_sae(settings.user_sae_dirs[0] / place, "blocks.0.hook_resid_pre", model_name=str(model))
+        names.append(str(model))
+    app = open_app()
+    menu = app.sidebar.selectbox(key="choose_model")
+    mine = [label for label in menu.options if label.endswith("my-model (yours)")]
+    assert mine == [f"{name} · my-model (yours)" for name in names]

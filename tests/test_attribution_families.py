@@ -13,6 +13,8 @@ from core.saes import encode
 from tests.sae_kinds import of_kind
 from tests.tiny_families import CASES, NORM_AFTER, family, hugging_face
 
+pytestmark = pytest.mark.slow
+
 TOKENS = torch.tensor([[5, 70, 12, 299, 41, 8, 133, 60, 27]])
 PLACE = 6
 SITES = ("blocks.1.attn.hook_z", "blocks.1.hook_attn_out")

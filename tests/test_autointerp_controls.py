@@ -4,14 +4,8 @@ import pytest
 import torch
 from sae_lens import SAE
 
-from core.autointerp import (
-    CONTROLS,
-    AutoInterp,
-    AutoInterpConfig,
-    LexicalExplainer,
-    LexicalJudge,
-    control_sae,
-)
+from core.autointerp import AutoInterp, AutoInterpConfig, LexicalExplainer, LexicalJudge
+from core.autointerp.controls import CONTROLS, control_sae
 from core.corpus import TokenSet
 from core.models import Model, cache_sites
 from core.saes import encode

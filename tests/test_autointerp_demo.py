@@ -1,25 +1,27 @@
 """On the shipped demo, with no key: explanations of latents are better than those of controls."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from core.autointerp import (
-    CONTROLS,
-    AutoInterpConfig,
-    LexicalExplainer,
-    LexicalJudge,
-    control_sae,
-    split_windows,
-)
-from core.autointerp.collect import WindowCollector
-from core.autointerp.gather import latent_activations, lengths_for, token_set_batches
+from core.autointerp import AutoInterpConfig, LexicalExplainer, LexicalJudge
+from core.autointerp.controls import CONTROLS, control_sae
+from core.autointerp.examples import split_windows
+from core.autointerp.explain import Roles, explain_and_score
+from core.autointerp.gather import Part, gather_windows
+from core.autointerp.patch_scoping import explain_by_model
+from core.autointerp.request import RunRequest
 from core.autointerp.roles import Evidence, Material
-from core.autointerp.run import Roles, explain_and_score
-from core.autointerp.scope import scope_explanations, scope_layer
+from core.autointerp.view import AutointerpView
 from core.corpus import default_packing, docs_sample, load_token_set
+from core.lease import PlainLease
 from core.models import Model, load_model
 from core.saes import load_sae_from_disk
 from core.settings import REPOSITORY
+from core.store import Store
+
+pytestmark = pytest.mark.slow
 
 DEMO = REPOSITORY / "demo"
 N_LATENTS = 64
@@ -37,16 +39,13 @@ def test_latents_are_explained_better_than_controls(model: Model) -> None:
     token_set = load_token_set(docs_sample(), model.tokenizer, packing)
     drawn = np.random.default_rng(0).permutation(sae.cfg.d_sae)[: 2 * N_LATENTS].tolist()
     cfg = AutoInterpConfig(drawn, total_tokens=TOKENS, scoring=True)
-    parts = [(sae, drawn)]
-    parts += [control_sae(kind, model, sae, drawn[:N_LATENTS], token_set) for kind in CONTROLS]
-    collectors = [WindowCollector(units, cfg, lengths_for(token_set, cfg)) for _, units in parts]
-    for rows, tokens in token_set_batches(token_set, cfg):
-        found = latent_activations(model, parts, tokens)
-        for collector, acts in zip(collectors, found, strict=True):
-            collector.add(rows, tokens, acts)
+    parts = [Part(drawn)]
+    for kind in CONTROLS:
+        control, units = control_sae(kind, model, sae, drawn[:N_LATENTS], token_set)
+        parts.append(Part(units, control))
+    windows = gather_windows(PlainLease(model, [sae]), token_set, cfg, parts)
     found_by: dict[str, np.ndarray] = {}
-    for kind, collector in zip(("latents", *CONTROLS), collectors, strict=True):
-        gathered = collector.result()
+    for kind, gathered in zip(("latents", *CONTROLS), windows, strict=True):
         alive = [unit for unit, windows in gathered.items() if len(windows.top)][:N_LATENTS]
         own = AutoInterpConfig(alive, scoring=True)
         generation, scoring = split_windows(gathered, own, model)
@@ -68,11 +67,23 @@ def test_latents_are_explained_better_than_controls(model: Model) -> None:
     assert own_scores.mean() - others.mean() > 3 * error
 
 
-def test_the_tuned_model_explains_latents_by_itself() -> None:
+def test_the_tuned_model_explains_latents_by_itself(tmp_path: Path) -> None:
     tuned = load_model(DEMO / "models" / "docs-small-it")
     sae = load_sae_from_disk(DEMO / "saes/docs-small-res/blocks.2.hook_resid_pre")
-    assert scope_layer(tuned, sae) == 2
-    found = scope_explanations(tuned, sae, [3, 7, 11])
+    view = AutointerpView(explainer="scope")
+    request = RunRequest(
+        model="docs-small",
+        sae=("docs-small-res", "blocks.2.hook_resid_pre"),
+        version="1",
+        latent=3,
+        view=view,
+        corpus=docs_sample(),
+        speaker="docs-small-it",
+        demo=True,
+    )
+    lease = PlainLease(tuned, [sae])
+    found, controls = explain_by_model(lease, Store(tmp_path), request, [3, 7, 11], {})
+    assert controls == {}
     assert found.keys() <= {3, 7, 11}
     assert len(found) >= 2
     for explained in found.values():

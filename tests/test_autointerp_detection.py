@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sae_lens import SAE
 
-from core.autointerp import detection
-from core.autointerp.detection import NamingJudge, detection_by_words
+from core.autointerp import lexical
+from core.autointerp.lexical import NamingJudge, detection_by_words
 from core.corpus.documents import pasted_text
 from core.lease import PlainLease
 from core.models import Model
@@ -17,7 +17,7 @@ WORDS = ("the", "tower", "Paris", "river", "store", "drink", "Mary", "returns", 
 def test_detection_by_the_words_of_a_text(
     tiny_model: Model, tiny_sae: SAE, tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(detection, "SAMPLE_TOKENS", 1500)
+    monkeypatch.setattr(lexical, "SAMPLE_TOKENS", 1500)
     generator = np.random.default_rng(5)
     corpus = pasted_text(" ".join(generator.choice(WORDS, size=900)))
     lease, store = PlainLease(tiny_model, [tiny_sae]), Store(tmp_path)
@@ -43,7 +43,7 @@ def test_detection_by_the_words_of_a_text(
 def test_the_judge_takes_what_names_a_word(tiny_model: Model) -> None:
     import asyncio
 
-    from core.autointerp.example import Example
+    from core.autointerp.examples import Example
     from core.autointerp.roles import Explained
 
     def example(text: str) -> Example:

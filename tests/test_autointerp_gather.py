@@ -1,6 +1,8 @@
 """Examples of latents: the strongest places, real activations, and no text that serves twice."""
 
 from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,10 +10,19 @@ import torch
 from sae_lens import SAE
 from torch import Tensor
 
-from core.autointerp import AutoInterp, AutoInterpConfig, Example, gather_windows, split_windows
+from core.autointerp import AutoInterp, AutoInterpConfig, Example
+from core.autointerp.arena import read_source
+from core.autointerp.examples import split_windows
+from core.autointerp.gather import gather_windows
+from core.autointerp.request import RunRequest
+from core.autointerp.view import AutointerpView
+from core.autointerp.windows import run_windows
 from core.corpus import TokenSet
+from core.corpus.documents import pasted_text
 from core.jobs.progress import JobCancelled, Progress
+from core.lease import PlainLease
 from core.models import Model
+from core.store import Store
 from tests.dense_index import dense_activations
 
 
@@ -79,12 +90,13 @@ def test_the_strongest_places_are_found(
 ) -> None:
     token_set = TokenSet.from_rows(tokens, bos_id=0)
     dense = dense_activations(any_model, tiny_sae, token_set)
-    source = Rows(tokens, 5) if from_store else token_set
-    if from_store:
-        dense = dense[:45]  # whole batches only
     latents = [3, 40, 17]
     cfg = config(latents)
-    gathered = gather_windows(any_model, tiny_sae, source, cfg)
+    source = token_set
+    if from_store:
+        source = read_source(Rows(tokens, 5), cfg.total_tokens, bos_id=0)
+        dense = dense[:45]  # whole batches only
+    [gathered] = gather_windows(PlainLease(any_model, [tiny_sae]), source, cfg)
     for latent in latents:
         inside = dense[:, 4:-4, latent]
         best = np.sort(inside[inside > 0])[::-1][: cfg.n_top_ex]
@@ -105,7 +117,7 @@ def test_no_text_serves_twice(tiny_model: Model, tiny_sae: SAE, tokens: Tensor) 
     token_set = TokenSet.from_rows(rows, bos_id=0)
     latents = list(range(0, 60, 3))
     cfg = config(latents, total_tokens=rows.numel())
-    gathered = gather_windows(tiny_model, tiny_sae, token_set, cfg)
+    [gathered] = gather_windows(PlainLease(tiny_model, [tiny_sae]), token_set, cfg)
     generation, scoring = split_windows(gathered, cfg, tiny_model)
     again = split_windows(gathered, cfg, tiny_model)
     orders = set()
@@ -149,8 +161,10 @@ def test_random_examples_that_fire_count_as_active(
 def test_overlap_is_avoided_on_request(tiny_model: Model, tiny_sae: SAE, tokens: Tensor) -> None:
     token_set = TokenSet.from_rows(tokens, bos_id=0)
     latents = [3, 40]
-    apart = gather_windows(tiny_model, tiny_sae, token_set, config(latents, no_overlap=True))
-    loose = gather_windows(tiny_model, tiny_sae, token_set, config(latents))
+    [apart] = gather_windows(
+        PlainLease(tiny_model, [tiny_sae]), token_set, config(latents, no_overlap=True)
+    )
+    [loose] = gather_windows(PlainLease(tiny_model, [tiny_sae]), token_set, config(latents))
     closest = {}
     for name, gathered in (("apart", apart), ("loose", loose)):
         distances = []
@@ -167,7 +181,9 @@ def test_bos_and_padding_never_count(tiny_model: Model, tiny_sae: SAE, tokens: T
     padded = tokens.clone()
     padded[5:20, 20:] = 1
     token_set = TokenSet.from_rows(padded, bos_id=0, pad_id=1)
-    gathered = gather_windows(tiny_model, tiny_sae, token_set, config(list(range(64))))
+    [gathered] = gather_windows(
+        PlainLease(tiny_model, [tiny_sae]), token_set, config(list(range(64)))
+    )
     for windows in gathered.values():
         for part in (windows.top, windows.random):
             assert not part.acts[(part.tokens == 0) | (part.tokens == -1)].any()
@@ -185,7 +201,7 @@ def test_a_latent_that_never_fires_has_no_examples(
     sae.b_enc.data[5] = -1e4
     cfg = config([5, 6])
     token_set = TokenSet.from_rows(tokens, bos_id=0)
-    gathered = gather_windows(tiny_model, sae, token_set, cfg)
+    [gathered] = gather_windows(PlainLease(tiny_model, [sae]), token_set, cfg)
     generation, scoring = split_windows(gathered, cfg, tiny_model)
     assert generation[5] == scoring[5] == []
     assert generation[6]
@@ -196,10 +212,36 @@ def test_wrong_input_is_refused_and_work_can_be_stopped(
 ) -> None:
     token_set = TokenSet.from_rows(tokens, bos_id=0)
     with pytest.raises(ValueError, match="no latent 64"):
-        gather_windows(tiny_model, tiny_sae, token_set, config([64]))
+        gather_windows(PlainLease(tiny_model, [tiny_sae]), token_set, config([64]))
     with pytest.raises(ValueError, match="hold no window"):
-        gather_windows(tiny_model, tiny_sae, token_set, config([1], buffer=17))
+        gather_windows(PlainLease(tiny_model, [tiny_sae]), token_set, config([1], buffer=17))
     progress = Progress()
     progress.cancel()
     with pytest.raises(JobCancelled):
-        gather_windows(tiny_model, tiny_sae, token_set, config([1]), progress=progress)
+        gather_windows(
+            PlainLease(tiny_model, [tiny_sae], progress=progress), token_set, config([1])
+        )
+
+
+def test_windows_of_a_run_are_looked_for_once(
+    tiny_model: Model, tiny_sae: SAE, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view = AutointerpView(n_random=3, buffer=4, total_tokens=2000, scores=("neighbours",))
+    words = np.random.default_rng(5).choice(["the", "tower", "Paris", "river"], size=900)
+    request = RunRequest("m", ("r", "s"), "1", 7, view, pasted_text(" ".join(words)))
+    lease, store = PlainLease(tiny_model, [tiny_sae]), Store(tmp_path)
+    first = run_windows(lease, store, request)
+    assert set(first.controls) == {"neurons", "random directions", "random weights"}
+    monkeypatch.setattr("core.autointerp.windows.gather_windows", None)
+    again = run_windows(lease, store, request)
+    assert again.cfg == first.cfg
+    both = [(first.by_latent, again.by_latent)]
+    both += [(first.controls[kind], again.controls[kind]) for kind in first.controls]
+    for before, after in both:
+        assert list(before) == list(after)
+        for latent, found in before.items():
+            for part in fields(found):
+                one, other = getattr(found, part.name), getattr(after[latent], part.name)
+                for name, array in vars(one).items():
+                    np.testing.assert_array_equal(array, getattr(other, name))
+    assert any(len(found.top) for found in first.by_latent.values())

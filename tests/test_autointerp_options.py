@@ -7,19 +7,14 @@ import pytest
 import torch
 from sae_lens import SAE
 
-from core.autointerp import (
-    AutoInterp,
-    AutoInterpConfig,
-    Example,
-    ExplainerOptions,
-    UnreadableAnswer,
-    gather_windows,
-    same_token_inactive,
-    split_windows,
-)
-from core.autointerp.parsing import parse_thoughtful
+from core.autointerp import AutoInterp, AutoInterpConfig, Example, ExplainerOptions
+from core.autointerp.examples import split_windows
+from core.autointerp.gather import gather_windows
+from core.autointerp.negatives import same_token_inactive
+from core.autointerp.parsing import UnreadableAnswer, parse_thoughtful
 from core.autointerp.prompts import generation_prompts
 from core.corpus import TokenSet
+from core.lease import PlainLease
 from core.llm import ChatEndpoint
 from core.models import Model
 from tests.dense_index import dense_activations
@@ -83,7 +78,7 @@ def test_counterexamples_hold_the_token_and_no_firing(
 ) -> None:
     latents = list(range(0, 64, 5))
     cfg = AutoInterpConfig(latents, buffer=2, total_tokens=48 * 33, act_threshold_frac=0.3)
-    gathered = gather_windows(any_model, tiny_sae, token_set, cfg)
+    [gathered] = gather_windows(PlainLease(any_model, [tiny_sae]), token_set, cfg)
     dense = dense_activations(any_model, tiny_sae, token_set, batch_rows=60)
     texts = token_set.tokens.tolist()
     n_found = 0
@@ -119,7 +114,7 @@ def test_a_run_passes_them_on(
     autointerp = AutoInterp(
         cfg, tiny_model, tiny_sae, token_set, endpoint=endpoint, options=options
     )
-    gathered = gather_windows(tiny_model, tiny_sae, token_set, cfg)
+    [gathered] = gather_windows(PlainLease(tiny_model, [tiny_sae]), token_set, cfg)
     data = split_windows(gathered, cfg, tiny_model)
     negatives, boosted = {5: data[0][5][:1]}, {5: ["water"]}
     plain = autointerp.estimate(data)

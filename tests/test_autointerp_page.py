@@ -10,20 +10,24 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from core import resources
-from core.autointerp import CONTROLS, control_sae
-from core.autointerp.scope import ScopeOptions, explained_by, scope_directions
+from core.autointerp import patch_scoping
+from core.autointerp.controls import CONTROLS, control_sae
+from core.autointerp.patch_scoping import explanations_of_sweep
+from core.autointerp.record import load_record
+from core.autointerp.tables import jsonl_bytes, neuronpedia_bytes, results_table
 from core.corpus import default_packing, docs_sample, load_token_set
 from core.models import load_model
 from core.patch_scoping.injection import unit_directions
+from core.patch_scoping.prompt import template_prompt
+from core.patch_scoping.sweep import SweepConfig, sweep_directions
 from core.patch_scoping.view import ScopeView, parse_scales
 from core.saes import load_sae_from_disk
 from core.settings import Settings
-from core.view.autointerp import scoped
-from core.view.autointerp.record import load_record
-from core.view.autointerp.tables import jsonl_bytes, neuronpedia_bytes, results_table
 from tests.demo_bundle import write_demo
 from tests.loopback_openai import GOOD_KEY, LoopbackOpenAI, loopback_openai
 from tests.page_sessions import Open, page_server, settle, texts
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parent.parent
 HERE = {"release": "docs-small-res", "sae": "blocks.1.hook_resid_pre", "latent": "7"}
@@ -48,7 +52,7 @@ def open_page(settings: Settings) -> Iterator[Open]:
         for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
             patch.delenv(name, raising=False)
         # The tiny models have 64 positions: a short question and a short answer fit.
-        replaced = {(scoped, "ScopeView"): partial(ScopeView, template="free", new_tokens=6)}
+        replaced = {(patch_scoping, "ScopeView"): partial(ScopeView, template="free", new_tokens=6)}
         with page_server(settings, "pages/autointerp.py", replaced=replaced) as open_link:
             yield open_link
 
@@ -235,9 +239,11 @@ def test_a_model_explains_latents_and_controls_alike(open_page: Open, settings: 
             control, units = control_sae(kind, base, sae, found["latents"], token_set)
             assert kind == "random weights" or units == list(said)
             directions = unit_directions(model, control, list(said))
-        options = ScopeOptions("free", (1, 2), parse_scales(ScopeView().scales), 6, "likeliest")
-        table, question = scope_directions(model, list(said), directions, (1, 2), options=options)
-        expected = explained_by(table, question, "likeliest")
+        prompt = template_prompt(model, "free")
+        scales = parse_scales(ScopeView().scales)
+        config = SweepConfig(layers=(1, 2), multiples=scales, max_new_tokens=6, n_controls=0)
+        swept = sweep_directions(model, list(said), directions, {"free": prompt}, config)
+        expected = explanations_of_sweep(swept.table, prompt.text, "likeliest")
         assert said == {it: expected[it].text if it in expected else None for it in said}, kind
 
 

@@ -19,14 +19,9 @@ from sklearn.metrics import (
     recall_score,
 )
 
-from core.autointerp import (
-    AutoInterp,
-    AutoInterpConfig,
-    Example,
-    UnreadableAnswer,
-    detection_numbers,
-    detection_table,
-)
+from core.autointerp import AutoInterp, AutoInterpConfig, Example
+from core.autointerp.detection_statistics import detection_statistics
+from core.autointerp.parsing import UnreadableAnswer
 from core.corpus import TokenSet
 from core.llm import Budget, ChatEndpoint, Price
 from core.models import Model
@@ -91,10 +86,11 @@ def make(
     return AutoInterp(cfg, model, sae, token_set, endpoint=endpoint, **options)
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=30))
 def test_numbers_are_those_of_scikit_learn(pairs: list[tuple[bool, bool]]) -> None:
     active, predicted = map(list, zip(*pairs, strict=True))
-    found = detection_numbers(active, predicted)
+    found = detection_statistics(active, predicted)
     assert found.accuracy == pytest.approx(accuracy_score(active, predicted))
     assert found.all_none == pytest.approx(accuracy_score(active, [False] * len(active)))
     nan = {"zero_division": np.nan}
@@ -124,7 +120,7 @@ def test_numbers_are_those_of_scikit_learn(pairs: list[tuple[bool, bool]]) -> No
 def test_the_interval_is_that_of_drawing_examples_again() -> None:
     active = [True] * 4 + [False] * 8
     predicted = [True] * 3 + [False] * 8 + [True]
-    found = detection_numbers(active, predicted)
+    found = detection_statistics(active, predicted)
     assert found.all_none == pytest.approx(2 / 3)
     right = np.equal(active, predicted)
     draws = right[np.random.default_rng(1).integers(0, 12, (20000, 12))].mean(1)
@@ -132,7 +128,7 @@ def test_the_interval_is_that_of_drawing_examples_again() -> None:
     assert found.accuracy_low == pytest.approx(low, abs=1 / 12)
     assert found.accuracy_high == pytest.approx(high, abs=1 / 12)
     with pytest.raises(ValueError, match="one of each"):
-        detection_numbers([], [])
+        detection_statistics([], [])
 
 
 @pytest.mark.parametrize(
@@ -224,6 +220,7 @@ def test_prompts_show_marks_to_the_explainer_alone(
             wrong([])
 
 
+@pytest.mark.slow
 def test_a_perfect_judge_scores_one(
     service: LoopbackOpenAI, any_model: Model, tiny_sae: SAE, token_set: TokenSet
 ) -> None:
@@ -250,9 +247,8 @@ def test_a_perfect_judge_scores_one(
         assert result["explanation"] == "some bytes"
         assert result["predictions"] == result["correct seqs"]
         assert result["numbers"]["balanced_accuracy"] in (1, None)
-        table = detection_table(data[1][latent], result["predictions"])
-        assert table["correct"].all()
-        assert table.loc[table["predicted"], "number"].tolist() == result["correct seqs"]
+        active = [number for number, ex in enumerate(data[1][latent], 1) if ex.is_active]
+        assert result["correct seqs"] == active
     room = AutoInterpConfig([1]).thinking_tokens
     assert room >= 1000
     assert all(body["max_tokens"] - room in (25, 29) for body in service.questions())

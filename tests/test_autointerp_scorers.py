@@ -13,10 +13,11 @@ from sae_lens import SAE
 from scipy.stats import pearsonr
 
 from core.autointerp import AutoInterp, AutoInterpConfig, Example, LexicalJudge
+from core.autointerp.examples import split_windows
 from core.autointerp.fuzzing import ChatMarksJudge, Fuzzing, fuzzing_items
 from core.autointerp.gather import gather_windows
 from core.autointerp.generation import Generation, ModelProber, Reviser
-from core.autointerp.neighbours import (
+from core.autointerp.negatives import (
     NeighbourPrecision,
     nearest_latents,
     neighbour_windows,
@@ -26,8 +27,8 @@ from core.autointerp.parsing import UnreadableAnswer, parse_texts
 from core.autointerp.roles import Evidence, Explained, FailedAnswer, Judged, Material
 from core.autointerp.rules import TextRule, marks_fit, matches, rule_from_text
 from core.autointerp.simulation import Simulation, simulated_activations
-from core.autointerp.split import split_windows
 from core.corpus import TokenSet
+from core.lease import PlainLease
 from core.llm import ChatAnswer, ChatEndpoint, ChatSession
 from core.models import Model
 from tests.dense_index import dense_activations
@@ -118,7 +119,7 @@ def test_neighbours_are_nearest_and_carry_the_latents_own_activations(
     with pytest.raises(ValueError, match="k is 64"):
         nearest_latents(tiny_sae, [1], 64)
     cfg = AutoInterpConfig([5, *near[0].tolist()], buffer=3, total_tokens=60 * 33)
-    gathered = gather_windows(any_model, tiny_sae, token_set, cfg)
+    [gathered] = gather_windows(PlainLease(any_model, [tiny_sae]), token_set, cfg)
     found = neighbour_windows(any_model, tiny_sae, token_set, 5, gathered, near[0].tolist(), cfg)
     dense = dense_activations(any_model, tiny_sae, token_set)
     assert len(found) > 4
@@ -212,7 +213,7 @@ def test_written_texts_are_told_by_the_model_and_lead_to_a_revision(
 ) -> None:
     texts = ["The Eiffel tower", "Paris and the river", "in 1998 there", "Who knows?"]
     latent = 9
-    prober = ModelProber(tiny_model, tiny_sae, {latent: 0.0})
+    prober = ModelProber(PlainLease(tiny_model, [tiny_sae]), {latent: 0.0})
     probed = prober(latent, texts)
     rows = [tiny_model.to_tokens(text)[0] for text in texts]
     for one, row in zip(probed, rows, strict=True):
@@ -269,7 +270,7 @@ def test_quantile_examples_are_spread_over_the_activations(
     spread = AutoInterpConfig(latents, buffer=3, total_tokens=60 * 33, across_quantiles=True)
     dense = dense_activations(tiny_model, tiny_sae, token_set)
     for cfg in (plain, spread):
-        gathered = gather_windows(tiny_model, tiny_sae, token_set, cfg)
+        [gathered] = gather_windows(PlainLease(tiny_model, [tiny_sae]), token_set, cfg)
         generation, scoring = split_windows(gathered, cfg, tiny_model)
         for latent in latents:
             middle = [ex.acts[3] for ex in generation[latent]]
@@ -335,7 +336,7 @@ def test_a_run_carries_every_score(
     cfg = AutoInterpConfig(
         [9, 12], buffer=3, total_tokens=60 * 33, scoring=True, act_threshold_frac=0.6
     )
-    prober = ModelProber(tiny_model, tiny_sae, {9: 0.0, 12: 0.0})
+    prober = ModelProber(PlainLease(tiny_model, [tiny_sae]), {9: 0.0, 12: 0.0})
     autointerp = AutoInterp(
         cfg,
         tiny_model,

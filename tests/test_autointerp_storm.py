@@ -14,9 +14,8 @@ from typing import Any
 import pytest
 
 from core.autointerp import AutoInterpConfig
-from core.autointerp.chat_roles import ChatExplainer, ChatJudge
-from core.autointerp.estimate import first_requests
-from core.autointerp.run import Result, Roles, explain_and_score
+from core.autointerp.chat import ChatExplainer, ChatJudge
+from core.autointerp.explain import Result, Roles, explain_and_score, first_requests
 from core.jobs.progress import JobCancelled, Progress
 from core.llm import Budget, ChatEndpoint, ChatSession
 from core.settings import REPOSITORY
@@ -110,6 +109,7 @@ def run(
     return found, session
 
 
+@pytest.mark.slow
 def test_no_latent_is_lost_in_a_storm_and_none_paid_for_twice(
     service: LoopbackOpenAI, tmp_path: Path
 ) -> None:
@@ -182,6 +182,7 @@ def test_cancel_keeps_what_is_done(service: LoopbackOpenAI, tmp_path: Path) -> N
     store.close()
 
 
+@pytest.mark.slow
 def test_nothing_is_paid_for_twice_after_a_kill(service: LoopbackOpenAI, tmp_path: Path) -> None:
     """A run is killed without warning; the next one asks only what had no answer yet."""
     service.reply = plain
@@ -189,8 +190,8 @@ def test_nothing_is_paid_for_twice_after_a_kill(service: LoopbackOpenAI, tmp_pat
     script = textwrap.dedent(f"""
         from pathlib import Path
         from core.autointerp import AutoInterpConfig
-        from core.autointerp.chat_roles import ChatExplainer, ChatJudge
-        from core.autointerp.run import Roles, explain_and_score
+        from core.autointerp.chat import ChatExplainer, ChatJudge
+        from core.autointerp.explain import Roles, explain_and_score
         from core.llm import ChatEndpoint, ChatSession
         from core.store import Store
         from tests.stub_examples import stub_materials

@@ -7,12 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.autointerp.numbers import detection_numbers
-from core.corpus.documents import pasted_text
-from core.view.autointerp.request import RunRequest, relevant, request_of_record
-from core.view.autointerp.service import Typed, endpoint_of
-from core.view.autointerp.tables import comparison_table, distribution_table, paired_difference
-from core.view.autointerp.view import (
+from core.autointerp.detection_statistics import detection_statistics
+from core.autointerp.request import RunRequest, relevant, request_of_record
+from core.autointerp.service import Typed, endpoint_of
+from core.autointerp.tables import (
+    comparison_table,
+    distribution_table,
+    examples_table,
+    paired_difference,
+)
+from core.autointerp.view import (
     DEFAULT,
     LINK,
     AutointerpView,
@@ -20,6 +24,7 @@ from core.view.autointerp.view import (
     read_latents,
     write_latents,
 )
+from core.corpus.documents import pasted_text
 
 
 def request(**fields: object) -> RunRequest:
@@ -71,6 +76,12 @@ def test_names_of_runs_depend_on_what_matters_alone() -> None:
     record = {"model": "m", "release": "r", "sae": "s", "latents": [7], "service": ""}
     record["settings"] = {**vars(one.view), "switches": [], "scores": []}  # type: ignore[assignment]
     assert request_of_record(record, version="1", corpus=pasted_text("some text")).id == one.id
+
+
+def test_links_to_runs_and_runs_on_disk_stay_good() -> None:
+    """Another name, or another key, would have a reader run, and pay for, the same again."""
+    assert request().id == "637a9b06b43c1351"
+    assert request(choose="this", scores=("fuzzing",), controls=False).id == "3b9165be94d98c7b"
 
 
 def test_random_latents_are_the_same_each_time() -> None:
@@ -141,7 +152,7 @@ def test_means_and_differences_are_those_of_the_scores() -> None:
 def test_the_interval_of_f1_is_that_of_drawing_examples_again() -> None:
     active = np.array([True] * 6 + [False] * 10)
     guess = np.array([True] * 4 + [False] * 2 + [False] * 9 + [True])
-    found = detection_numbers(active, guess)
+    found = detection_statistics(active, guess)
     rng = np.random.default_rng(1)
     drawn = []
     for _ in range(4000):
@@ -152,3 +163,16 @@ def test_the_interval_of_f1_is_that_of_drawing_examples_again() -> None:
     assert found.f1_low == pytest.approx(low, abs=0.05)
     assert found.f1_high == pytest.approx(high, abs=0.05)
     assert found.f1_low <= found.f1 <= found.f1_high
+
+
+def test_marks_of_a_table_are_not_those_of_doctests() -> None:
+    example = {
+        "tokens": ["a", " >>>", " x", "\n", " <<"],
+        "acts": [0.0, 2.0, 1.0, 0.0, 0.2],
+        "threshold": 0.3,
+        "active": True,
+        "source": "strong",
+        "marked": "a<< >>> x>>↵ <<",
+    }
+    table = examples_table({"scoring": [example], "predictions": [1]})
+    assert table["text"].tolist() == ["a⟦ >>> x⟧↵ <<"]

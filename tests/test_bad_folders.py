@@ -7,6 +7,7 @@ import re
 import shutil
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from core.catalog import Catalog
 from core.catalog.formats import Place, describe, find
 from core.saes import load_sae_from_disk
+from core.settings import Settings
 from core.view.choices import read_choices
 from tests import foreign_saes as foreign
 from tests.foreign_saes import D_IN, D_SAE
@@ -75,6 +78,9 @@ def trainer(**changes: object) -> Callable[[Path], object]:
     return change
 
 
+LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4198400\n"
+
+
 def text(name: str, content: str) -> Callable[[Path], object]:
     return lambda folder: (folder / name).write_text(content)
 
@@ -96,6 +102,25 @@ def tensors(name: str, edit: Callable[[dict[str, torch.Tensor]], object]) -> Cal
         held = load_file(folder / name)
         edit(held)
         save_file(held, folder / name)
+
+    return change
+
+
+def pipe(name: str) -> Callable[[Path], object]:
+    def change(folder: Path) -> None:
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+
+    return change
+
+
+def header(content: object) -> Callable[[Path], object]:
+    """Weights of 64 bytes behind this header of safetensors."""
+    text = content if isinstance(content, str) else json.dumps(content)
+
+    def change(folder: Path) -> None:
+        size = len(text).to_bytes(8, "little")
+        (folder / "sae_weights.safetensors").write_bytes(size + text.encode() + bytes(64))
 
     return change
 
@@ -160,6 +185,12 @@ CASES: dict[str, tuple[Callable[[Path], Path], Callable[[Path], object], str]] =
     "own: no weights": (own, gone("sae_weights.safetensors"), "is missing; save the SAE again"),
     "own: cut": (own, cut("sae_weights.safetensors"), "corrupted"),
     "own: empty weights": (own, beside("sae_weights.safetensors", b""), "cut short"),
+    "own: pointer": (
+        own,
+        text("sae_weights.safetensors", LFS),
+        "Git LFS, not the weights; run git",
+    ),
+    "own: web page": (own, text("sae_weights.safetensors", "<!DOCTYPE html><p>"), "is a web page"),
     "own: d_in text": (own, config("cfg.json", d_in="16"), "gives d_in as '16'"),
     "own: d_sae true": (own, config("cfg.json", d_sae=True), "gives d_sae as True"),
     "own: d_sae negative": (own, config("cfg.json", d_sae=-4), "gives d_sae as -4"),
@@ -274,6 +305,21 @@ CASES: dict[str, tuple[Callable[[Path], Path], Callable[[Path], object], str]] =
         text("explorer.json", '{"hook_name": "layer five"}'),
         "gives hook_name as 'layer five'",
     ),
+    "learned: sidecar misspelt": (
+        learned,
+        text("explorer.json", '{"hookname": "blocks.1.hook_resid_post"}'),
+        "has an entry 'hookname', which is not known; it can hold model_name",
+    ),
+    "learned: sidecar of BOS": (
+        learned,
+        text("explorer.json", '{"prepend_bos": "no"}'),
+        "gives prepend_bos as 'no'; write true or false",
+    ),
+    "learned: sidecar of scale": (
+        learned,
+        text("explorer.json", '{"normalize_activations": "covariance_whitening"}'),
+        "gives normalize_activations as 'covariance_whitening'; write one of none",
+    ),
     # sparsify
     "sparse: no config": (sparse, gone("cfg.json"), "has sae.safetensors but no cfg.json"),
     "sparse: no weights": (
@@ -342,6 +388,43 @@ CASES: dict[str, tuple[Callable[[Path], Path], Callable[[Path], object], str]] =
         lambda folder: None,
         "'odd', which is not read",
     ),
+    "own: name on Neuronpedia": (
+        lambda folder: put_sae(folder, SITE, model_name="gpt2-small", neuronpedia_id="../../x"),
+        lambda folder: None,
+        "gives neuronpedia_id as '../../x'; it must be MODEL/SOURCE",
+    ),
+    "own: begins with BOS, perhaps": (
+        lambda folder: put_sae(folder, SITE, model_name="gpt2-small", prepend_bos="false"),
+        lambda folder: None,
+        "gives prepend_bos as 'false'; it must be true, false or null",
+    ),
+    "own: a named pipe": (own, pipe("cfg.json"), "is a pipe or device and should be a file"),
+    "own: weights are a pipe": (
+        own,
+        pipe("sae_weights.safetensors"),
+        "is a pipe or device and should be a file",
+    ),
+    "own: tensor before the file": (
+        own,
+        header({"W_dec": {"dtype": "F32", "shape": [4, 4], "data_offsets": [-64, 64]}}),
+        "places a tensor outside the file",
+    ),
+    "own: tensor of negative size": (
+        own,
+        header({"W_dec": {"dtype": "F32", "shape": [-4, 4], "data_offsets": [0, 64]}}),
+        "or gives one a negative size",
+    ),
+    "own: header nested deeply": (own, header(DEEP), "its safetensors header cannot be read"),
+    "own: endless header": (
+        own,
+        header('{"W_dec": {"dtype": "F32", "shape": [4], "data_offsets": [0, Infinity]}}'),
+        "its safetensors header cannot be read",
+    ),
+    "own: odd number type": (
+        own,
+        header({"W_dec": {"dtype": ["x"], "shape": [4, 4], "data_offsets": [0, 64]}}),
+        "lacks the tensors|what its numbers stand for",
+    ),
     # hook-z
     "hook-z: config broken": (
         lambda folder: foreign.hook_z(folder / "L1.pt").path.parent,
@@ -406,6 +489,7 @@ def test_the_traps_are_live(tmp_path: Path) -> None:
     assert (tmp_path / "executed").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file_format", "damage", "reason"),
     [
@@ -417,6 +501,8 @@ def test_the_traps_are_live(tmp_path: Path) -> None:
         ("AutoEncoder", {"bias": torch.zeros(D_IN, dtype=torch.int)}, "save floating-point"),
         ("AutoEncoder", {"bias": torch.full((D_IN,), torch.nan)}, "holds NaN or infinity"),
         ("BatchTopKSAE", {"threshold": None}, "holds no threshold"),
+        ("BatchTopKSAE", {"threshold": torch.tensor(-1.0)}, "holds no threshold"),
+        ("MatryoshkaBatchTopKSAE", {"threshold": torch.tensor(-1.0)}, "holds no threshold"),
         ("JumpReluAutoEncoder", {"threshold": torch.zeros(3)}, "holds no threshold"),
     ],
 )
@@ -441,7 +527,7 @@ def test_metrics_of_strangers(tmp_path: Path) -> None:
 def test_odd_entries_of_a_good_config(tmp_path: Path) -> None:
     folder = own(tmp_path / "mine/a")
     metadata = json.loads((folder / "cfg.json").read_text())["metadata"]
-    odd = {"neuronpedia_id": ["x"], "dataset_path": {}, "context_size": "many"}
+    odd: dict[str, Any] = {"dataset_path": {}, "context_size": "many"}
     odd["model_from_pretrained_kwargs"] = {"fold_ln": False, "device_map": {"a": []}}
     config("cfg.json", metadata={**metadata, **odd})(folder)
     (entry,) = user_catalog(tmp_path / "mine").saes("mine")
@@ -526,6 +612,48 @@ def test_thousands_of_folders_are_parsed_once(
     (tmp_path / "mine/7/cfg.json").write_text("{}")
     assert sum(entry.problem is not None for entry in catalog.saes("mine")) == 1
     assert len(parsed) == 1
+
+
+def test_many_folders_are_looked_at_in_the_background(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.catalog.scan.FEW", 3)
+    first = own(tmp_path / "mine/0")
+    for number in range(1, 5):
+        shutil.copytree(first, tmp_path / f"mine/{number}")
+    catalog = user_catalog(tmp_path / "mine")
+    assert len(read_choices(catalog, hub=False).saes["mine"]) == 5
+    looked: list[object] = []
+    monkeypatch.setattr(
+        "core.catalog.local_saes.find", lambda folder: looked.append(folder) or find(folder)
+    )
+    shutil.copytree(first, tmp_path / "mine/5")
+    for _ in range(20):  # runs of pages
+        assert len(read_choices(catalog, hub=False).saes["mine"]) == 5
+        assert len(catalog.saes("mine")) == 5
+    assert not looked
+    assert catalog.entry("mine", "5").problem is None  # a link finds the new one at once
+    scan = catalog._user_releases
+    monkeypatch.setattr(scan, "_due", 0.0)
+    assert len(catalog.saes("mine")) == 5
+    scan.wait()
+    assert len(catalog.saes("mine")) == 6
+    assert len(looked) == 1
+
+
+def test_folders_that_cannot_be_named(tmp_path: Path) -> None:
+    """Wrong names in SAE_EXPLORER_SAES are reasons of theirs, and hide nothing else."""
+    own(tmp_path / "good/a")
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    names = ("~nosuchuser/x", "m" * 5000, str(loop), str(tmp_path / "good"), "/dev/null")
+    settings = Settings.from_environment({"SAE_EXPLORER_SAES": os.pathsep.join(names)})
+    catalog = Catalog(replace(settings, demo_dir=tmp_path / "none"))
+    choices = read_choices(catalog, hub=False)
+    assert set(choices.saes) == {"good"}
+    assert len(choices.unavailable) == 4
+    for left_out in choices.unavailable:
+        assert "SAE_EXPLORER_SAES" in left_out.reason
 
 
 def test_names_of_links_that_are_no_paths() -> None:

@@ -1,8 +1,7 @@
 """A text is read alike everywhere, whatever tokenizer and SAE: the same tokens, none lost, no BOS
 twice, and the activations that Hugging Face's own module gives."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,10 +16,11 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from core.activations import row_activations
-from core.autointerp import ModelProber
-from core.corpus import beginning, bos_id, default_packing, prompt_for, prompt_tokens
+from core.attribution.on_text import find_sources, typed_text
+from core.autointerp.generation import ModelProber
+from core.corpus import bos_id, default_packing, prompt_for, prompt_tokens, token_in_front
 from core.corpus.prompt import reading_notes
-from core.gradients.display import shown_matrix
+from core.gradients.display import matrix_to_show
 from core.gradients.gradient_request import GradientRequest, open_route
 from core.gradients.matrix import gradient_matrix
 from core.gradients.page_view import GradientView
@@ -28,14 +28,14 @@ from core.gradients.prompt import prompt_texts
 from core.lease import PlainLease
 from core.models import NO_PROCESSING, Model, load_model
 from core.patch_scoping.prompt import prompt_tokens as scope_tokens
+from core.prompt_latents.active import read_prompt, text_activations
+from core.prompt_latents.ranking import latents_table, strongest_per_token
 from core.saes import encode
 from core.splitting.text_evidence import fires_in_text
-from core.view.latent.attribution import find_sources, typed_text
-from core.view.latent.prompt import latents_table, read_prompt, strongest_per_token
-from core.view.latent_view import text_activations
-from core.view.selection import Selection
 from tests.builders import make_sae
 from tests.tokenizer_models import TEXT, Kind, tokenizer_kinds, write_model
+
+pytestmark = pytest.mark.slow
 
 HOOK = "blocks.1.hook_resid_pre"
 HEADS = "blocks.1.attn.hook_z"
@@ -43,7 +43,6 @@ KINDS = tokenizer_kinds()
 SOME = range(0, 48, 5)
 """Latents that are looked at."""
 SAID = [True, False, None]
-SELECTION = Selection("model", "release", "sae", 0)
 
 
 @dataclass(frozen=True)
@@ -68,17 +67,6 @@ class Read:
         return {HOOK: hidden[1], HEADS: seen[0].reshape(1, len(ids), 4, 8)}
 
 
-class OneSae:
-    """Stands for an engine that has loaded a model and SAEs."""
-
-    def __init__(self, model: Model, *saes: SAE) -> None:
-        self._held = (model, list(saes))
-
-    @contextmanager
-    def use(self, *_: Any, **__: Any) -> Iterator[tuple[Model, list[SAE]]]:
-        yield self._held
-
-
 @pytest.fixture(scope="module", params=range(len(KINDS)), ids=[it.name for it in KINDS])
 def read(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Read:
     kind = KINDS[request.param]
@@ -95,22 +83,20 @@ def sae_at(hook: str, said: bool | None, **metadata: Any) -> SAE:
 
 def home(read: Read, sae: SAE) -> tuple[tuple[int, ...], np.ndarray]:
     """Tokens counted and the activations of all latents at them, [n, d_sae]."""
-    engine: Any = OneSae(read.model, sae)
     rows = []
     for latent in SOME:
-        found = text_activations(engine, Selection("m", "r", "s", latent), TEXT)
+        found = text_activations(PlainLease(read.model, [sae]), latent, TEXT)
         rows.append(found.activations)
     return found.token_ids, np.array(rows).T
 
 
 def prompt_tab(read: Read, sae: SAE) -> tuple[tuple[int, ...], np.ndarray]:
-    engine: Any = OneSae(read.model, sae)
-    found = read_prompt(engine, SELECTION, TEXT)
+    found = read_prompt(PlainLease(read.model, [sae]), TEXT)
     values = np.array([found.active.of(latent) for latent in SOME]).T
     assert not values[: found.n_leading].any()
     per_token = strongest_per_token(found, k=3)
     assert per_token["position"].tolist() == list(range(1, found.n_tokens + 1))
-    assert per_token["token"].tolist() == list(found.text_tokens)
+    assert per_token["token"].tolist() == list(found.tokens[found.n_leading :])
     first = latents_table(found, position=1)
     assert set(first["position"]) <= {1}
     assert len(first) == (found.active.position == found.n_leading).sum() > 0
@@ -129,7 +115,7 @@ def gradients(read: Read, sae: SAE) -> tuple[tuple[int, ...], np.ndarray]:
 
 
 def generation(read: Read, sae: SAE) -> tuple[tuple[int, ...], np.ndarray]:
-    prober = ModelProber(read.model, sae, dict.fromkeys(range(48), 0.0))
+    prober = ModelProber(PlainLease(read.model, [sae]), dict.fromkeys(range(48), 0.0))
     examples = [prober(latent, [TEXT])[0] for latent in SOME]
     return tuple(examples[0].toks), np.array([it.acts for it in examples]).T
 
@@ -171,23 +157,22 @@ def test_every_surface_reads_the_same_tokens(read: Read, said: bool | None) -> N
 def test_attribution_reads_the_same_tokens(read: Read, said: bool | None) -> None:
     sae = sae_at(HEADS, said)
     front = [] if said is False or read.kind.front is None else [read.kind.front]
-    engine: Any = OneSae(read.model, sae)
-    text = typed_text(engine, SELECTION, TEXT)
+    lease = PlainLease(read.model, [sae])
+    text = typed_text(lease, TEXT)
     assert list(text.token_ids) == [*front, *read.plain]
     with torch.no_grad():
         plain = encode(sae, read.sites([*front, *read.plain])[HEADS])[0]
     latent = int(plain[len(front)].argmax())
-    selection = Selection("m", "r", "s", latent)
-    found = find_sources(engine, selection, text, 1)
+    found = find_sources(lease, latent, text, 1)
     assert (found.destination, found.number) == (len(front), 1), "the text's first token"
     expected = plain[:, latent].clone()
     expected[: len(front)] = 0
     np.testing.assert_allclose(found.activations, expected, atol=2e-5)
-    assert found.terms.sum() + found.bias == pytest.approx(
+    assert found.attribution.terms.sum() + found.attribution.bias == pytest.approx(
         float(plain[len(front), latent]), abs=1e-4
     )
-    assert find_sources(engine, selection, text).destination == int(expected.argmax())
-    assert find_sources(engine, selection, text, 1000).destination == int(expected.argmax())
+    assert find_sources(lease, latent, text).destination == int(expected.argmax())
+    assert find_sources(lease, latent, text, 1000).destination == int(expected.argmax())
 
 
 def test_a_special_tokens_spelling_is_text(read: Read) -> None:
@@ -251,8 +236,8 @@ def test_trained_through_transformers_nothing_stands_in_for_bos(tmp_path: Path) 
         kind = next(it for it in KINDS if it.name == name)
         model = load_model(write_model(tmp_path / name, kind.tokenizer), device="cpu")
         theirs = sae_at(HOOK, True, model_class_name="AutoModelForCausalLM")
-        assert beginning(model, [theirs]) == expected
-        assert beginning(model, [sae_at(HOOK, True)]) == 0
+        assert token_in_front(model, [theirs]) == expected
+        assert token_in_front(model, [sae_at(HOOK, True)]) == 0
 
 
 @pytest.mark.parametrize("said", SAID)
@@ -272,7 +257,7 @@ def test_gradients_hide_and_leave_out_what_stands_in_front_only(
     result: Any = SimpleNamespace(
         request=request, matrix=matrix, tokens=opened.ids[0], n_leading=front
     )
-    shown = shown_matrix(result, GradientView(tab="tokens"), {})
+    shown = matrix_to_show(result, GradientView(tab="tokens"), {})
     assert shown.sources["position"].min() == shown.targets["position"].min() == front
     there = read.sites(opened.ids[0].tolist())[HOOK][:, front:].double()
     with torch.no_grad():
@@ -335,3 +320,29 @@ def test_what_an_sae_was_not_trained_on_is_said(tiny_model: Model) -> None:
     assert "positions 0 to 15" in notes(said=True, seqpos_slice=[0, 20], context_size=16)
     assert "tokens 7, 9 (exclude" in notes(said=True, exclude_special_tokens=[7, 9])
     assert notes(said=True, exclude_special_tokens=True) == ""
+
+
+def test_tokens_that_the_model_has_no_row_for_are_refused(tmp_path: Path) -> None:
+    """They were added to the tokenizer, and the model was not resized: embeddings would crash."""
+    tokenizer = KINDS[0].tokenizer.__class__.from_pretrained(
+        write_model(tmp_path / "model", KINDS[0].tokenizer)
+    )
+    tokenizer.add_tokens(["<think>"])
+    tokenizer.save_pretrained(tmp_path / "model")
+    model = load_model(tmp_path / "model", device="cpu", **NO_PROCESSING)
+    sae, text = sae_at(HOOK, None), "the <think> river"
+    number = len(tokenizer) - 1
+    for read in (
+        lambda: prompt_for(model, [sae], text),
+        lambda: scope_tokens(model, text),
+        lambda: row_activations(
+            model,
+            sae,
+            prompt_tokens([text], model.tokenizer, default_packing(model, sae)),
+            np.array([0]),
+            0,
+        ),
+    ):
+        with pytest.raises(ValueError, match=rf"token {number} \('<think>'\).*300 tokens"):
+            read()
+    assert prompt_for(model, [sae], "the river").n_leading == 1

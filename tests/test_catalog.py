@@ -49,6 +49,7 @@ def test_published_entry_says_what_the_list_says(catalog: Catalog) -> None:
     assert catalog.entry("gemma-2b-res-jb", "blocks.17.hook_resid_post").neuronpedia_id is None
 
 
+@pytest.mark.slow
 def test_releases_of_unknown_models_and_formats_are_listed_with_the_reason(
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:

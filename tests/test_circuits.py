@@ -18,6 +18,8 @@ from core.models import Model, cache_sites
 from core.saes import encode, reconstruct
 from tests.builders import make_sae
 
+pytestmark = pytest.mark.slow
+
 SITES = ("blocks.0.hook_resid_pre", "blocks.1.hook_resid_pre", "blocks.2.hook_resid_pre")
 ALL = Pruning(node_share=1.0, edge_share=1.0, most_nodes=10_000)
 HELD = {"freeze_attention": True, "freeze_layer_norm": True}

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sae_lens.tokenization_and_batching import concat_and_batch_sequences
 
-from core.corpus import Packing, TokenSet, pack, prompt_tokens, tokenized, tokenizer_digest
+from core.corpus import Packing, TokenSet, pack, prompt_tokens, tokenize_documents, tokenizer_digest
 from core.corpus.documents import Document
 from core.corpus.packing import Layout
 from tests.builders import train_tiny_tokenizer
@@ -26,7 +26,7 @@ def packed(documents: list[list[int]], **options: object) -> TokenSet:
     return pack(named, Packing(**options), bos_id=BOS)  # type: ignore[arg-type]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     documents=documents_of_ids,
     context=st.integers(2, 12),
@@ -68,7 +68,7 @@ def test_every_token_is_laid_out_once_and_found_again(
             assert len(set(inside[inside >= 0].tolist())) == 1
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(documents=documents_of_ids, context=st.integers(2, 12), prepend_bos=st.booleans())
 def test_windows_are_those_of_sae_training(
     documents: list[list[int]], context: int, prepend_bos: bool
@@ -172,7 +172,7 @@ def test_prompts_decode_to_themselves(text: str) -> None:
 def test_tokenizing_in_batches_is_tokenizing_each() -> None:
     tokenizer = train_tiny_tokenizer()
     documents = [Document(str(n), "word " * (n % 7) + str(n)) for n in range(300)]
-    found = list(tokenized(documents, tokenizer))
+    found = list(tokenize_documents(documents, tokenizer))
     assert [name for name, _ in found] == [document.name for document in documents]
     for (_, ids), document in zip(found, documents, strict=True):
         assert ids.tolist() == tokenizer(document.text, add_special_tokens=False)["input_ids"]

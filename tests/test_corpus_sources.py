@@ -22,16 +22,20 @@ from core.corpus import (
     proposed_dataset,
     text_file,
 )
+from core.corpus.tokenize import tokenize_documents
 from core.jobs.progress import JobCancelled, Progress
 from core.models import Model
 from core.store import Store
+from core.tokens import row_texts
 from tests.builders import make_sae, train_tiny_tokenizer
+from tests.tokenizer_kinds import EXACT
 
 
 def texts(corpus: Corpus) -> list[str]:
     return [document.text for document in corpus.documents()]
 
 
+@pytest.mark.slow
 def test_docs_sample_is_fixed_and_stops_early(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -271,3 +275,27 @@ def test_proposed_dataset() -> None:
     told = make_sae("standard", d_in=8, d_sae=8, hook_name=hook, dataset_path="some docstrings")
     assert proposed_dataset(named) == "owner/data"
     assert proposed_dataset(told) is None
+
+
+def test_rows_without_text_are_left_out_and_other_values_refused(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    late = '{"id": 1}\n' * 300
+    file.write_text(late + '{"text": null}\n{"text": "a"}\n{"text": ""}\n{"other": 1}\n')
+    assert [it.text for it in text_file(file).documents()] == ["a"]
+    file.write_text('{"text": "a"}\n{"text": ["b"]}\n')
+    with pytest.raises(ValueError, match=r"Row 2 of a\.jsonl holds a list in 'text'"):
+        list(text_file(file).documents())
+    nested = tmp_path / "a.json"
+    nested.write_text("[" * 100_000)
+    with pytest.raises(ValueError, match="not JSON"):
+        text_file(nested)
+
+
+@pytest.mark.parametrize("kind", EXACT)
+def test_half_a_surrogate_pair_is_one_strange_character(kind: str, tmp_path: Path) -> None:
+    """As in texts that were cut within an emoji; JSON can say it."""
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"text": "a\\ud83d"}\n{"text": "\\ud83d\\ude00 \\udc00b"}\n')
+    tokenizer = EXACT[kind]()
+    rows = [ids.tolist() for _, ids in tokenize_documents(text_file(file).documents(), tokenizer)]
+    assert [row_texts(tokenizer, row).text.strip() for row in rows] == ["a\ufffd", "😀 \ufffdb"]

@@ -107,6 +107,7 @@ def test_missing_parts_stay_missing() -> None:
     assert found.by_name == {}
 
 
+@pytest.mark.slow
 @given(st.floats(), st.integers(), st.text(st.characters(exclude_categories=["Cs"])))
 def test_numbers_and_texts_are_exact(share: float, n: int, word: str) -> None:
     found = CODEC.decode(CODEC.encode(result(parts=(Fit(share, n),), either=Other((word,)))))

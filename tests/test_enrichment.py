@@ -6,17 +6,12 @@ import torch
 from scipy import stats
 from statsmodels.stats.multitest import fdrcorrection
 
-from core.enrichment import (
-    Enrichment,
-    TokenSets,
-    enrich,
-    enrichment_scores,
-    log_p_value,
-    one_latent,
-    permutation_p_values,
-    running_sum,
-)
+from core.enrichment.null import log_p_value, permutation_p_values
+from core.enrichment.run import Enrichment, enrich
+from core.enrichment.score import enrichment_scores, one_latent, running_sum
+from core.enrichment.token_sets import TokenSets
 from core.jobs.progress import JobCancelled, Progress
+from core.store.dataclass_codec import dataclass_codec
 
 
 def walk(logits: np.ndarray, members: np.ndarray, weight: float = 0.0) -> float:
@@ -144,6 +139,23 @@ def sets_of(vocab: int = 90) -> TokenSets:
     return TokenSets.from_ids(named, np.arange(vocab))
 
 
+def enriched(
+    directions: torch.Tensor, W_U: torch.Tensor, sets: TokenSets, *, n_controls: int = 50, **more
+) -> Enrichment:
+    """Rows of `directions @ W_U` against the sets, and those of random directions."""
+    generator = torch.Generator().manual_seed(0)
+    logits = directions @ W_U
+    random = torch.randn(n_controls, len(W_U), generator=generator) @ W_U
+    return enrich(
+        lambda first, last: logits[first:last].numpy(),
+        len(logits),
+        sets,
+        controls_of=lambda first, last: random[first:last].numpy(),
+        n_controls=n_controls,
+        **more,
+    )
+
+
 def test_all_latents_and_sets() -> None:
     generator = torch.Generator().manual_seed(0)
     directions, W_U = (
@@ -153,7 +165,7 @@ def test_all_latents_and_sets() -> None:
     sets = sets_of()
     W_U[:, sets.sets[1].ids] += 0.7 * directions[0][:, None]
     directions[7], directions[9] = 0.0, torch.nan
-    found = enrich(directions, W_U, sets, n_controls=50)
+    found = enriched(directions, W_U, sets, n_controls=50)
     assert found.scores.shape == found.q.shape == (30, 3)
     assert found.controls.shape == (50, 3)
     logits = (directions @ W_U).numpy()
@@ -170,12 +182,13 @@ def test_all_latents_and_sets() -> None:
         assert beyond[row, column] == pytest.approx((1 + count) / 51)
     assert found.scores[0, 1] > 0.5
     assert found.log10_p[0, 1] < -4
-    again = Enrichment.from_arrays(found.to_arrays())
+    codec = dataclass_codec(Enrichment)
+    again = codec.decode(codec.encode(found))
     np.testing.assert_array_equal(again.scores, found.scores)
     progress = Progress()
     progress.cancel()
     with pytest.raises(JobCancelled):
-        enrich(directions, W_U, sets, progress=progress)
+        enriched(directions, W_U, sets, progress=progress)
 
 
 def test_random_directions_are_called_unusual_at_the_rate_they_should_be() -> None:
@@ -185,7 +198,7 @@ def test_random_directions_are_called_unusual_at_the_rate_they_should_be() -> No
     directions = torch.randn(1500, 400, generator=generator)
     rng = np.random.default_rng(0)
     sets = TokenSets.from_ids([("s", "g", rng.choice(400, 60, replace=False))], np.arange(400))
-    found = enrich(directions, W_U, sets, n_controls=10)
+    found = enriched(directions, W_U, sets, n_controls=10)
     p_values = 10 ** found.log10_p[:, 0]
     for level in (0.05, 0.2, 0.5):
         assert (p_values <= level).mean() == pytest.approx(level, abs=0.07)
@@ -220,4 +233,4 @@ def test_sets_without_tokens_or_of_all_are_left_out() -> None:
         TokenSets.from_ids([], np.array([], dtype=int))
     empty = TokenSets.from_ids([], np.arange(5))
     with pytest.raises(ValueError, match="no set"):
-        enrich(torch.ones(2, 3), torch.ones(3, 5), empty)
+        enriched(torch.ones(2, 3), torch.ones(3, 5), empty)

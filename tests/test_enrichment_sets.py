@@ -9,12 +9,8 @@ import regex
 from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import PreTrainedTokenizerFast
 
-from core.enrichment import (
-    builtin_sets,
-    match_words,
-    read_word_lists,
-)
-from core.enrichment.builtin import script_of
+from core.enrichment.builtin import builtin_sets, script_of
+from core.enrichment.user_sets import match_words, read_word_lists
 from core.tokens import TokenTexts, token_texts, vocabulary_texts
 from tests.builders import train_tiny_tokenizer
 

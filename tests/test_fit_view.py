@@ -14,10 +14,10 @@ from core.corpus.documents import pasted_text
 from core.engine import Engine
 from core.fit_check import check_fit
 from core.fit_check import on_text as fit_view
-from core.fit_check.on_text import FitOnText, FitRequest, fit
+from core.fit_check.measurements import combine_measurements
+from core.fit_check.on_text import FitOnText, FitRequest, run_fit_check
 from core.settings import Settings
 from core.store import Store
-from core.view.measured import measured
 from tests.builders import make_sae, write_sae
 from tests.demo_bundle import METRICS, write_demo
 from tests.page_sessions import Open, page_server, settle, texts
@@ -63,9 +63,10 @@ def request(**changes: object) -> FitRequest:
 
 
 def checked(engine: Engine, store: Store, wanted: FitRequest) -> FitOnText:
-    return fit(engine.lease(wanted.model, [wanted.sae]), store, wanted)
+    return run_fit_check(engine.lease(wanted.model, [wanted.sae]), store, wanted)
 
 
+@pytest.mark.slow
 def test_is_made_once_and_kept(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     engine, store = Engine(Catalog(settings), device="cpu"), Store(settings.cache_dir)
     made: list[int] = []
@@ -115,7 +116,7 @@ def test_the_longer_text_wins(tmp_path: Path) -> None:
     remember_index(store, key, pd.DataFrame({"count": [1, 1, 1, 1]}), 200, "Longer")
     index = recall_index(store, key)
     assert index == IndexFigures(0.02, 0.0, 200, "Longer")
-    l0 = measured(index, None).l0
+    l0 = combine_measurements(index, None).l0
     assert l0 is not None
     assert (l0.value, l0.n_tokens, l0.text) == (0.02, 200, "Longer")
 
@@ -148,6 +149,7 @@ def test_a_users_own_is_measured(open_home: Open) -> None:
     assert "read where it was trained" in texts(app)  # its weights are random
 
 
+@pytest.mark.slow
 def test_an_unscaled_one_says_its_scale(open_home: Open) -> None:
     app = open_home(release="saes", sae="unscaled", latent="1")
     assert not app.error
@@ -161,6 +163,7 @@ def test_a_dead_one_is_said_to_be_dead(open_home: Open) -> None:
     assert figures(app)["Never active"][0] == "100.0%"
 
 
+@pytest.mark.slow
 def test_an_index_is_preferred(open_home: Open, settings: Settings) -> None:
     app = open_home(release="saes", sae="mine", latent="1")
     entry = resources.catalog().entry("saes", "mine")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from core.gradients.jacobian import Entries, jacobian
-from core.gradients.linearise import linearised
+from core.gradients.linearise import linearise
 from core.gradients.route import Filling
 from core.gradients.segment import LOGIT_SITE, Segment, open_segment
 from core.gradients.to_latents import latent_route
@@ -15,6 +15,8 @@ from core.gradients.to_logits import logit_route
 from core.jobs.progress import JobCancelled, Progress
 from core.models import Model
 from tests.builders import make_sae
+
+pytestmark = pytest.mark.slow
 
 PAIRS = [
     ("blocks.0.hook_resid_pre", "blocks.2.hook_resid_pre"),
@@ -66,7 +68,7 @@ def test_equal_to_autograd(
     noise = torch.randn(clean["source"].shape, generator=torch.Generator().manual_seed(1))
     base = clean["source"] + 0.1 * noise
     for item in range(2):
-        known = linearised(segment, base[item : item + 1], torch.tensor([item]))
+        known = linearise(segment, base[item : item + 1], torch.tensor([item]))
         if known is None:
             # On a bridge this site is what the MLP reads, and not the stream that flows past it.
             assert source == "blocks.0.hook_resid_mid"
@@ -91,21 +93,21 @@ def test_a_model_of_another_kind_goes_the_general_way(
     reader = torch.randn(1, 32, generator=torch.Generator().manual_seed(0))
     ends = Entries(item, item, reader)
     expected = jacobian(segment, clean["source"], ends, rows, mode="reverse")
-    assert linearised(segment, clean["source"], item) is not None
+    assert linearise(segment, clean["source"], item) is not None
 
     # Its scores are divided by something else than its configuration says.
     monkeypatch.setattr(tiny_hooked.cfg, "attn_scale", 3.0)
-    assert linearised(segment, clean["source"], item) is None
+    assert linearise(segment, clean["source"], item) is None
     again = jacobian(segment, clean["source"], ends, rows, mode="reverse")
     torch.testing.assert_close(again, expected, atol=1e-5, rtol=1e-5)
     monkeypatch.undo()
     monkeypatch.setattr(tiny_hooked.cfg, "positional_embedding_type", "rotary")
-    assert linearised(segment, clean["source"], item) is None
+    assert linearise(segment, clean["source"], item) is None
     monkeypatch.undo()
     # Without heads in between there is nothing to win.
     near = "blocks.1.hook_resid_mid", "blocks.1.hook_resid_post"
     segment, clean = open_segment(tiny_hooked, tiny_tokens[:1], *near)
-    assert linearised(segment, clean["source"], item) is None
+    assert linearise(segment, clean["source"], item) is None
 
 
 @pytest.mark.parametrize("few", ["targets", "sources"])

@@ -28,6 +28,8 @@ from tests.gradient_references import (
     token_jacobian,
 )
 
+pytestmark = pytest.mark.slow
+
 D_MODEL = 32
 PAIRS = {
     "residual": ("blocks.0.hook_resid_pre", "blocks.2.hook_resid_pre"),

@@ -6,13 +6,14 @@ import torch
 from sae_lens import SAE
 from torch import Tensor
 
-from core.gradients.heads import head_scores, induction_layers, repeated_tokens
+from core.gradients.heads import head_scores, induction_layers
 from core.gradients.induction import (
     BoxShare,
     Induction,
     box_positions,
     find_induction,
 )
+from core.gradients.repeated_tokens import repeated_tokens
 from core.lease import PlainLease
 from core.models import Model, cache_sites, load_model
 from core.saes import encode, load_sae_from_disk, sae_hook_name

@@ -12,9 +12,9 @@ from torch import Tensor
 from core.gradients.heatmap import MOST_DRAWN, gradient_heatmap
 from core.gradients.matrix import (
     GradientMatrix,
-    filtered,
+    filter_matrix,
     gradient_matrix,
-    ordered,
+    order_matrix,
     token_texts,
 )
 from core.gradients.to_latents import latent_route, token_route
@@ -75,40 +75,48 @@ def test_labels(tiny_model: Model, tiny_tokens: Tensor) -> None:
 
 
 def test_filters(matrix: GradientMatrix) -> None:
-    strong = filtered(matrix, min_size=0.8)
+    strong = filter_matrix(matrix, min_size=0.8)
     entries = np.abs(matrix.values[np.abs(matrix.values) >= 0.8])
     assert sorted(np.abs(strong.values[strong.values != 0])) == sorted(entries)
     assert (strong.values != 0).any(0).all()
-    same, across = (filtered(matrix, pairs=it) for it in ("same token", "across tokens"))
+    same, across = (filter_matrix(matrix, pairs=it) for it in ("same token", "across tokens"))
     for part, is_same in ((same, True), (across, False)):
         table = part.frame()
         assert len(table)
         assert ((table["from_position"] == table["to_position"]) == is_same).all()
     assert len(same.frame()) + len(across.frame()) == matrix.values.size
-    placed = filtered(matrix, from_positions=[1], to_positions=[2, 3]).frame()
+    placed = filter_matrix(matrix, from_positions=[1], to_positions=[2, 3]).frame()
     assert set(placed["from_position"]) == {1}
     assert set(placed["to_position"]) == {2, 3}
-    assert not filtered(matrix, min_size=99).values.size
+    assert not filter_matrix(matrix, min_size=99).values.size
     with pytest.raises(ValueError, match="Unknown pairs"):
-        filtered(matrix, pairs="some")  # type: ignore[arg-type]
+        filter_matrix(matrix, pairs="some")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="0 or more"):
-        filtered(matrix, min_size=-1)
+        filter_matrix(matrix, min_size=-1)
 
 
 def test_filter_by_name(matrix: GradientMatrix) -> None:
-    found = filtered(matrix, pattern=r"F3\.98").frame()
+    found = filter_matrix(matrix, pattern=r"F3\.98").frame()
     assert set(found["to_index"]) == {98}
     assert len(found) == 6
-    either = filtered(matrix, pattern="t2").frame()
+    either = filter_matrix(matrix, pattern="t2").frame()
     assert (either["from_token"].eq(" t2") | either["to_token"].eq(" t2")).all()
     label = matrix.sources["label"][4]
-    described = filtered(matrix, pattern="rivers", descriptions={label: "Names of Rivers"})
+    described = filter_matrix(matrix, pattern="rivers", descriptions={label: "Names of Rivers"})
     assert described.sources["label"].tolist() == [label]
-    assert not filtered(matrix, pattern="F3[").values.size
+    assert not filter_matrix(matrix, pattern="F3[").values.size
+    with pytest.raises(ValueError, match="look-around and back-references are not supported"):
+        filter_matrix(matrix, pattern=r"(?!F3)")
+
+
+@pytest.mark.parametrize("pattern", ["(.|.)*~", "(a+)+$", "(x+x+)+y", "([^,]|.)*(,|.)*~"])
+def test_no_pattern_of_a_link_hangs(matrix: GradientMatrix, pattern: str) -> None:
+    long = dict.fromkeys(matrix.sources["label"], "x, a" * 2000)
+    filter_matrix(matrix, pattern=pattern, descriptions=long)
 
 
 def test_strongest_of_each_axis(matrix: GradientMatrix) -> None:
-    part = filtered(matrix, top_to=3, top_from=2)
+    part = filter_matrix(matrix, top_to=3, top_from=2)
     assert part.values.shape == (3, 2)
     size = np.abs(matrix.values).sum(1)
     assert set(part.targets["number"]) == set(np.argsort(-size)[:3])
@@ -116,27 +124,27 @@ def test_strongest_of_each_axis(matrix: GradientMatrix) -> None:
 
 def test_orders(matrix: GradientMatrix) -> None:
     for by in ("position", "strength", "clustered"):
-        part = ordered(matrix, by)
+        part = order_matrix(matrix, by)
         again = matrix.values[part.targets["number"]][:, part.sources["number"]]
         assert np.array_equal(part.values, again)
         assert sorted(part.targets["number"]) == list(range(8))
-    by_position = ordered(matrix, "position")
+    by_position = order_matrix(matrix, "position")
     assert by_position.targets["position"].is_monotonic_increasing
-    strength = np.abs(ordered(matrix, "strength").values).sum(1)
+    strength = np.abs(order_matrix(matrix, "strength").values).sum(1)
     assert (np.diff(strength) <= 0).all()
     with pytest.raises(ValueError, match="Unknown order"):
-        ordered(matrix, "colour")  # type: ignore[arg-type]
+        order_matrix(matrix, "colour")  # type: ignore[arg-type]
 
 
 def test_clusters_are_put_together() -> None:
     rng = np.random.default_rng(1)
     kinds = rng.permutation(np.repeat([0, 1, 2], 4))
     values = np.eye(3)[kinds] @ rng.normal(size=(3, 9)) + 0.01 * rng.normal(size=(12, 9))
-    part = ordered(matrix_of(values), "clustered")
+    part = order_matrix(matrix_of(values), "clustered")
     found = kinds[part.targets["number"]]
     assert (np.diff(found) != 0).sum() == 2
     values[5] = 0
-    assert ordered(matrix_of(values), "clustered").targets["number"].iloc[-1] == 5
+    assert order_matrix(matrix_of(values), "clustered").targets["number"].iloc[-1] == 5
 
 
 def test_table_and_npz(matrix: GradientMatrix) -> None:
@@ -209,7 +217,7 @@ def test_figure_of_many() -> None:
 
 
 def test_boxes_frame_their_positions() -> None:
-    matrix = ordered(matrix_of(np.ones((8, 8))))
+    matrix = order_matrix(matrix_of(np.ones((8, 8))))
     figure = gradient_heatmap(matrix, boxes=[(1, 2), (0, 99)])
     (shape,) = figure.layout.shapes
     rows = matrix.sources.index[matrix.sources["position"] == 1]

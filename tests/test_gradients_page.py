@@ -13,10 +13,12 @@ from core.gradients.gradient_request import GradientResult
 from core.models import load_model
 from core.saes import load_sae_from_disk
 from core.settings import Settings
-from core.splitting import text_evidence
+from core.splitting import sample_words, text_evidence
 from tests.builders import make_sae, write_sae
 from tests.demo_bundle import D_MODEL, write_demo
 from tests.page_sessions import Open, page_server, settle, texts
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parent.parent
 RELEASE = "docs-small-res"
@@ -51,7 +53,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 @pytest.fixture(scope="module")
 def open_page(settings: Settings) -> Iterator[Open]:
     """Opens links to the page in sessions of one server."""
-    replaced = {(text_evidence, "SAMPLE_TOKENS"): 2000, (text_evidence, "FIRING_TOKENS"): 1000}
+    replaced = {(sample_words, "SAMPLE_TOKENS"): 2000, (text_evidence, "FIRING_TOKENS"): 1000}
     link = {**START, "prompt": PROMPT}
     with page_server(
         settings,

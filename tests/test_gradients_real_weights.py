@@ -9,7 +9,8 @@ from core.gradients import (
     latent_to_logit_gradients,
     token_to_latent_gradients,
 )
-from core.gradients.heads import head_scores, repeated_tokens
+from core.gradients.heads import head_scores
+from core.gradients.repeated_tokens import repeated_tokens
 from core.models import Model, load_model
 from core.saes import load_sae
 

@@ -117,7 +117,7 @@ def test_rows_leave_the_sae_as_it_was() -> None:
 shapes = st.lists(st.integers(1, 4), min_size=1, max_size=4).map(tuple)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(shapes, st.integers(0, 2**31), st.floats(0, 1))
 def test_sparse_round_trip(shape: tuple[int, ...], seed: int, density: float) -> None:
     generator = torch.Generator().manual_seed(seed)

@@ -15,11 +15,10 @@ from core.circuits.graph import Pruning
 from core.circuits.request import CircuitRequest, chain_note, trace
 from core.engine import Engine
 from core.gradients import heads as heads_module
-from core.gradients import induction as analysis_module
 from core.gradients import induction_request as induction_module
 from core.gradients import sae_choices
 from core.gradients import verify_request as check_module
-from core.gradients.display import strongest_shown
+from core.gradients.display import list_strongest_cells
 from core.gradients.gradient_request import GradientRequest, compute
 from core.gradients.heads import HeadsRequest, find_heads
 from core.gradients.induction_request import InductionRequest, find
@@ -50,7 +49,7 @@ def turns(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     use = Engine.use
 
     def counted(self: Engine, *names: Any, **options: Any) -> Any:
-        if self._locks.held is None:
+        if self.locks.held is None:
             taken.append(names)
         return use(self, *names, **options)
 
@@ -82,7 +81,7 @@ def test_a_check_in_several_turns_is_the_same_and_is_kept(
     ends = [sae(engine, f"docs-small-res/blocks.{layer}.hook_resid_pre") for layer in (0, 2)]
     request = GradientRequest("latents", "docs-small", "The river runs", *ends)
     result = compute(lease(engine, request), store, request)
-    cells = strongest_shown(result.matrix, 12)
+    cells = list_strongest_cells(result.matrix, 12)
     whole = check(lease(engine, request), Store(store.directory / "other"), result, cells)
     turns.clear()
     monkeypatch.setattr(lease_module, "TURN_SECONDS", 0.0)
@@ -152,7 +151,7 @@ def test_induction_in_several_turns_is_the_same_and_is_kept(
     other = Store(store.directory / "other")
     whole = find(lease(engine, request), other, request)
     turns.clear()
-    monkeypatch.setattr(analysis_module, "TURN_SECONDS", 0.0)
+    monkeypatch.setattr(lease_module, "TURN_SECONDS", 0.0)
     parts = find(lease(engine, request), store, request)
     assert len(turns) >= 3
     np.testing.assert_allclose(parts.first_prompt.values, whole.first_prompt.values, atol=1e-5)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from core import lease as lease_module
 from core.catalog import Catalog
 from core.catalog.entries import SaeEntry
 from core.engine import Engine
@@ -17,10 +18,10 @@ from core.gradients.display import (
     cell_of,
     colour_limit,
     counts_sentence,
+    list_strongest_cells,
+    matrix_to_show,
     nothing_sentence,
     place_of,
-    shown_matrix,
-    strongest_shown,
 )
 from core.gradients.gradient_request import GradientRequest, GradientResult, compute
 from core.gradients.heads import concerned_heads, suggested_pair
@@ -69,9 +70,9 @@ def test_an_sae_of_another_model_is_named() -> None:
     choices = Choices((), (), {"res": (other,)}, ())
     name = sae_choices.name_of(other)
     with pytest.raises(ValueError, match="trained on other-model, not on docs-small"):
-        sae_choices.checked_name(choices, "docs-small", name)
+        sae_choices.check_name(choices, "docs-small", name)
     with pytest.raises(ValueError, match="there is no SAE"):
-        sae_choices.checked_name(choices, "docs-small", "res/two")
+        sae_choices.check_name(choices, "docs-small", "res/two")
 
 
 def test_suggested_pair_follows_the_heads() -> None:
@@ -88,6 +89,8 @@ def test_suggested_pair_follows_the_heads() -> None:
     assert suggested_pair(scores, [*RESIDUAL, *HEADS]) == (HEADS[4], HEADS[5])
     assert suggested_pair(scores, RESIDUAL) is None
     assert suggested_pair(scores, HEADS[:1]) is None
+    without_bos = [replace(HEADS[4], prepend_bos=False), HEADS[5]]
+    assert suggested_pair(scores, without_bos) is None, "one text does not suit both"
     assert list(concerned_heads(scores))[:3] == [(7, 0), (4, 1), (5, 0)]
 
 
@@ -111,6 +114,7 @@ def test_link_carries_every_field() -> None:
         first_token=True,
         pairs="same token",
         pattern="x",
+        only=True,
         order="strength",
         cell=(1, 2, 3, 4),
         seed=5,
@@ -125,6 +129,9 @@ def test_link_carries_every_field() -> None:
         edge_share=0.25,
         most_nodes=9,
         node=(1, 2, -1),
+        pinned=((1, 2, 3),),
+        groups=(("dates", ((1, 2, 3), (0, 1, 4))),),
+        only_pinned=True,
     )
     default = GradientView()
     names = list(GradientView.__dataclass_fields__)
@@ -177,6 +184,7 @@ def result(engine: Engine) -> GradientResult:
     return computed(engine, store(), request_of(engine))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tab", "budget"), [("latents", 1_000_000), ("tokens", 200_000), ("logits", 200_000)]
 )
@@ -188,11 +196,11 @@ def test_short_leases_give_the_same(
     use = Engine.use
 
     def counted(self: Engine, *names: object, **options: object) -> object:
-        if self._locks.held is None:
+        if self.locks.held is None:
             leases.append(names)
         return use(self, *names, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(compute_module, "TURN_SECONDS", 1e-9)
+    monkeypatch.setattr(lease_module, "TURN_SECONDS", 1e-9)
     monkeypatch.setattr(compute_module, "DEFAULT_MEMORY_BUDGET", budget)
     monkeypatch.setattr(Engine, "use", counted)
     parts = computed(engine, store(), request_of(engine, tab)).matrix.values
@@ -235,19 +243,19 @@ def test_the_strongest_are_computed_alone(engine: Engine, result: GradientResult
 
 def test_what_is_shown(result: GradientResult) -> None:
     view = GradientView(top_from=6, top_to=5)
-    matrix = shown_matrix(result, view, {})
+    matrix = matrix_to_show(result, view, {})
     assert matrix.values.shape[0] <= 5
     assert (matrix.sources["position"] > 0).all()
     wide = replace(view, first_token=True, top_from=150, top_to=150)
-    assert (shown_matrix(result, wide, {}).sources["position"] == 0).any()
-    cells = strongest_shown(matrix, 3)
+    assert (matrix_to_show(result, wide, {}).sources["position"] == 0).any()
+    cells = list_strongest_cells(matrix, 3)
     sizes = []
     for cell in cells:
         place = place_of(matrix, cell)
         assert place is not None
         sizes.append(abs(matrix.values[place]))
     assert sizes == sorted(np.abs(matrix.values).ravel(), reverse=True)[:3]
-    times = shown_matrix(result, replace(view, kind="attribution"), {})
+    times = matrix_to_show(result, replace(view, kind="attribution"), {})
     for row, column in np.ndindex(*times.values.shape):
         place = place_of(result.matrix, cell_of(times, row, column))
         assert place is not None
@@ -260,7 +268,7 @@ def test_what_is_shown(result: GradientResult) -> None:
 def test_sentences(result: GradientResult) -> None:
     assert result.report is not None
     assert f"{result.report.n_mismatched:,} in only one" in counts_sentence(result)
-    empty = shown_matrix(result, GradientView(min_size=1e9), {})
+    empty = matrix_to_show(result, GradientView(min_size=1e9), {})
     assert "passes the filters" in str(nothing_sentence(result, empty))
     assert nothing_sentence(result, result.matrix) is None
     assert "earlier SAE is active" in str(nothing_sentence(replace(result, n_sources=0), empty))
@@ -277,7 +285,7 @@ def test_colours_end_before_outliers(result: GradientResult) -> None:
 
 
 def test_check_and_its_figure(engine: Engine, result: GradientResult) -> None:
-    cells = strongest_shown(shown_matrix(result, GradientView(), {}), 5)
+    cells = list_strongest_cells(matrix_to_show(result, GradientView(), {}), 5)
     found = check(lease(engine, result.request), store(), result, cells)
     table = found.verification.cells
     places = table[["from_position", "from_index", "to_position", "to_index"]]
@@ -297,9 +305,37 @@ def test_a_box_share_over_chance() -> None:
 
 def test_logits_are_likeliest_first(engine: Engine) -> None:
     found = computed(engine, store(), request_of(engine, "logits"))
-    shown = shown_matrix(found, GradientView(tab="logits"), {})
+    shown = matrix_to_show(found, GradientView(tab="logits"), {})
     assert found.next_tokens is not None
     places = found.next_tokens["token_id"].tolist()
     order = [places.index(it) for it in shown.targets["index"]]
     assert order == sorted(order)
     assert len(order) > 3
+
+
+def test_saes_of_one_site_have_names_of_their_own_in_menus() -> None:
+    site, other = "blocks.2.hook_resid_pre", "blocks.1.hook_resid_pre"
+    twins = [replace(entry(site), sae_id=name) for name in ("with_bos", "without_bos", "l0/68")]
+    menu = sae_choices.menu([entry(other), *twins])
+    assert len(set(menu.values())) == len(menu) == 4
+    for twin in twins:
+        assert menu[sae_choices.name_of(twin)].startswith(f"{twin.sae_id} · Layer 2: ")
+    assert menu["res/blocks.1.hook_resid_pre"] == sae_choices.title_of(entry(other))
+
+
+def test_defaults_are_saes_that_one_model_and_one_text_suit() -> None:
+    raw = (("center_writing_weights", False),)
+    same_in_other_words = (("center_writing_weights", True), ("fold_ln", True))
+    chosen = RESIDUAL[4]
+    alike = replace(RESIDUAL[2], processing=same_in_other_words)
+    others = [
+        replace(RESIDUAL[1], processing=raw),
+        replace(RESIDUAL[3], prepend_bos=False),
+        replace(RESIDUAL[3], processing=(("no_processing", True),)),
+    ]
+    everything = sorted([*others, alike, chosen], key=sae_choices.depth)
+    assert sae_choices.default_pair(everything, chosen) == (alike, chosen)
+    assert sae_choices.default_chain(everything, chosen) == (alike, chosen)
+    assert sae_choices.default_pair([*others, chosen], chosen) == (chosen, chosen)
+    for other in others:
+        assert sae_choices.default_pair([alike, other], other) == (other, other)

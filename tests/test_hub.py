@@ -18,6 +18,8 @@ from core.hub import DownloadPlan, PlannedFile, explain_hub_error
 from core.hub.files import files_of_model, files_of_sae
 from tests.hub_contents import GEMMA_REPO, RES_JB_REPO, SPLITTING_REPO
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 RES_JB_FILES = ("cfg.json", "sae_weights.safetensors", "sparsity.safetensors")
 

@@ -1,9 +1,13 @@
 """What may import what: pages are light, and core knows no Streamlit."""
 
+import ast
 import os
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
+
+import pytest
 
 from tests.demo_bundle import write_demo
 
@@ -35,6 +39,7 @@ sys.exit(", ".join(heavy & set(sys.modules)) or None)
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_core_works_without_streamlit() -> None:
     files = [path.relative_to(REPOSITORY) for path in (REPOSITORY / "core").rglob("*.py")]
     modules = {".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in files}
@@ -48,6 +53,29 @@ for name in {wanted!r}:
 """
     done = _python(code)
     assert done.returncode == 0, done.stderr
+
+
+def test_packages_of_core_import_each_other_in_no_circle() -> None:
+    """`core.autointerp` may use `core.patch_scoping`; then the latter must not use the former."""
+    needs: dict[str, set[str]] = {}
+    for path in sorted((REPOSITORY / "core").rglob("*.py")):
+        own = path.relative_to(REPOSITORY).with_suffix("").parts[:2]
+        if own[1] == "__init__":
+            continue
+        package = needs.setdefault(".".join(own), set())
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            else:
+                continue
+            package.update(
+                ".".join(name.split(".")[:2]) for name in names if name.startswith("core.")
+            )
+        package.discard(".".join(own))
+    assert len(needs) > 20
+    TopologicalSorter(needs).prepare()  # raises CycleError, which names the circle
 
 
 def _python(code: str) -> subprocess.CompletedProcess[str]:

@@ -140,7 +140,8 @@ def test_live_box_takes_any_text_on_every_kind_of_sae(
     box.press("Control+Enter")
     page.get_by_text("Type a few words").wait_for()
     is_empty = latent == 3
-    assert (page.get_by_text("Strongest examples", exact=True).count() == 0) == is_empty
+    strongest = page.get_by_text("Strongest examples", exact=True)
+    playwright.expect(strongest).to_have_count(0 if is_empty else 1)
 
 
 def plain(text: str) -> str:
@@ -189,7 +190,7 @@ def test_a_file_of_the_user_is_read_and_displays_harmlessly(
     page.get_by_text("Examples come from: ").filter(has_text=f".{kind}").wait_for()
     page.get_by_test_id("stHtml").filter(has_text="onerror").first.wait_for()
     is_harmless(page)
-    assert "corpus=file" in page.url
+    page.wait_for_url("**corpus=file**")
 
 
 def test_published_sae_is_read_on_its_own_dataset_and_shown_publicly(
@@ -203,7 +204,7 @@ def test_published_sae_is_read_on_its_own_dataset_and_shown_publicly(
     page.get_by_text("Hugging Face dataset").click()
     dataset = page.get_by_role("textbox", name="Name of the dataset")
     dataset.wait_for()
-    assert dataset.input_value() == DATASET
+    playwright.expect(dataset).to_have_value(DATASET)
     # With all SAEs of the release: sizes are asked for, and nothing is fetched before a click.
     hub.take_requests()
     page.get_by_text("SAEs of this release at once").click()
@@ -229,4 +230,4 @@ def test_published_sae_is_read_on_its_own_dataset_and_shown_publicly(
     assert all(f"/datasets/{DATASET}/" in it for it in fetched)
     page.get_by_text("Show Neuronpedia's page here").click()
     public = page.frame_locator("iframe").get_by_text("Public page")
-    assert public.inner_text() == "Public page /gpt2-small/1-res-jb/7?embed=true"
+    playwright.expect(public).to_have_text("Public page /gpt2-small/1-res-jb/7?embed=true")

@@ -1,5 +1,7 @@
 """The pass behind the latent page: equal to brute force, resumable, shared; what is read of it."""
 
+import errno
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,22 +10,30 @@ import numpy as np
 import pytest
 import torch
 
-from core.activations import IndexConfig, build_index, open_index, text_index
+from core.activations import (
+    IndexConfig,
+    build_index,
+    open_index,
+    pass_memory,
+    stored_index,
+    text_index,
+)
 from core.activations import build as build_module
-from core.activations.text_index import IndexRequest, OpenIndex, make_index, was_made
+from core.activations.stored_index import open_summary
+from core.activations.text_index import IndexRequest, OpenIndex, make_index, was_ever_made
 from core.catalog import Catalog
 from core.corpus.documents import Corpus, Document
 from core.engine import Engine
-from core.jobs.progress import JobCancelled, Progress
+from core.jobs.progress import JobCancelled
+from core.latent.dashboard import nearest, read_dashboard
+from core.latent.examples import example_rows, read_rows, rows_of
 from core.lease import Lease
+from core.logit_statistics import logit_effects
 from core.models import cache_sites
 from core.saes import encode, sae_hook_name
 from core.settings import Settings
-from core.store import Store
-from core.view.latent.dashboard import logit_effects, read_dashboard
-from core.view.latent.example_rows import example_rows, read_rows, rows_of
-from core.view.latent.neighbours import nearest
-from core.view.selection import Selection
+from core.store import Store, StoreError
+from core.store.tier import Tier
 from tests.demo_bundle import write_demo
 
 HOOK = "blocks.1.hook_resid_pre"
@@ -146,7 +156,7 @@ def test_a_stopped_pass_goes_on_where_it_was(
     stop = True
     with pytest.raises(type(end)):
         make_index(lease_of(engine, request()), store, request())
-    assert not was_made(store, request())
+    assert not was_ever_made(store, request())
     assert list((tmp_path / "passes").iterdir())
     stop = False
     rows_run.clear()
@@ -168,16 +178,16 @@ def test_several_saes_share_a_run_and_an_index_is_made_once(
 
     monkeypatch.setattr(build_module, "run_rows", run)
     several = request(SAE, (RELEASE, "blocks.2.hook_resid_pre", ""))
-    assert not was_made(store, several)
+    assert not was_ever_made(store, several)
     found = make_index(lease_of(engine, several), store, several)
     assert set(saes_run) == {2}
     assert found[0].summary.equals(opened.summary)
-    assert was_made(store, several.only(1))
+    assert was_ever_made(store, several.only(1))
     saes_run.clear()
     make_index(lease_of(engine, several.only(1)), store, several.only(1))
     assert saes_run == []
     # Where there is no memory for the states of both, each has a run of its own.
-    monkeypatch.setattr(text_index, "_STATE_BYTES", 1)
+    monkeypatch.setattr(pass_memory, "MOST_BYTES", 1)
     apart = make_index(lease_of(engine, several), Store(tmp_path / "other"), several)
     assert set(saes_run) == {1}
     assert apart[1].summary.equals(found[1].summary)
@@ -223,8 +233,7 @@ def test_examples_show_the_text_and_its_activations(
     assert found is not None
     activations = dense(engine, opened)[..., 7]
     rows = rows_of(found, opened.token_set.context)
-    selection = Selection("docs-small", RELEASE, HOOK, 7)
-    read = read_rows(engine, selection, opened, rows, Progress())
+    read = read_rows(engine.lease("docs-small", [(RELEASE, HOOK)]), opened, rows, 7)
     for row in rows:
         np.testing.assert_allclose(read[row], activations[row], rtol=1e-4, atol=1e-6)
     near = example_rows(found.examples.top, opened, around=10)
@@ -254,7 +263,7 @@ def test_examples_show_the_text_and_its_activations(
 
 
 def test_logit_effects_are_those_of_the_weights(engine: Engine) -> None:
-    found = logit_effects(engine, Selection("docs-small", RELEASE, HOOK, 13))
+    found = logit_effects(engine.lease("docs-small", [(RELEASE, HOOK)]), 13)
     with engine.use("docs-small", [(RELEASE, HOOK)]) as (model, (sae,)):
         logits = (sae.W_dec[13] @ model.W_U).numpy()
     order = np.argsort(logits)
@@ -268,11 +277,9 @@ def test_logit_effects_are_those_of_the_weights(engine: Engine) -> None:
 
 def test_nearest_in_the_sae_and_in_its_family(engine: Engine) -> None:
     release = "docs-small-res-splitting"
-    entries = [engine.catalog.entry(release, f"{HOOK}_{width}") for width in (32, 64, 128)]
-    selection = Selection("docs-small", release, f"{HOOK}_64", 5)
-    table = nearest(engine, selection, entries, k=4)
+    keys = [(release, f"{HOOK}_{width}") for width in (64, 32, 128)]
+    table = nearest(engine.lease("docs-small", keys), keys, 5, k=4)
     assert table["width"].tolist() == [64] * 4 + [32] * 4 + [128] * 4
-    keys = [it.key for it in entries]
     with engine.use("docs-small", keys) as (_, saes):
         rows = {sae.cfg.d_sae: sae.W_dec.numpy() for sae in saes}
     own = rows[64][5] / np.linalg.norm(rows[64][5])
@@ -289,3 +296,59 @@ def test_latents_that_do_not_exist(engine: Engine, store: Store, opened: OpenInd
     for latent in (-1, 64):
         with pytest.raises(ValueError, match="choose 0 to 63"):
             read_dashboard(store, opened, latent)
+
+
+def test_on_a_full_disk_the_index_is_shown_from_memory(
+    engine: Engine, opened: OpenIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, put = Store(tmp_path), Tier.put
+
+    def full(tier: Tier, name: str, value: bytes, **whose: str | None) -> None:
+        if len(value) > 10_000:
+            raise StoreError("The disk is full.") from OSError(errno.ENOSPC, "No space left")
+        put(tier, name, value, **whose)
+
+    def no_checkpoint(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Tier, "put", full)
+        patch.setattr(os, "replace", no_checkpoint)
+        (found,) = make_index(lease_of(engine, request()), store, request())
+    assert found.summary.equals(opened.summary)
+    dashboard = read_dashboard(store, found, 7)
+    assert dashboard is not None
+    assert dashboard.count == found.summary["count"][7]
+    assert "in memory alone" in (store.trouble or "")
+    assert not list((tmp_path / "passes").iterdir()), "no half of a checkpoint stays"
+    after_a_restart = Store(tmp_path)
+    assert open_index(after_a_restart, found.key) is None
+    assert open_summary(after_a_restart, found.key) is None, "no summary without its parts"
+
+
+def test_parts_of_an_index_that_make_room_for_one_another_are_held(
+    engine: Engine, opened: OpenIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that has room for one part: each part that is written pushes the last one out."""
+    store, put = Store(tmp_path), Tier.put
+    monkeypatch.setattr(stored_index, "_PART", 16)
+    parts: list[str] = []
+
+    def one_part(tier: Tier, name: str, value: bytes, **whose: str | None) -> None:
+        if len(value) > 10_000:
+            for earlier in parts:
+                tier.remove(earlier)
+            parts[:] = [name]
+        put(tier, name, value, **whose)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Tier, "put", one_part)
+        patch.setattr(Store, "_write_held", lambda self: None)
+        (found,) = make_index(lease_of(engine, request()), store, request())
+    assert len(parts) == 1
+    for latent in LATENTS:
+        dashboard = read_dashboard(store, found, latent)
+        assert dashboard is not None
+        assert dashboard.count == opened.summary["count"][latent]
+    assert "in memory alone" in (store.trouble or "")
+    assert open_summary(Store(tmp_path), found.key) is None

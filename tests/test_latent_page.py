@@ -15,6 +15,8 @@ from tests.builders import make_sae, write_sae
 from tests.demo_bundle import D_MODEL, write_demo
 from tests.page_sessions import Open, page_server, settle, texts
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 HOOK = "blocks.1.hook_resid_pre"
 SAE = {"release": "docs-small-res", "sae": HOOK, "latent": "7"}
@@ -146,6 +148,16 @@ def test_other_models_are_read_at_a_click(open_page: Open) -> None:
     gone = open_page(**SAE, corpus="text:" + "0" * 20 + "-pasted.txt")
     assert "not on this server any more" in texts(gone)
     assert "Try a text" in "".join(it.value for it in gone.subheader)
+
+
+def test_a_link_alone_reads_nothing_from_the_hub(open_page: Open) -> None:
+    """Whoever opens a link has chosen nothing yet, on the demo either."""
+    before = len(resources.jobs().jobs())
+    app = open_page(corpus="hub:owner/data")
+    assert not app.exception
+    started = resources.jobs().jobs()[: len(resources.jobs().jobs()) - before]
+    assert not [job for job in started if job.key.startswith("latent-index:")]
+    assert any(button.key and button.key.startswith("latent_") for button in app.button)
 
 
 def test_all_saes_of_a_release_in_one_pass(open_page: Open) -> None:

@@ -1,6 +1,7 @@
 """The tabs of the latent page that analyse: prompt, logit lens, token enrichment, attribution."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,16 +11,21 @@ from scipy import stats
 from streamlit.testing.v1 import AppTest
 
 from core import resources
-from core.enrichment import WordList
-from core.jobs.progress import Progress
+from core.enrichment import run as enrichment
+from core.enrichment.user_sets import WordList, store_lists
+from core.firings.kept import kept_firings
+from core.lease import PlainLease
 from core.prompt_latents import ablation_effects, active_latents
+from core.prompt_latents.ablation import ablate
+from core.prompt_latents.active import read_prompt
+from core.prompt_latents.ranking import latents_table, ranked, strongest_per_token
 from core.saes import load_sae_from_disk
 from core.settings import Settings
-from core.view.latent import enrichment, prompt
-from core.view.selection import Selection
 from tests.builders import make_sae, write_sae
 from tests.demo_bundle import D_MODEL, write_demo
 from tests.page_sessions import Open, page_server, settle, texts
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parent.parent
 RESIDUAL = {"release": "docs-small-res", "sae": "blocks.1.hook_resid_pre", "latent": "7"}
@@ -101,7 +107,7 @@ def test_enrichment_of_all_latents(open_tab: Open) -> None:
 def test_sets_of_the_user_travel_by_link(open_tab: Open) -> None:
     lists = [WordList("mine <b>", ("the", "nosuchword")), WordList("none", ("zzzz",))]
     fine(open_tab("enrichment", **RESIDUAL))
-    name = enrichment.keep_lists(resources.store(), lists)
+    name = store_lists(resources.store(), lists)
     app = fine(open_tab("enrichment", sets=name, set="mine <b>", **RESIDUAL))
     said = texts(app)
     assert "nosuchword" in said
@@ -161,23 +167,23 @@ def test_examples_of_the_index_feed_attribution(open_tab: Open) -> None:
 
 def test_ablation_in_leases_is_that_in_one_go(open_tab: Open, settings: Settings) -> None:
     fine(open_tab("prompt", **RESIDUAL))
-    selection = Selection("docs-small", RESIDUAL["release"], RESIDUAL["sae"], 7)
-    engine = resources.engine()
-    read = prompt.read_prompt(engine, selection, "the river runs under the bridges")
-    found = prompt.ablate(engine, selection, read, 12, Progress())
-    with engine.use("docs-small", [selection.sae]) as (model, (sae,)):
+    engine, name = resources.engine(), (RESIDUAL["release"], RESIDUAL["sae"])
+    lease = engine.lease("docs-small", [name])
+    read = read_prompt(lease, "the river runs under the bridges")
+    found = ablate(lease, read, 12)
+    with engine.use("docs-small", [name]) as (model, (sae,)):
         tokens = model.to_tokens("the river runs under the bridges")
         whole = ablation_effects(model, sae, tokens, found.latents)
         again = active_latents(model, sae, tokens)
     np.testing.assert_allclose(found.increase, whole.increase, atol=1e-5)
     assert found.latents.tolist() == again.per_latent()["latent"].tolist()[:12]
-    listed = prompt.ranked(prompt.latents_table(read, position=3, effects=found), "effect")
+    listed = ranked(latents_table(read, position=3, effects=found), "effect")
     measured = listed["effect"].dropna().abs()
     assert measured.is_monotonic_decreasing
     row = listed.iloc[0]
     column = found.latents.tolist().index(row["latent"])
     assert row["effect"] == pytest.approx(found.increase[column, 3])
-    per_token = prompt.strongest_per_token(read, k=2)
+    per_token = strongest_per_token(read, k=2)
     here = again.at(3)
     assert per_token["latents"][2][0].startswith(f"{here['latent'][0]} (")
     json.dumps(per_token["latents"].tolist())
@@ -187,3 +193,43 @@ def test_bad_links_cost_a_sentence(open_tab: Open) -> None:
     app = open_tab("prompt", rank="taste", at="-3", **RESIDUAL)
     assert not app.exception
     assert sum("cannot be used" in it.value for it in app.warning) == 2
+
+
+def test_all_saes_are_searched_at_once(open_tab: Open, settings: Settings) -> None:
+    text = "the mean of an array"
+    app = fine(open_tab("find", seek=text, best="activation", **RESIDUAL))
+    table = app.dataframe[0].value
+    with resources.engine().use("docs-small", [("docs-small-res", RESIDUAL["sae"])]) as (
+        model,
+        [own],
+    ):
+        read = read_prompt(PlainLease(model, [own]), text)
+    mine = table[table["name"] == RESIDUAL["sae"]]
+    alone = read.active.per_latent().set_index("latent")["activation"]
+    assert len(mine) > 0
+    np.testing.assert_allclose(mine["activation"], alone.loc[mine["latent"]], rtol=1e-4)
+    assert table["activation"].is_monotonic_decreasing
+    assert "8 SAEs fire on" in texts(app)
+    assert "specificity" not in table.columns, "nothing is known of how often they fire"
+    app = fine(open_tab("find", find="regex", seek="a.", **RESIDUAL))
+    assert "none was. Keep them below" in texts(app)
+    (keep,) = [it for it in app.button if it.label.startswith("Keep every firing of 8 SAEs")]
+    keep.click()
+    app = fine(settle(app))
+    kept = kept_firings(resources.store().directory, model="docs-small")
+    said = float(re.search(r"about ([\d.]+) MB", keep.label)[1])
+    assert said * 1e6 == pytest.approx(sum(one.n_bytes for one in kept), rel=0.2)
+    app = fine(open_tab("find", find="regex", seek="a.", **RESIDUAL))
+    assert "Every firing is kept of 8 of 8 SAEs" in app.expander[-1].label
+    found = app.dataframe[0].value
+    assert found["specificity"].is_monotonic_decreasing
+    assert found["where"].str.contains("⟦").all()
+    app = fine(open_tab("find", find="latent", **RESIDUAL))
+    assert (app.dataframe[0].value["latent"] == 7).any(), "it fires where it fires"
+    app = open_tab("find", find="regex", seek="(?=a)", **RESIDUAL)
+    assert "look-around" in texts(app)
+    (delete,) = [it for it in app.button if it.label.startswith("Delete these")]
+    delete.click()
+    app.run()
+    assert kept_firings(resources.store().directory) == []
+    assert "are free again" in texts(app)

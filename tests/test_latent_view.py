@@ -3,6 +3,7 @@
 import json
 import threading
 import unicodedata
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,19 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from core.store import Store
-from core.tokens import join_row
-from core.view.latent.browse import density_histogram, latent_table
-from core.view.latent.corpora import (
-    CorpusChoice,
-    corpus_of,
-    keep_file,
-    keep_text,
-    parse_corpus,
-    title_of,
-)
-from core.view.latent.example_html import ExampleRow, rows_html
-from core.view.latent.lists import (
+from core.latent.all_latents import density_histogram, latent_table
+from core.latent.examples import ExampleRow, rows_html
+from core.latent.lists import (
     MAX_NOTE,
     Noted,
     export_list,
@@ -33,7 +24,18 @@ from core.view.latent.lists import (
     remove_list,
     take_off_list,
 )
-from core.view.latent.page_view import LINK, LatentPageView
+from core.latent.view import LINK, LatentPageView
+from core.store import Store
+from core.tokens import join_row
+from core.view.contrast import token_css
+from core.view.corpora import (
+    CorpusChoice,
+    corpus_of,
+    keep_file,
+    keep_text,
+    parse_corpus,
+    title_of,
+)
 from tests.builders import train_tiny_tokenizer
 
 HOSTILE = (
@@ -136,8 +138,8 @@ def test_shades_follow_activations_and_unknown_ones_have_none() -> None:
     row = ExampleRow(list("abcd"), [0.0, 1.0, 4.0, float("nan")], peak=2)
     found = parsed(rows_html([row], strongest=4.0))
     assert [it for it in found.values if it.startswith("background")] == [
-        "background:rgba(255, 140, 0,0.31)",
-        "background:rgba(255, 140, 0,0.88)",
+        token_css(0.25),
+        token_css(1.0),
     ]
     assert {"0", "1", "4", "not read"} <= set(found.values)
     assert "lx-t lx-at" in found.values
@@ -392,3 +394,16 @@ def test_unusable_files_cost_a_sentence_with_the_row() -> None:
     for data, name, what in cases:
         with pytest.raises(ValueError, match=what):
             read_list_file(data, name)
+
+
+def test_a_list_keeps_how_a_latent_was_described(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    described = replace(noted(3), description="fires on the mean")
+    put_on_list(store, "a", [described])
+    put_on_list(store, "a", [noted(3, "new note")])
+    (kept,) = read_list(store, "a")
+    assert (kept.description, kept.note) == ("fires on the mean", "new note")
+    for kind in ("csv", "json"):
+        assert read_list_file(export_list([kept], kind), f"a.{kind}") == [kept]
+    with pytest.raises(ValueError, match="A description is longer than 2,000 characters"):
+        replace(kept, description="x" * 2001)

@@ -25,6 +25,8 @@ from core.splitting.map_data import _written
 from tests.sae_kinds import HEADS, RESID, of_kind
 from tests.tiny_families import CASES, NORM_AFTER, family, hugging_face
 
+pytestmark = pytest.mark.slow
+
 TOKENS = torch.tensor([[5, 70, 12, 299, 41, 8, 133, 60, 27]])
 KINDS: list[tuple[str, dict[str, Any]]] = [
     *((kind, {}) for kind in ("standard", "jumprelu", "gated", "matching_pursuit", "topk")),

@@ -9,6 +9,7 @@ import torch
 from sae_lens import SAE
 
 from core import lease as lease_module
+from core.engine import lease as engine_lease
 from core.jobs.progress import JobCancelled, PartProgress, Progress
 from core.lease import Lease, PlainLease
 from core.models import Model, cache_sites
@@ -150,7 +151,7 @@ def test_fingerprints_of_the_engines_objects_are_computed_once(
             calls[kind] += 1
             return compute(loaded)
 
-        monkeypatch.setattr(lease_module, f"fingerprint_of_{kind}", counted)
+        monkeypatch.setattr(engine_lease, f"fingerprint_of_{kind}", counted)
     name = str(tiny_gpt2_dir)
     found = []
     for _ in range(3):

@@ -254,7 +254,7 @@ def test_fewer_log_probabilities_are_better_than_none(service: LoopbackOpenAI) -
         (bad("maximum context length is 100 tokens; your prompt has 900 tokens"), "context", 1),
         (Fault(status=500), "failed", 3),
         (Fault(status=529), "failed", 3),
-        (Fault(status=413), "failed", 1),
+        (Fault(status=413), "shorter examples", 1),
         (Fault(cut=True), "cannot be reached", 3),
         (Fault(status=429), "limits how much", 3),
     ],
@@ -287,7 +287,7 @@ def test_a_date_to_wait_for_is_waited_for(service: LoopbackOpenAI) -> None:
     service.faults = [Fault(status=429, retry_after=formatdate(time.time() + 2, usegmt=True))]
     started = time.monotonic()
     assert isinstance(ask(session(service))[0], ChatAnswer)
-    assert 0.9 <= time.monotonic() - started < 10
+    assert time.monotonic() - started >= 0.9
 
 
 def test_probes_count_in_the_budget_and_answers_are_kept(

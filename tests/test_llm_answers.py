@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from core.llm import Budget, ChatAnswer, ChatEndpoint, ChatError, ChatRequest, ChatSession, Price
 from core.llm.bodies import NotACompletion, body_text
-from core.llm.kept import Kept
 from core.llm.reading import read_body
 from core.llm.run import run_each
-from core.llm.thought import split_thought
+from core.llm.stored_answer import StoredAnswer
+from core.llm.thought import _QUOTES, split_thought
 from core.store import JSON, Store
 from tests.loopback_openai import GOOD_KEY, Fault, LoopbackOpenAI, loopback_openai
 from tests.raw_answers import (
@@ -121,17 +121,35 @@ def test_what_is_no_completion_is_said_in_one_sentence(
 
 def test_sentences_name_the_limit_and_the_cause() -> None:
     thinking = completion(f"<think>{SECRET}", "length", usage={**USAGE, "completion_tokens": 200})
-    cut = Kept(json.dumps(thinking), 200).answer
+    cut = StoredAnswer(json.dumps(thinking), 200).answer
     assert cut.why_unusable() == (
         "The model's answer was cut at 200 tokens while it was still thinking; raise the limit "
         "(“Room to think”) or choose a model that does not think."
     )
-    full = Kept(json.dumps(completion("half", "length")), 8000).answer
+    full = StoredAnswer(json.dumps(completion("half", "length")), 8000).answer
     assert "cut at 40 of 8,000 allowed tokens before its end" in full.why_unusable()
     tool = completion(None, "tool_calls", tool_calls=[{"function": {"name": "search"}}])
-    assert "called a tool (search)" in Kept(json.dumps(tool), 9).answer.why_unusable()
+    assert "called a tool (search)" in StoredAnswer(json.dumps(tool), 9).answer.why_unusable()
     for sent in (*THOUGHTS, *ANSWERS):
         assert SECRET not in read_body(body_text(sent.body)).why_unusable(5)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "This neuron activates on the token `<think>`",
+        "This neuron activates on '</think>' at the end of thoughts",
+        '{"explanation": "This neuron activates on <think> and </think> tags"}',
+    ],
+)
+def test_marks_that_an_answer_speaks_of_are_no_thoughts(said: str) -> None:
+    """Latents of models that think fire on those marks."""
+    for before in ("", "<think>Is it `</think>` or '<think>'?</think>\n"):
+        answer = read_body(json.dumps(completion(before + said)))
+        if before and said.startswith("{"):
+            continue  # the object is not the whole text
+        assert (answer.text, answer.problems) == (said, ())
+        assert answer.thought == ("Is it `</think>` or '<think>'?" if before else "")
 
 
 def test_logprobs_are_those_of_the_answer_alone() -> None:
@@ -159,11 +177,11 @@ def test_logprobs_are_those_of_the_answer_alone() -> None:
 
 
 def test_long_bodies_are_packed_and_stay_the_same() -> None:
-    kept = Kept(json.dumps(completion("word " * 5000)), 9, ("left out",))
+    kept = StoredAnswer(json.dumps(completion("word " * 5000)), 9, ("left out",))
     assert len(json.dumps(kept.to_json())) < 2000
-    assert Kept.from_json(kept.to_json()) == kept
-    short = Kept(json.dumps(completion("é\ud83d")), 9)
-    assert Kept.from_json(json.loads(json.dumps(short.to_json()))) == short
+    assert StoredAnswer.from_json(kept.to_json()) == kept
+    short = StoredAnswer(json.dumps(completion("é\ud83d")), 9)
+    assert StoredAnswer.from_json(json.loads(json.dumps(short.to_json()))) == short
     assert short.answer.text == "é?"
 
 
@@ -200,7 +218,8 @@ def test_what_is_not_reported_is_estimated_and_said(service: LoopbackOpenAI) -> 
     assert session.spending.figures()["estimated"] == 1
 
 
-@settings(max_examples=300, deadline=None)
+@pytest.mark.slow
+@settings(max_examples=300)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12),
@@ -219,7 +238,7 @@ def test_no_body_crashes_the_reader(value: Any) -> None:
     body = json.dumps(value)
     for text in (body, f"data: {body}\n\ndata: [DONE]", f"{body}\n{body}", body[: len(body) // 2]):
         try:
-            answer = Kept(text, 5).answer
+            answer = StoredAnswer(text, 5).answer
         except NotACompletion:
             continue
         answer.why_unusable()
@@ -233,7 +252,8 @@ def test_no_bytes_crash_the_reader(content: bytes) -> None:
         read_body(body_text(content))
 
 
-@settings(max_examples=500, deadline=None)
+@pytest.mark.slow
+@settings(max_examples=500)
 @given(
     st.sampled_from(MARKS),
     st.text(max_size=30),
@@ -245,6 +265,7 @@ def test_no_bytes_crash_the_reader(content: bytes) -> None:
 def test_nothing_thought_is_ever_visible(
     marks: tuple[str, str], before: str, said: str, after: str, how: str, stray: str
 ) -> None:
+    assume(before[-1:] + said[:1] not in _QUOTES)  # a mark in quotation marks is spoken of
     secret = "S3CRET"
     thought = f"{said}{stray if stray != marks[1] else ''}{secret}"
     text = {

@@ -1,12 +1,16 @@
 """Moments of the logits of all latents against scipy."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
+from core import logit_statistics
 from core.jobs.progress import JobCancelled, Progress
 from core.logit_statistics import LogitMoments, latent_logits, logit_histogram, logit_moments
+from core.store import Store
 
 
 def _weights(n: int = 37, d: int = 12, vocab: int = 501) -> tuple[torch.Tensor, torch.Tensor]:
@@ -66,11 +70,11 @@ def test_flat_and_broken_rows() -> None:
         assert np.isnan(found.kurtosis[row])
     assert found.mean[8] == pytest.approx(2.1)
     for row in (5, 6):
-        for values in found.to_arrays().values():
+        for values in vars(found).values():
             assert np.isnan(values[row])
     others = np.setdiff1d(np.arange(37), [3, 5, 6, 8])
     exact = (directions[others].double() @ W_U.double()).numpy()
-    rows = LogitMoments(**{name: array[others] for name, array in found.to_arrays().items()})
+    rows = LogitMoments(**{name: array[others] for name, array in vars(found).items()})
     _expect(rows, exact, rtol=2e-5)
 
 
@@ -81,11 +85,16 @@ def test_one_token_and_no_latents() -> None:
     assert logit_moments(directions[:0], W_U).std.shape == (0,)
 
 
-def test_round_trip_and_cancel() -> None:
+def test_stored_once_and_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directions, W_U = _weights()
-    found = logit_moments(directions, W_U)
-    again = LogitMoments.from_arrays(found.to_arrays())
+    store = Store(tmp_path)
+    found = logit_moments(directions, W_U, store=store)
+    other = logit_moments(directions * 2, W_U, store=store)
+    with monkeypatch.context() as patch:
+        patch.setattr(logit_statistics, "_moments", None)  # computing again would fail
+        again = logit_moments(directions, W_U, store=store)
     np.testing.assert_array_equal(again.skewness, found.skewness)
+    np.testing.assert_allclose(other.std, found.std * 2, rtol=1e-5)
     progress = Progress()
     progress.cancel()
     with pytest.raises(JobCancelled):

@@ -12,6 +12,8 @@ from make_demo.recipe import SPECIAL_TOKENS, CorpusRecipe
 from make_demo.text import build_text, encode, read_train_docstrings, train_tokenizer
 from make_demo.trigram import KneserNeyTrigram
 
+pytestmark = pytest.mark.slow
+
 
 def _docs(*texts: str) -> list[Docstring]:
     return [Docstring("package", f"f{number}", text) for number, text in enumerate(texts)]
@@ -61,7 +63,7 @@ def test_near_duplicates_are_dropped_and_the_order_is_seeded():
 
 
 @given(st.lists(st.text("ab ", min_size=1, max_size=40), max_size=8), st.integers(0, 3))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_kept_docstrings_overlap_little_with_those_before(texts, seed):
     """A second implementation, with sets of word tuples instead of hashes."""
 

@@ -29,6 +29,8 @@ from make_demo.stages import Stages, digest
 from make_demo.tuned_model import Pair, VectorSource, loss_of, tuning_batch
 from make_demo.vectors import ResidualSample
 
+pytestmark = pytest.mark.slow
+
 TINY = BaseRecipe(d_model=32, n_layers=2, n_heads=4, context=32, batch=4, steps=6)
 
 

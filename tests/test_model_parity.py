@@ -19,6 +19,8 @@ from core.models import (
     run_with_replacements,
 )
 
+pytestmark = pytest.mark.slow
+
 TOLERANCE = 1e-4
 """Largest difference allowed: float32 sums in another order, on values up to about 40."""
 

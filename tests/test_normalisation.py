@@ -203,6 +203,7 @@ def unscaled(tmp_path: Path) -> tuple[Path, Path]:
     return model, write_sae(sae, tmp_path / "saes" / "sae")
 
 
+@pytest.mark.slow
 def test_the_engine_measures_it_once(
     unscaled: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,6 @@ from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from core import resources
@@ -27,13 +26,13 @@ def fresh_server(demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """A server that has only just started: nothing is imported, no list is read."""
     settings = Settings(cache_dir=tmp_path / "cache", demo_dir=demo, device="cpu")
     monkeypatch.setattr(resources, "settings", lambda: settings)
-    st.cache_resource.clear()
+    resources.reset()
     warm_up = resources.warm_up()
     monkeypatch.setattr(warm_up, "start", lambda: None)
     monkeypatch.setattr(warm_up, "start_soon", lambda: None)
     warm_up.published, warm_up.libraries = Future(), Future()
     yield settings
-    st.cache_resource.clear()
+    resources.reset()
 
 
 def opened(file: str, **parameters: str) -> AppTest:
@@ -69,13 +68,14 @@ def test_a_page_stands_before_the_libraries_do(fresh_server: Settings, file: str
     assert "Starting" in texts(app)
 
 
+@pytest.mark.slow
 @by_page
 def test_a_server_without_any_sae_says_how_to_get_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
 ) -> None:
     settings = Settings(cache_dir=tmp_path / "cache", demo_dir=tmp_path / "none", device="cpu")
     monkeypatch.setattr(resources, "settings", lambda: settings)
-    st.cache_resource.clear()
+    resources.reset()
     warm_up = resources.warm_up()
     monkeypatch.setattr(warm_up, "start", lambda: None)
     monkeypatch.setattr(warm_up, "start_soon", lambda: None)
@@ -84,4 +84,4 @@ def test_a_server_without_any_sae_says_how_to_get_one(
     app = opened(file)
     assert not app.exception
     assert "There is nothing to explore yet" in texts(app)
-    st.cache_resource.clear()
+    resources.reset()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 from sae_lens import SAE
 
@@ -18,6 +19,8 @@ from core.patch_scoping.prompt import ScopePrompt, template_prompt
 from core.patch_scoping.sweep import SweepConfig, random_sweep, sweep
 from core.saes import encode, load_sae_from_disk
 from make_demo.measure import unigram_f1
+
+pytestmark = pytest.mark.slow
 
 DEMO = Path(__file__).parents[1] / "demo"
 N_LATENTS = 24

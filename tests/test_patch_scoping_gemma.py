@@ -22,6 +22,8 @@ from tests.demo_bundle import write_demo
 from tests.page_sessions import Open, page_server, settle, texts
 from tests.tiny_gemma import write_tiny_gemma
 
+pytestmark = pytest.mark.slow
+
 SAE = make_sae("jumprelu", d_in=32, d_sae=48, hook_name="blocks.2.hook_resid_post")
 CONFIG = SweepConfig(layers=(2,), multiples=(0.0, 0.5, 1.0, 1000.0), max_new_tokens=6)
 

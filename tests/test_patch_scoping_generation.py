@@ -46,6 +46,7 @@ def library_tokens(model: Model, row: Injection, n: int) -> list[int]:
     return out[0, tokens.shape[1] :].tolist()
 
 
+@pytest.mark.slow
 def test_a_batch_gives_the_texts_of_the_librarys_own_loop(any_model: Model) -> None:
     rows = mixed(any_model)
     batched = complete(any_model, rows, max_new_tokens=8, stop=None)

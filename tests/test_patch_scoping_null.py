@@ -87,6 +87,7 @@ def test_controls_in_parts_are_the_whole(tiny_model: Model, tiny_sae: SAE) -> No
     assert given.against_null == made.against_null
 
 
+@pytest.mark.slow
 def test_random_directions_pass_as_rarely_as_the_level_says() -> None:
     rng = np.random.default_rng(0)
     shares = []

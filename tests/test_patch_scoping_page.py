@@ -17,6 +17,8 @@ from core.settings import Settings
 from tests.demo_bundle import write_demo
 from tests.page_sessions import Open, page_server, settle, texts
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 HOOK = "blocks.1.hook_resid_pre"
 CHOSEN = {"model": "docs-small", "release": "docs-small-res", "sae": HOOK, "latent": "7"}

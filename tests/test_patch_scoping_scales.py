@@ -22,6 +22,7 @@ PROMPT = 'What is "<unk>"? The "<unk>" is "'
 SCALES = (0.5, 1.0, 3.0, 9.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["bridge", "hooked"])
 @pytest.mark.parametrize("diagnostic_layer", [2, 3])
 def test_derivatives_match_finite_differences(
@@ -79,6 +80,7 @@ def test_measures_are_those_of_a_plain_loop(any_model: Model, tiny_sae: SAE) -> 
         assert row["cross_entropy"] == pytest.approx(float(-(p * q.log()).sum()), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_batches_do_not_change_measures(tiny_model: Model) -> None:
     prompt = scope_prompt(tiny_model, PROMPT)
     directions = random_directions(tiny_model, 3)
@@ -124,6 +126,7 @@ def test_layers_in_the_wrong_order(
         scale_tuning(tiny_model, tiny_sae, PROMPT, 5, *layers, SCALES)
 
 
+@pytest.mark.slow
 def test_a_sweep_is_its_parts(any_model: Model, tiny_sae: SAE) -> None:
     prompts = {"a": scope_prompt(any_model, PROMPT), "b": scope_prompt(any_model, '"<unk>" is "')}
     config = SweepConfig(layers=(0, 1), scales=(1.0, 8.0), max_new_tokens=4, diagnostic_layer=2)

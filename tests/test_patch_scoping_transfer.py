@@ -27,6 +27,8 @@ from core.store import Store
 from tests.demo_bundle import write_demo
 from tests.page_sessions import page_server, settle, texts
 
+pytestmark = pytest.mark.slow
+
 HOOK = "blocks.1.hook_resid_pre"
 SAE = ("docs-small-res", HOOK)
 MODELS = ["docs-small", "docs-small-it"]

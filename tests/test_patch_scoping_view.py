@@ -144,7 +144,7 @@ def test_who_can_explain(tmp_path: Path) -> None:
         return [it.name for it in speakers(choices, catalog.entry(release, sae_id), catalog)]
 
     assert names("docs-small-res", "blocks.1.hook_resid_pre") == ["docs-small-it", "docs-small"]
-    # The pair of the course; the base model comes first, for the other is another download.
+    # The pair of ARENA; the base model comes first, for the other is another download.
     assert names("gemma-2b-res-jb", "blocks.6.hook_resid_post") == ["gemma-2b", "gemma-2b-it"]
     [tuned] = published_tuned("gemma-2-2b", catalog)
     assert (tuned.repo_id, tuned.base_model) == ("google/gemma-2-2b-it", "gemma-2-2b")

@@ -31,6 +31,8 @@ from tests.plain_saes import PlainSae
 from tests.sae_kinds import of_kind
 from tests.tokenizer_kinds import bert, gemma, gpt2, llama2, llama3, mistral, with_added
 
+pytestmark = pytest.mark.slow
+
 TOKENIZERS: dict[str, Callable[[], Any]] = {
     "GPT-2": gpt2,
     "Llama-2": llama2,

@@ -10,8 +10,8 @@ from sae_lens import SAE
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from core.activations import build_index
-from core.autointerp import AutoInterpConfig, gather_windows
-from core.autointerp.gather import token_set_batches
+from core.autointerp import AutoInterpConfig
+from core.autointerp.gather import gather_windows, token_set_batches
 from core.corpus import (
     DEFAULT_CONTEXT,
     MOST_CONTEXT,
@@ -25,6 +25,7 @@ from core.corpus import (
     prompt_tokens,
 )
 from core.corpus.prompt import reading_notes
+from core.lease import PlainLease
 from core.models import Model, context_length, load_model
 from tests.builders import make_sae, train_tiny_tokenizer
 
@@ -171,7 +172,8 @@ def test_windows_leave_out_what_the_rows_leave_out(tiny_model: Model, tiny_sae: 
     ids[:, 16] = 0
     cfg = AutoInterpConfig(latents=list(range(64)), buffer=4, total_tokens=1000)
     for bos, counted in ((0, False), (None, True)):
-        found = gather_windows(tiny_model, tiny_sae, TokenSet.from_rows(ids, bos_id=bos), cfg)
+        token_set = TokenSet.from_rows(ids, bos_id=bos)
+        [found] = gather_windows(PlainLease(tiny_model, [tiny_sae]), token_set, cfg)
         at_bos = [it.top.acts[it.top.tokens == 0] for it in found.values()]
         assert bool(np.concatenate(at_bos).any()) == counted
 

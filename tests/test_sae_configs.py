@@ -1,5 +1,7 @@
 """What a cfg.json may say: wrong entries are told where an SAE is listed and where it is loaded."""
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from core.saes import encode, load_sae_from_disk
+from core.models import Model
+from core.saes import check_fits, encode, load_sae_from_disk, sae_card
 from tests.builders import write_sae
 from tests.sae_folders import put_sae, user_catalog
 from tests.sae_kinds import HEADS, RESID, edit, of_kind
@@ -66,6 +69,35 @@ WRONG: list[tuple[str, str, dict[str, Any], str]] = [
     ),
     ("standard", "list", {"architecture": ["topk"]}, "not been tested"),
     ("standard", "training", {"architecture": "matryoshka_batchtopk"}, "save_inference_model"),
+    ("standard", "no kind", {"architecture": "-"}, "lacks 'architecture'"),
+    ("standard", "k", {"k": 4}, "gives k as 4, which a standard SAE does not have"),
+    (
+        "standard",
+        "old k",
+        {"activation_fn_str": "topk", "k": 4, "metadata": "-"},
+        "gives k as None",
+    ),
+    ("transcoder", "b_dec", {"apply_b_dec_to_input": True}, "as True, which a transcoder cannot"),
+    *(
+        ("topk", name, {name: value}, f"an entry '{name}', .* if {meant} is meant")
+        for name, value, meant in (
+            ("normalise_activations", "layer_norm", "normalize_activations"),
+            ("normalize_activation", "layer_norm", "normalize_activations"),
+            ("apply_b_dec_to_inputs", False, "apply_b_dec_to_input"),
+            ("Apply-B-Dec-To-Input", False, "apply_b_dec_to_input"),
+            ("rescale_act_by_decoder_norm", True, "rescale_acts_by_decoder_norm"),
+            ("reshape_activation", "hook_z", "reshape_activations"),
+            ("prepend_boss", False, "prepend_bos"),
+        )
+    ),
+    ("standard", "BOS beside", {"prepend_bos": False}, "beside metadata, where sae_lens does not"),
+    ("standard", "layers", {"hook_layer": 5}, f"hook_layer as 5 and the site {RESID}.*in layer 1"),
+    (
+        "standard",
+        "old layers",
+        {"hook_point_layer": 0, "metadata": "-"},
+        "hook_point_layer as 0 .* in layer 1",
+    ),
 ]
 
 
@@ -89,6 +121,8 @@ def test_a_wrong_config_is_said_where_it_is_listed_and_where_it_is_loaded(
     if "metadata" in entries and entries["metadata"] != "-":
         edit(folder, hook_name=RESID, model_name="gpt2-small")
     edit(folder, **entries)
+    if meant := re.search(r"if (\w+) is meant", message):
+        edit(folder, **{meant[1]: "-"})
     with pytest.raises(ValueError, match=message) as refused:
         load_sae_from_disk(folder, device="cpu")
     assert "\n" not in str(refused.value)
@@ -143,3 +177,58 @@ def test_heads_are_told_apart_in_the_catalog(tmp_path: Path) -> None:
     assert found[0] == ["0-16", "0-32"]
     assert found[2] == ["1-16", "1-64"]
     assert found[4] == ["None-16"]
+
+
+def test_entries_in_the_wrong_place(tmp_path: Path) -> None:
+    """What sae_lens reads at the top does nothing within metadata; what is said twice alike may."""
+    folder = put_sae(tmp_path / "sae", RESID, model_name="gpt2-small")
+    path = folder / "cfg.json"
+    config = json.loads(path.read_text())
+    config["hook_name"] = config["metadata"]["hook_name"]
+    config["metadata"]["d_in"] = config["d_in"]
+    config["hook_layer"] = 1
+    path.write_text(json.dumps(config))
+    load_sae_from_disk(folder, device="cpu")
+    config["metadata"]["normalize_activations"] = "layer_norm"
+    path.write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"'layer_norm' in metadata, .* out of metadata"):
+        load_sae_from_disk(folder, device="cpu")
+
+
+def test_a_transcoder_says_where_it_writes(tmp_path: Path, tiny_model: Model) -> None:
+    named = {"model_name": "gpt2-small", "hook_name_out": None}
+    sae = of_kind("transcoder", metadata=named)
+    folder = write_sae(sae, tmp_path / "sae")
+    (entry,) = user_catalog(folder).saes("sae")
+    assert "does not say hook_name_out" in str(entry.problem)
+    with pytest.raises(ValueError, match="does not say which site it writes; add hook_name_out"):
+        check_fits(sae, tiny_model)
+
+
+@pytest.mark.parametrize(
+    ("module", "site"),
+    [
+        ("model.layers.1", RESID.replace("pre", "post")),
+        ("transformer.h.1", RESID.replace("pre", "post")),
+        ("gpt_neox.layers.1.mlp", "blocks.1.hook_mlp_out"),
+    ],
+)
+def test_sites_named_as_hugging_face_does(
+    module: str, site: str, tmp_path: Path, tiny_model: Model
+) -> None:
+    folder = put_sae(tmp_path / "sae", module, model_name="gpt2-small", d_in=32)
+    (entry,) = user_catalog(folder).saes("sae")
+    assert "write that as hook_name, and {" in str(entry.problem)
+    assert f"transformer_lens calls {site}; " in str(entry.problem)
+    with pytest.raises(ValueError, match=f"transformer_lens calls {site}; write that"):
+        check_fits(load_sae_from_disk(folder, device="cpu"), tiny_model)
+    edit(folder, model_from_pretrained_kwargs={"center_writing_weights": False})
+    path = folder / "cfg.json"
+    path.write_text(path.read_text().replace(module, site))
+    (entry,) = user_catalog(folder).saes("sae")
+    assert entry.problem is None
+
+
+@pytest.mark.parametrize(("noted", "shown"), [("low", None), (float("nan"), None), (12, 12.0)])
+def test_what_a_trainer_noted_as_l0(noted: object, shown: float | None) -> None:
+    assert sae_card(of_kind("standard", metadata={"l0": noted})).l0 == shown

@@ -18,6 +18,7 @@ from tests.gradient_references import run_hooked
 from tests.sae_kinds import HEADS, RESID, of_kind
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hook_name", [RESID, HEADS])
 @pytest.mark.parametrize("rescale", [False, True])
 @pytest.mark.parametrize("norm", ["none", "layer_norm"])
@@ -75,6 +76,7 @@ def test_converting_ties_and_half_precision(tmp_path: Path) -> None:
     torch.testing.assert_close(topk(x), made(x))
 
 
+@pytest.mark.slow
 def test_the_refusal_names_a_command_that_works(tmp_path: Path) -> None:
     folder = write_sae(of_kind("abstopk"), tmp_path / "signed")
     with pytest.raises(ValueError, match="twice as many latents") as refused:

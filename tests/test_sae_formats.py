@@ -112,6 +112,14 @@ def test_models_are_named_by_config_or_path(tmp_path: Path) -> None:
         ),
         "heads/gpt2-small_L1_v9": ("gpt2-small", None),
     }
+    model = write_tiny_gpt2(tmp_path / "my-model")
+    foreign.gemma_scope_2(
+        tmp_path / "here" / "resid_post" / "layer_1",
+        model_name=str(model),
+        hf_hook_point_in="model.layers.1.output",
+    )
+    (entry,) = user_catalog(tmp_path / "here").saes("here")
+    assert (entry.model, entry.problem) == (str(model), None)
     put = FORMATS["sparsify seed"](root / "other")
     (entry,) = user_catalog(root / "other").saes("other")
     assert (entry.path, entry.model, entry.problem) == (put.path, "pythia-70m", None)
@@ -191,6 +199,30 @@ def test_what_is_said_above_does_not_overrule_what_an_sae_says(tmp_path: Path) -
     assert "explorer.json is not readable JSON" in (entry.problem or "")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_user_says_how_it_was_trained(name: str, tmp_path: Path) -> None:
+    """Without BOS, on activations whose mean norm was scaled to √d: of the text at hand."""
+    write_tiny_gpt2(tmp_path / "mine/tiny", d_model=D_IN, n_layers=9)
+    made = FORMATS[name](tmp_path / "mine")
+    folder = made.path if made.path.is_dir() else made.path.parent
+    said = {"model_name": "tiny", "prepend_bos": False}
+    said["normalize_activations"] = "expected_average_only_in"
+    (folder / "explorer.json").write_text(json.dumps(said))
+    catalog = user_catalog(tmp_path / "mine")
+    (entry,) = catalog.saes("mine")
+    assert (entry.problem, entry.prepend_bos) == (None, False)
+    with Engine(catalog, device="cpu").use(entry.model, [entry.key]) as (model, (sae,)):
+        assert sae.cfg.metadata.prepend_bos is False
+        factor = float(sae.cfg.metadata.norm_factor)
+        assert factor > 0
+        assert factor != 1
+        tokens = model.to_tokens("A sparse autoencoder reads the residual stream.")
+        site = cache_sites(model, tokens, [made.hook_name])[made.hook_name]
+        flat = factor * site.flatten(2)
+        torch.testing.assert_close(encode(sae, site), made.encode(flat), atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("architecture", ["gpt2", "llama"])
 @pytest.mark.parametrize(
     ("folder", "module"),
@@ -227,6 +259,7 @@ def test_reads_what_the_module_of_hugging_face_puts_out(
     torch.testing.assert_close(latents, made.encode(seen[0]), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_through_catalog_and_engine(name: str, tmp_path: Path) -> None:
     write_tiny_gpt2(tmp_path / "mine/tiny", d_model=D_IN, n_layers=9)

@@ -191,6 +191,7 @@ def jacobian(outputs: Tensor, inputs: Tensor) -> Tensor:
     return torch.stack(rows)
 
 
+@pytest.mark.slow
 def test_gradients_from_the_head_to_later_latents_and_logits(
     any_model: Model, tiny_tokens: Tensor
 ) -> None:

@@ -7,6 +7,7 @@ import pytest
 from core.catalog import Catalog
 from core.settings import Settings
 from core.view.choices import Choices, read_choices
+from core.view.contrast import token_shade
 from core.view.markup import escape_markdown, exact_markdown, shaded_tokens, visible_token
 from core.view.selection import (
     Selection,
@@ -121,6 +122,8 @@ def test_changing_one_choice_keeps_what_still_fits(choices: Choices) -> None:
     assert with_model(choices, start, "docs-small-it").sae == start.sae
     moved = with_model(choices, start, "gpt2-small")
     assert (moved.model, choices.saes[moved.release][0].model) == ("gpt2-small", "gpt2-small")
+    # Not the layer of the other model's SAE, but a middle one.
+    assert moved.sae == ("gpt2-small-res-jb", "blocks.6.hook_resid_pre")
     assert with_release(choices, start, "mine").sae_id == "good"
     wide = replace(with_release(choices, start, "docs-small-res-splitting"), latent=99)
     assert with_sae(choices, wide, "blocks.2.hook_resid_pre_128").latent == 99
@@ -158,6 +161,7 @@ def test_markup_of_others_has_no_effect() -> None:
 def test_shades_follow_the_activations() -> None:
     shaded = shaded_tokens([" a", "b\n", "<c>"], [0.0, 2.0, 1.0])
     assert shaded.count("background") == 2
-    assert 'background="rgba(255, 140, 0, 0.85)"' in shaded
+    assert f'background="{token_shade(1.0, dark=False).background}"' in shaded
+    assert f'background="{token_shade(0.5, dark=False).background}"' in shaded
     assert "<c" not in shaded
     assert "background" not in shaded_tokens(["a"], [0.0])

@@ -18,6 +18,8 @@ from make_demo.measure import VectorReader, induction_losses, sae_quality, unigr
 from make_demo.text import encode
 from make_demo.vectors import latent_words, sample_residuals, word_latents, word_tokens
 
+pytestmark = pytest.mark.slow
+
 DEMO = REPOSITORY / "demo"
 CARD = (DEMO / "README.md").read_text()
 METRICS = {

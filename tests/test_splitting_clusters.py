@@ -7,21 +7,22 @@ import pandas as pd
 import pytest
 import torch
 
+from core import logit_lens as tokens_module
 from core import splitting
-from core.logit_lens import top_tokens
+from core.logit_lens import all_directions, join_tokens, top_token_ids, top_tokens
 from core.splitting import compute_sae_umap_data
-from core.splitting import tokens as tokens_module
 from core.splitting.clusters import cluster_composition, cluster_labels, cluster_table, noise_share
 from core.splitting.map import SplittingMap, cluster_geometry
 from core.splitting.map_config import MapConfig
 from core.splitting.neighbors import Neighbors, exact_neighbors
 from core.splitting.rows import LabelledSae, decoder_rows
-from core.splitting.tokens import all_directions, join_tokens, top_token_ids
 from core.store import Store
 from core.tokens import vocabulary_texts
 from tests.builders import make_sae
 from tests.splitting_sets import HOOK, Counted, directions, sae_of
 from tests.tokenizer_kinds import byte_level_text
+
+pytestmark = pytest.mark.slow
 
 
 def map_of(labels, xy=None, *, rows=None):

@@ -10,6 +10,8 @@ from core.splitting.rows import LabelledSae
 from core.worker import WorkerProcess
 from tests.splitting_sets import directions, sae_of
 
+pytestmark = pytest.mark.slow
+
 SIZES = (1, 2, 3, 5, 16, 17, 18)
 
 

@@ -16,7 +16,7 @@ from core.splitting.figure import MapDrawing, map_figure, narrowest_first
 from core.splitting.hover import PYTHON_STRING, hover_texts
 from core.splitting.tree import SplittingTree
 from core.splitting.tree_figure import tree_figure
-from core.splitting.visible import uncovered, view_around
+from core.splitting.visible import labels_without_overlap, view_around
 
 
 def make_points(
@@ -221,6 +221,7 @@ class TestWeight:
         rows = numbers(trace["customdata"])
         np.testing.assert_array_equal(numbers(trace["x"]), points["umap_x"].to_numpy()[rows])
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("widths", "megabytes"),
         [((256, 1024, 4096, 10_752), 3), (tuple(768 * 2**i for i in range(7)), 8)],
@@ -279,11 +280,17 @@ class TestVisible:
         labels = pd.DataFrame(
             {"x": [0, 0.01, 5, 90], "y": [0, 0.01, 5, 0], "text": ["first", "second", "far", "out"]}
         )
-        assert uncovered(labels, (-10, 10, -10, 10))["text"].tolist() == ["first", "far"]
-        kept = uncovered(labels, (-10, 10, -10, 10), clear=[(5.01, 5)])
+        assert labels_without_overlap(labels, (-10, 10, -10, 10))["text"].tolist() == [
+            "first",
+            "far",
+        ]
+        kept = labels_without_overlap(labels, (-10, 10, -10, 10), clear=[(5.01, 5)])
         assert kept["text"].tolist() == ["first"]
         # Zoomed in, there is room for both.
-        assert uncovered(labels, (-0.02, 0.03, -0.02, 0.03))["text"].tolist() == ["first", "second"]
+        assert labels_without_overlap(labels, (-0.02, 0.03, -0.02, 0.03))["text"].tolist() == [
+            "first",
+            "second",
+        ]
         points = make_points()
         drawing = map_figure(points, labels=labels, view=(-10, 10, -10, 10))
         assert [it.text for it in drawing.figure.layout.annotations] == ["first", "far"]

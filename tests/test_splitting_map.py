@@ -13,13 +13,15 @@ from sklearn.metrics import adjusted_rand_score
 
 from core.jobs.progress import JobCancelled, Progress
 from core.splitting.layout import fit_clusters, fit_layout, warm_up
-from core.splitting.map import compute_map, map_digest
+from core.splitting.map import compute_map
 from core.splitting.map_config import MapConfig
 from core.splitting.rows import ALL_ZERO, DEAD, NOT_FINITE, LabelledSae, decoder_rows
 from core.store import Store
 from core.worker import WorkerProcess
 from tests.builders import make_sae
 from tests.splitting_sets import HOOK, Counted, directions, planted, sae_of
+
+pytestmark = pytest.mark.slow
 
 CONFIG = MapConfig(n_neighbors=10, n_neighbors_cluster=8, clusters=True, min_cluster_size=6, seed=3)
 
@@ -217,23 +219,6 @@ def test_both_layouts_at_once_are_kept_apart(saes, found, tmp_path):
     assert fit.asked == ["fit_both"]
     pd.testing.assert_frame_equal(repeated.points, found.points)
     np.testing.assert_array_equal(repeated.neighbors.ids, found.neighbors.ids)
-
-
-def test_digest_names_the_map(saes):
-    rows = decoder_rows(saes)
-    digest = map_digest(rows, CONFIG)
-    assert map_digest(decoder_rows(saes), CONFIG) == digest
-    others = [
-        map_digest(rows, replace(CONFIG, seed=4)),
-        map_digest(rows, replace(CONFIG, clusters=False)),
-        map_digest(rows, replace(CONFIG, min_cluster_size=5)),
-        map_digest(decoder_rows(saes[1:]), CONFIG),
-        map_digest(decoder_rows(saes, hidden={"wide": np.arange(288) == 7}), CONFIG),
-    ]
-    assert len({digest, *others}) == 6
-    # What a map without clusters does not depend on does not rename it.
-    plain = replace(CONFIG, clusters=False)
-    assert map_digest(rows, plain) == map_digest(rows, replace(plain, min_cluster_size=9))
 
 
 class StopAt(Progress):

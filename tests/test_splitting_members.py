@@ -7,7 +7,12 @@ import pytest
 from core.catalog import Catalog
 from core.jobs.recent import Recent
 from core.settings import Settings
-from core.splitting.members import family_labels, first_labels, members_of
+from core.splitting.members import (
+    families_elsewhere,
+    family_labels,
+    first_labels,
+    members_of,
+)
 from core.view.choices import Choices, read_choices
 from core.view.selection import Selection
 from tests.demo_bundle import write_demo, write_user_sae
@@ -55,6 +60,28 @@ def test_an_sae_alone_at_its_site_is_shown_alone(choices: Choices) -> None:
     members = members_of(choices, selection, entry)
     assert [member.label for member in members] == ["blocks.1.hook_z"]
     assert first_labels(members, entry) == ("blocks.1.hook_z",)
+
+
+def test_an_sae_alone_at_its_site_is_told_where_a_family_is(choices: Choices) -> None:
+    selection, entry = _at(choices, "docs-small-hook-z", "blocks.1.hook_z")
+    (family,) = families_elsewhere(choices, selection, entry)
+    assert family.hook_name == HOOK
+    assert family.widths == (32, 64, 128)
+    # Not where the family itself is read.
+    assert families_elsewhere(choices, *_at(choices, "docs-small-res", HOOK)) == ()
+    # The nearest layer first.
+    moved = tuple(
+        replace(
+            other,
+            release="far",
+            hook_name="blocks.9.hook_resid_pre",
+            layer=9,
+        )
+        for other in family.entries
+    )
+    more = replace(choices, saes={**choices.saes, "far": moved})
+    found = families_elsewhere(more, selection, entry)
+    assert [it.hook_name for it in found] == [HOOK, "blocks.9.hook_resid_pre"]
 
 
 def test_equal_ids_of_two_releases_are_told_apart(choices: Choices) -> None:

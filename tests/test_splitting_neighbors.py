@@ -35,7 +35,7 @@ def test_neighbors_are_those_of_sklearn(stripe_rows):
     assert found.distances.dtype == np.float32
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     n=st.integers(2, 40),
     copies=st.integers(1, 4),

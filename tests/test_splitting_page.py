@@ -11,13 +11,17 @@ from streamlit.testing.v1 import AppTest
 
 from core import resources
 from core.descriptions.table import Descriptions
+from core.models import load_model
 from core.saes import load_sae_from_disk
 from core.settings import Settings
-from core.splitting import map_data, text_evidence
+from core.splitting import map_data, sample_words, text_evidence
+from core.steering import output_scores
 from tests.builders import make_sae, write_sae
 from tests.demo_bundle import D_MODEL, write_demo
 from tests.loopback_neuronpedia import loopback_neuronpedia
 from tests.page_sessions import Open, page_server, settle, texts
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parent.parent
 HOOK = "blocks.1.hook_resid_pre"
@@ -53,7 +57,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 @pytest.fixture(scope="module")
 def open_page(settings: Settings) -> Iterator[Open]:
     """Opens links to the page in sessions of one server, which keeps its maps and its worker."""
-    replaced = {(text_evidence, "SAMPLE_TOKENS"): 6000, (text_evidence, "FIRING_TOKENS"): 3000}
+    replaced = {(sample_words, "SAMPLE_TOKENS"): 6000, (text_evidence, "FIRING_TOKENS"): 3000}
     with page_server(
         settings,
         "pages/feature-splitting.py",
@@ -113,7 +117,9 @@ def test_search_lists_and_counts_hits(open_page: Open) -> None:
     app.segmented_control(key="map_search_by").set_value("meaning")
     app.text_input(key="map_search").set_value("arrays")
     settle(app)
-    assert "OPENAI_API_KEY" in texts(app)
+    # Without a service, the model's own embeddings tell, beside descriptions at random.
+    assert "two descriptions at random have" in texts(app)
+    assert not app.error
 
 
 def test_clusters_are_listed_with_the_noise(open_page: Open) -> None:
@@ -125,6 +131,22 @@ def test_clusters_are_listed_with_the_noise(open_page: Open) -> None:
     sizes = table(app, "compactness")["size"]
     assert (sizes >= 3).all()
     assert sizes.sum() <= 224
+
+
+def test_scores_for_steering_colour_the_map_at_a_click(open_page: Open, settings: Settings) -> None:
+    app = open_page(**FAMILY, colour="output")
+    assert "widths are shown until then" in texts(app)
+    app.button(key="map_score").click()
+    settle(app)
+    assert not app.error, texts(app)
+    key = next(it.key for it in resources.jobs().jobs() if it.key.startswith("map-scores:"))
+    found = resources.recent().get(key)
+    assert [len(it) for it in found.values()] == [32, 64, 128]
+    model = load_model(Path(settings.demo_dir) / "models" / "docs-small", device="cpu")
+    folder = Path(settings.demo_dir) / "saes" / FAMILY["release"] / FAMILY["sae"]
+    own, _ = output_scores(model, load_sae_from_disk(folder))
+    np.testing.assert_allclose(found[FAMILY["sae"]], own.calibrated, atol=1e-4)
+    assert "widths are shown until then" not in texts(app)
 
 
 @pytest.mark.parametrize("way", ["examples", "text", "descriptions"])

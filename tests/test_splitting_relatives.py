@@ -14,7 +14,7 @@ from torch import Tensor
 
 from core.jobs.progress import JobCancelled, Progress
 from core.splitting import decoders as decoders_module
-from core.splitting.cofiring import cofiring, pairs_in_text, peak_positions, wilson_low
+from core.splitting.cofiring import cofiring, pairs_in_text, peak_positions
 from core.splitting.decoders import Decoder, chance_cosine, decoders, matched_chance_cosine
 from core.splitting.firing_children import firing_children, firing_parents
 from core.splitting.new_latents import new_latents
@@ -27,6 +27,7 @@ from core.splitting.relatives import (
 )
 from core.splitting.similar_descriptions import similar_descriptions
 from core.splitting.tree import cosine_tree, firing_tree
+from core.wilson import wilson_low
 
 D_IN = 64
 WIDTHS = (12, 40, 120)
@@ -175,6 +176,7 @@ class TestByDirection:
 
 
 class TestChance:
+    @pytest.mark.slow
     @pytest.mark.parametrize(("d_in", "n"), [(16, 50), (64, 200)])
     def test_level_is_that_of_random_directions(self, d_in: int, n: int) -> None:
         rng = np.random.default_rng(0)
@@ -221,7 +223,7 @@ def firings_pair(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
 
 class TestByFiring:
     @given(pair=firings_pair(), data=st.data())
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     def test_equals_plain_counting(
         self, pair: tuple[np.ndarray, np.ndarray], data: st.DataObject
     ) -> None:
@@ -258,7 +260,7 @@ class TestByFiring:
         assert table["jaccard"].is_monotonic_decreasing
 
     @given(pair=firings_pair(), data=st.data())
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     def test_symmetry(self, pair: tuple[np.ndarray, np.ndarray], data: st.DataObject) -> None:
         a, b = (sparse(it) for it in pair)
         i = data.draw(st.integers(0, a.shape[1] - 1))
@@ -304,7 +306,7 @@ class TestByFiring:
             peak_positions(sparse(own), 0, n_top=0)
 
     @given(pair=firings_pair())
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     def test_pairs_in_a_text(self, pair: tuple[np.ndarray, np.ndarray]) -> None:
         narrow, wide = pair
         table = pairs_in_text(sparse(narrow), sparse(wide), min_joint=1, limit=1000)

@@ -87,7 +87,7 @@ class TestSummary:
             summarise(points, [40])
 
     @given(seed=st.integers(0, 1000), n_selected=st.integers(1, 29))
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     def test_enrichment_equals_fishers_exact_test(self, seed: int, n_selected: int) -> None:
         rng = np.random.default_rng(seed)
         terms = rng.integers(-1, 6, (30, 4))
@@ -202,8 +202,9 @@ def views(draw: st.DrawFn) -> MapView:
 
 
 class TestLinks:
+    @pytest.mark.slow
     @given(view=views())
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     def test_round_trip(self, view: MapView) -> None:
         parameters = to_parameters(view)
         assert set(parameters) <= set(PARAMETERS)
@@ -229,6 +230,7 @@ class TestLinks:
         lasso = to_parameters(with_lasso(DEFAULT, x, x))["lasso"]
         assert len(lasso) < 1000
 
+    @pytest.mark.slow
     @given(
         parameters=st.dictionaries(
             st.sampled_from(PARAMETERS),
@@ -236,7 +238,7 @@ class TestLinks:
             | st.sampled_from(["nan", "inf", "-1", "1e400", "1_0", "٣", "1,2", ",,,", "%", "a,1"]),
         )
     )
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     def test_garbage_is_replaced_and_said(self, parameters: dict[str, str]) -> None:
         parsed = parse_view(parameters, widths={"a": 4})
         # Whatever came out is a view that a link can carry.

@@ -14,8 +14,11 @@ import pandas as pd
 import pytest
 
 from core.store import ARRAYS, BYTES, FRAME, JSON, Key, Store, StoreError
+from core.store.connections import MOST
 from core.store.disk import SafeDisk
+from core.store.leftovers import sweep, use
 from core.store.process_lock import file_lock
+from core.store.unkept import Unkept
 from tests.waiting import wait_until
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -351,6 +354,38 @@ def test_a_full_disk_costs_the_storing_not_the_result(tmp_path, monkeypatch, cap
     assert store.get(key(), BYTES, paid=paid) == b"room again"
 
 
+@pytest.mark.parametrize("paid", [False, True])
+def test_on_a_full_disk_old_results_make_room(tmp_path, monkeypatch, paid):
+    """A disk of 300 kB more than the database: the least recently used goes, and nothing paid."""
+    write = SafeDisk._write_file
+
+    def with_little_room(disk, path, value):
+        taken = sum(it.stat().st_size for it in tmp_path.rglob("*.val"))
+        if taken + len(value) > 300_000:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(disk, path, value)
+
+    monkeypatch.setattr(SafeDisk, "_write_file", with_little_room)
+    store = Store(tmp_path)
+    store.put(key(n="paid"), bytes(50_000), BYTES, paid=True)
+    store.put(key(n="old"), bytes(100_000), BYTES)
+    assert store.keep(key(n="new"), bytes(200_000), BYTES, paid=paid)
+    assert store.get(key(n="new"), BYTES, paid=paid) == bytes(200_000)
+    assert store.get(key(n="old"), BYTES) is None
+    assert store.get(key(n="paid"), BYTES, paid=True) == bytes(50_000)
+    assert store.trouble is None
+    assert not store.keep(key(n="huge"), bytes(400_000), BYTES, paid=paid)
+    assert "shown but could not be kept" in (store.trouble or "")
+    assert "No space left" in (store.trouble or "")
+    assert store.keep(key(n="small"), bytes(40_000), BYTES)
+    assert store.trouble is not None, "one is still in memory alone"
+    monkeypatch.setattr(SafeDisk, "_write_file", write)
+    monkeypatch.setattr(store, "_retry_at", 0.0)
+    assert store.keep(key(n="small"), bytes(40_000), BYTES)
+    assert store.trouble is None
+    assert Store(tmp_path).get(key(n="huge"), BYTES, paid=paid) == bytes(400_000)
+
+
 def test_nobody_else_can_read_the_files(tmp_path):
     store = Store(tmp_path / "made")
     for paid in (False, True):
@@ -388,3 +423,110 @@ def test_a_folder_without_permission_is_a_clear_error(tmp_path):
     (tmp_path / "closed").mkdir(mode=0o500)
     with pytest.raises(ValueError, match="SAE_EXPLORER_CACHE"):
         Store(tmp_path / "closed" / "store")
+
+
+def test_what_a_full_disk_refuses_is_had_from_memory(tmp_path, monkeypatch):
+    def full(disk, path, value):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    store, other = Store(tmp_path), Store(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(SafeDisk, "_write_file", full)
+        assert not store.keep(key(n=1), bytes(100_000), BYTES)
+        assert store.get_or_compute(key(n=2), lambda: bytes(90_000), BYTES) == bytes(90_000)
+        with pytest.raises(StoreError):
+            store.put(key(n=3), bytes(80_000), BYTES, paid=True)
+    assert store.get(key(n=1), BYTES) == bytes(100_000)
+    assert store.get_or_compute(key(n=2), lambda: b"again", BYTES) == bytes(90_000)
+    assert store.get(key(n=3), BYTES, paid=True) is None, "what must be kept is not half kept"
+    assert other.get(key(n=1), BYTES) is None
+    assert store.keep(key(n=1), b"there is room", BYTES)
+    assert store.get(key(n=1), BYTES) == other.get(key(n=1), BYTES) == b"there is room"
+    store.remove(key(n=2), BYTES)
+    assert store.get(key(n=2), BYTES) is None
+
+
+def test_memory_for_what_the_disk_refused_is_bounded():
+    held = Unkept(most_bytes=1000)
+    for number in range(5):
+        held.hold(str(number), bytes(300))
+        assert held.get("0" if number < 3 else str(number)) == bytes(300)
+    assert [number for number in range(5) if held.get(str(number))] == [0, 3, 4]
+    held.hold("huge", bytes(1001))
+    assert held.get("huge") is None
+    assert held.get("4") == bytes(300)
+
+
+def test_a_lock_that_cannot_be_made_stops_nobody(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+
+    def refused(*args, **options):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("core.store.file_lock", refused)
+    assert store.get_or_compute(key(), lambda: [1], JSON) == [1]
+
+
+def test_old_texts_and_passes_are_swept_and_used_ones_left(tmp_path):
+    ages = {  # days since the last use, and whether it stays
+        "texts/new.txt": (0, True),
+        "texts/read.txt": (29, True),
+        "texts/old.txt": (31, False),
+        "texts/torn.part": (1, False),
+        "passes/resumed.pass": (6, True),
+        "passes/cancelled.pass": (8, False),
+        "passes/now.12.part": (0, True),
+        "results/cache.db-like": (99, True),
+    }
+    for name, (days, _) in ages.items():
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"1234")
+        moment = time.time() - days * 86_400
+        os.utime(file, (moment, moment))
+    assert sweep(tmp_path) == 12
+    assert {name for name in ages if (tmp_path / name).exists()} == {
+        name for name, (_, stays) in ages.items() if stays
+    }
+    use(tmp_path / "texts/read.txt")
+    assert time.time() - (tmp_path / "texts/read.txt").stat().st_mtime < 86_400
+    assert sweep(tmp_path, full=True) == 4
+    assert not (tmp_path / "passes/resumed.pass").exists(), "nobody can be writing it"
+    assert (tmp_path / "passes/now.12.part").exists()
+    assert sweep(tmp_path / "nowhere") == 0
+
+
+def files_of(store):
+    folder = Path("/proc/self/fd")
+    names = [os.readlink(it) for it in folder.iterdir() if it.exists()]
+    return [name for name in names if name.startswith(str(store.directory))]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files in /proc")
+def test_many_threads_share_few_connections(tmp_path):
+    store, done, go_on = Store(tmp_path), threading.Semaphore(0), threading.Event()
+    found = []
+
+    def session(number):
+        for step in range(5):
+            made = key(n=number, step=step)
+            found.append(store.get_or_compute(made, lambda: number, JSON, paid=step % 2) == number)
+            found.append(store.get(made, JSON, paid=step % 2) == number)
+        done.release()
+        go_on.wait(PATIENCE)  # the thread lives on, as those of sessions do
+
+    threads = [threading.Thread(target=session, args=(n,)) for n in range(60)]
+    for thread in threads:
+        thread.start()
+    for _ in threads:
+        assert done.acquire(timeout=PATIENCE)
+    held = files_of(store)
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 60 * 5 * 2
+    assert all(found)
+    assert len(held) <= 2 * (2 * MOST + 1), held
+    store.close()
+    assert files_of(store) == []
+    assert store.get(key(n=0, step=0), JSON) == 0

@@ -16,6 +16,8 @@ from core.store.disk import SafeCache, SafeDisk
 from core.store.frame import DamagedEntry, pack
 from tests.test_store import key, run_python
 
+pytestmark = pytest.mark.slow
+
 BLOCK = bytes(range(256)) * 400  # above the threshold: kept in a file in either tier
 
 

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core.autointerp.example import Example
+from core.autointerp.examples import Example
 from core.autointerp.prompts import ExplainerOptions, generation_prompts, simulation_prompts
 from core.autointerp.rules import word_groups, words_of
 from core.descriptions.offline import describe_latents
+from core.latent.examples import ExampleRow, rows_html
 from core.patch_scoping.prompt import _extents
 from core.plotly_text import escaped
 from core.tokens import (
@@ -23,9 +24,18 @@ from core.tokens import (
     vocabulary_texts,
     whole_characters,
 )
-from core.view.latent.example_html import ExampleRow, rows_html
 from core.view.markup import shaded_tokens
-from tests.tokenizer_kinds import EXACT, LOSSY, byt5, gemma, gpt2, llama2, with_added, with_holes
+from tests.tokenizer_kinds import (
+    EXACT,
+    LOSSY,
+    byt5,
+    characters,
+    gemma,
+    gpt2,
+    llama2,
+    with_added,
+    with_holes,
+)
 
 KINDS = EXACT | LOSSY
 NASTY = (
@@ -127,6 +137,14 @@ def test_gemmas_line_breaks_and_spaces() -> None:
     expected = ["\n", "<0x0A>", "   ", "  ", f"  <{ids[-1]}>"]
     assert [token_text(tokenizer, it) for it in ids] == expected
     assert joined_text(tokenizer, ids) == "\n\n       "
+
+
+def test_where_characters_are_tokens_they_are_what_they_are() -> None:
+    """Signs that stand for spaces and bytes elsewhere tell nothing of such a vocabulary."""
+    tokenizer = characters()
+    text = "ß ½ Ġ ▁ İ ﬁ \x8e"
+    assert joined_text(tokenizer, ids_of(tokenizer, text)) == text
+    assert [token_text(tokenizer, it) for it in ids_of(tokenizer, "ßĠ▁İ")] == list("ßĠ▁İ")
 
 
 def test_added_tokens_and_ids_beyond_the_length() -> None:

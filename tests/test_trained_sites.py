@@ -27,6 +27,8 @@ from core.saes import check_fits, encode, load_sae_from_disk, reconstruct, sae_c
 from core.saes.trained import at_trained_site
 from tests.builders import train_tiny_tokenizer
 
+pytestmark = pytest.mark.slow
+
 LAYER = 1
 
 Read = Callable[[dict[str, Tensor]], Tensor]

@@ -150,3 +150,18 @@ def test_version_changes_with_the_files(tmp_path: Path) -> None:
     assert catalog.entry("mine", "a").version == before
     put_sae(folder, "blocks.0.hook_resid_pre", d_sae=64, model_name="gpt2-small")
     assert catalog.entry("mine", "a").version != before
+
+
+def test_a_config_above_does_not_hide_the_saes_below(tmp_path: Path) -> None:
+    """Runs leave a cfg.json of all their SAEs above them; without any below, it is told of."""
+    mine = tmp_path / "mine"
+    put_sae(mine / "layer.1", "blocks.1.hook_resid_pre", model_name="gpt2-small")
+    put_sae(mine / "layer.2", "blocks.2.hook_resid_pre", model_name="gpt2-small")
+    (mine / "cfg.json").write_text("{}")
+    catalog = user_catalog(mine)
+    assert [entry.sae_id for entry in catalog.saes("mine")] == ["layer.1", "layer.2"]
+    for name in ("layer.1", "layer.2"):
+        assert catalog.entry("mine", name).problem is None
+        shutil.rmtree(mine / name)
+    (alone,) = catalog.saes("mine")
+    assert "does not say d_in" in (alone.problem or "")

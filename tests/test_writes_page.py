@@ -7,8 +7,8 @@ import torch
 from sae_lens import SAE
 
 from core import resources
+from core.enrichment import run as enrichment
 from core.settings import Settings
-from core.view.latent import enrichment
 from tests.builders import write_sae
 from tests.demo_bundle import D_MODEL, write_demo
 from tests.page_sessions import Open, page_server, texts

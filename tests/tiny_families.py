@@ -1,5 +1,6 @@
 """Tiny random models of many families: how attention and MLP add to the stream differs in each."""
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -48,15 +49,16 @@ CASES = [(kind, "bridge") for kind in FAMILIES] + [(kind, "hooked") for kind in 
 _HOME = TemporaryDirectory(prefix="sae-explorer-families-")
 
 
-@cache
-def hugging_face(kind: str) -> tuple[Path, PreTrainedModel]:
-    """Its folder and the model itself; weights that make every part matter, norms included."""
+def write_random_model(
+    kind: str, given: Mapping[str, Any], folder: Path, *, seed: int
+) -> PreTrainedModel:
+    """A random model of a family, saved to `folder`; every part of it matters, norms included."""
     tokenizer = train_tiny_tokenizer()
     ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
-    config = AutoConfig.for_model(kind, vocab_size=len(tokenizer), **ids, **FAMILIES[kind])
+    config = AutoConfig.for_model(kind, vocab_size=len(tokenizer), **ids, **given)
     config._attn_implementation = "eager"
     model = AutoModelForCausalLM.from_config(config)
-    generator = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)
         if parameter.dim() > 1:
@@ -67,10 +69,16 @@ def hugging_face(kind: str) -> tuple[Path, PreTrainedModel]:
         else:
             parameter.data = 0.1 * noise
     model.tie_weights()
-    folder = Path(_HOME.name) / kind
     model.eval().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    return folder, model
+    return model
+
+
+@cache
+def hugging_face(kind: str) -> tuple[Path, PreTrainedModel]:
+    """Its folder and the model itself."""
+    folder = Path(_HOME.name) / kind
+    return folder, write_random_model(kind, FAMILIES[kind], folder, seed=1)
 
 
 @cache

@@ -10,6 +10,7 @@ from transformers import (
     ByT5Tokenizer,
     GemmaTokenizer,
     LlamaTokenizer,
+    PreTrainedTokenizer,
     PreTrainedTokenizerFast,
 )
 from transformers.convert_slow_tokenizer import bytes_to_unicode
@@ -104,6 +105,39 @@ def bert() -> Any:
 def byt5() -> Any:
     """Bytes, in Python, without a backend."""
     return ByT5Tokenizer()
+
+
+class Characters(PreTrainedTokenizer):
+    """Every character is a token of its own."""
+
+    def __init__(self, characters: str, **options: Any) -> None:
+        self._numbers = {it: number for number, it in enumerate(dict.fromkeys(characters))}
+        super().__init__(**options)
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self._numbers)
+
+    def get_vocab(self) -> dict[str, int]:
+        return {**self._numbers, **self.added_tokens_encoder}
+
+    def _tokenize(self, text: str, **_: Any) -> list[str]:
+        return list(text)
+
+    def _convert_token_to_id(self, token: str) -> int:
+        return self._numbers[token]
+
+    def _convert_id_to_token(self, index: int) -> str:
+        return list(self._numbers)[index]
+
+    def convert_tokens_to_string(self, tokens: list[str]) -> str:
+        return "".join(tokens)
+
+
+def characters() -> Any:
+    """Characters, in Python; those that stand for spaces elsewhere are plain letters here."""
+    beyond = "▁Ġ日本語😀👩👧שלום\u202e\u202c\u200d\u200f\u0301▲İﬁ"
+    return Characters("".join(map(chr, range(256))) + beyond)
 
 
 def with_added() -> Any:

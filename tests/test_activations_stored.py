@@ -13,12 +13,12 @@ from core.activations import (
     build_index,
     collect_firings,
     index_key,
-    keep,
     latent_examples,
     open_index,
     open_part,
     open_summary,
     save_index,
+    stored_index,
 )
 from core.corpus import TokenSet
 from core.jobs.progress import JobCancelled, Progress
@@ -44,7 +44,7 @@ def test_store_round_trip_in_parts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     index, _, _ = indexed
-    monkeypatch.setattr(keep, "_PART", 24)  # 64 latents: three parts, the last one shorter
+    monkeypatch.setattr(stored_index, "_PART", 24)  # 64 latents: three parts, the last one shorter
     store = Store(str(tmp_path))
     names = {"model_fingerprint": "m", "sae_fingerprint": "s", "tokens_digest": "t"}
     key = index_key(**names, config=index.config)
