@@ -102,7 +102,7 @@ def _tools(view: View) -> None:
 def _unavailable(left_out: tuple[Unavailable, ...]) -> None:
     if not left_out:
         return
-    with st.expander(f"Cannot be loaded ({len(left_out)}), and why"):
+    with st.expander(f"Cannot be loaded ({len(left_out)}), and why", key="cannot_be_loaded"):
         for entry in left_out:
             st.markdown(f"**{escape_markdown(entry.name)}**: {escape_markdown(entry.reason)}")
 

@@ -85,6 +85,19 @@ def test_back_button_shows_the_view_before(server: str, page: "playwright.Page")
     page.wait_for_url("**latent=7**")
 
 
+def test_back_button_goes_back_one_page_a_press(server: str, page: "playwright.Page") -> None:
+    page.goto(f"{server}/?latent=7")
+    _wait_until_loaded(page)
+    page.locator(".st-key-back_button").wait_for(state="attached")  # after the first imports
+    # This page completes its address with the set of SAEs that it shows.
+    page.get_by_role("link", name="Feature splitting", exact=True).first.click()
+    page.wait_for_url("**/feature-splitting?**saes=**")
+    settled(page)
+    page.go_back()
+    page.wait_for_url(f"{server}/?**latent=7**")
+    page.get_by_role("heading", name="Latent 7", exact=True).wait_for()
+
+
 def test_typed_text_is_shaded(server: str, page: "playwright.Page") -> None:
     page.goto(server)
     _wait_until_loaded(page)

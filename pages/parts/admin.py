@@ -150,7 +150,7 @@ def results() -> None:
 
 def rights() -> None:
     """Which role may do what."""
-    with st.expander("Who may do what"):
+    with st.expander("Who may do what", key="admin_rights"):
         roles = [role for role in Role if role is not Role.NOBODY]
         rows = [
             {"may": it.value, **{role.name.lower(): role in may for role in roles}}

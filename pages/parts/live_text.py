@@ -61,7 +61,7 @@ def draw(selection: Selection, text: str) -> None:
     draw_reading_notes(found)
     with st.container(border=True):
         st.markdown(shaded_tokens(found.parts, found.activations, dark=look.is_dark()))
-    with st.expander("Activation of every token"):
+    with st.expander("Activation of every token", key="live_every_token"):
         _table(found, strongest)
 
 

@@ -26,7 +26,7 @@ def draw() -> None:
     if person.local or not people.may(Action.RUN):
         return
     desk = resources.desk()
-    with st.expander("Your share of this server"):
+    with st.expander("Your share of this server", key="share_of_server"):
         quotas = resources.policy().quotas
         used, limits = desk.ledger.used(person.account), desk.limits(person)
         of = limits | {"download_bytes": float(quotas.download_bytes_a_day)}

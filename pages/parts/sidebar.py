@@ -15,7 +15,7 @@ from core.hosting.people import Person
 from core.hosting.rights import Action
 from core.view.choices import Choices, distinct_labels
 from core.view.selection import Selection, to_parameters, with_model, with_release, with_sae
-from pages.parts import keyboard, people, registry, view_state
+from pages.parts import back_button, keyboard, people, registry, view_state
 from pages.parts.page_state import show
 from pages.parts.polling import reserve_room
 from pages.parts.view_state import View
@@ -38,6 +38,7 @@ def draw(view: View, person: Person) -> None:
             _menus(view.choices, view.selection)
             _latent(view.selection, view_state.width_of(view.entry))
             keyboard.draw(view.selection)
+            back_button.draw()
         _machine()
         people.badge(person)
 

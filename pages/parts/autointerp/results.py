@@ -169,7 +169,8 @@ def _controls(record: "Record") -> None:
     """What was said of each unit of the controls, folded away."""
     from core.autointerp.tables import controls_table
 
-    with st.expander("What was said of the controls", icon=":material/casino:"):
+    title = "What was said of the controls"
+    with st.expander(title, icon=":material/casino:", key="ai_said_of_controls"):
         found = controls_table(record)
         st.dataframe(
             found if found["error"].any() else found.drop(columns="error"),

@@ -108,7 +108,8 @@ def draw_blocks(blocks: "Sequence[Block]", *, key: str, fold: bool = True) -> No
             continue
         if name == "texts" and len(some) > 1 and fold:
             _block(some[0], key=f"{key}_{number}")
-            with st.expander("Examples by part of its range, and by kind of context"):
+            title = "Examples by part of its range, and by kind of context"
+            with st.expander(title, key=f"{key}_{number}_folded"):
                 for block in some[1:]:
                     _block(block, key=key)
             number += 1
@@ -171,7 +172,7 @@ def _numbers(measures: "tuple[Measure, ...]", *, key: str) -> None:
 
     from core.dossier.blocks import MEASURE_COLUMNS, measure_cells
 
-    with st.expander("Numbers, with intervals and controls"):
+    with st.expander("Numbers, with intervals and controls", key=f"{key}_folded"):
         table = pd.DataFrame([measure_cells(it) for it in measures], columns=list(MEASURE_COLUMNS))
         st.dataframe(table, hide_index=True, key=key)
 
@@ -198,7 +199,8 @@ def _grid(block: "Grid", *, key: str) -> None:
     }
     columns |= {"latent": st.column_config.NumberColumn(format="%d", width="small")}
     folded = block.title.startswith(("Rules", "Made with", "What would"))
-    with st.expander(block.title) if folded else st.container(gap="small"):
+    box = st.expander(block.title, key=f"{key}_folded") if folded else st.container(gap="small")
+    with box:
         if not folded:
             st.markdown(f"**{escape_markdown(block.title)}**")
         if block.wraps and not programs.is_one():

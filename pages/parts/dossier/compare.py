@@ -153,7 +153,7 @@ def _lines(one: "tuple[Dossier, Conclusion]", other: "tuple[Dossier, Conclusion]
     chapters.draw_blocks([lines_side_by_side(one[1], other[1])], key="dossier_lines")
     numbers = numbers_side_by_side(one[0], other[0])
     if numbers.rows:
-        with st.expander("All numbers, with intervals"):
+        with st.expander("All numbers, with intervals", key="dossier_all_numbers"):
             chapters.draw_blocks([numbers], key="dossier_numbers")
 
 

@@ -84,7 +84,7 @@ def draw(dossier: "Dossier", conclusion: "Conclusion") -> None:
     if versions:
         import pandas as pd
 
-        with st.expander(f"{len(versions)} versions"):
+        with st.expander(f"{len(versions)} versions", key="dossier_versions"):
             columns = ["when", "who", "hypothesis", "verdict", "confidence", "tags"]
             table = pd.DataFrame([it.cells() for it in versions], columns=columns)
             st.dataframe(table, hide_index=True)

@@ -113,7 +113,7 @@ def _heads(heads: "HeadsResult", view: GradientView) -> None:
         theme=None,
         config=heatmap.camera("heads"),
     )
-    with st.expander("Where the heads concerned look"):
+    with st.expander("Where the heads concerned look", key="grad_where_heads_look"):
         plots.draw(
             heatmap.without_background(
                 pattern_figure(heads.patterns, heads.titles, heads.tokens, dark=dark)

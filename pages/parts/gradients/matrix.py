@@ -169,7 +169,8 @@ def _next_tokens(result: "GradientResult") -> None:
     table = result.next_tokens
     if table is None:
         return
-    with st.expander("The likeliest next tokens, and what the reconstruction makes of them"):
+    title = "The likeliest next tokens, and what the reconstruction makes of them"
+    with st.expander(title, key="grad_next_tokens"):
         st.dataframe(
             pd.DataFrame(
                 {

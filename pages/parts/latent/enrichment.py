@@ -118,7 +118,8 @@ def _missing_words(found: "SetsFound") -> None:
 
 
 def _explained() -> None:
-    with st.expander("How the scores are made, and what to make of the p-values"):
+    title = "How the scores are made, and what to make of the p-values"
+    with st.expander(title, key="enrichment_how"):
         st.markdown(
             "Going through the ordered tokens, a running sum rises at each token of the set and "
             "falls at each other one, so that it ends at 0. The **score** is its value farthest "

@@ -86,7 +86,7 @@ def _one(effects: "LogitEffects") -> None:
         tokens = [visible_token(end.token) for end in ends]
         return pd.DataFrame({"token": tokens, "effect": [end.effect for end in ends]})
 
-    with st.expander("The tokens at both ends"):
+    with st.expander("The tokens at both ends", key="lens_both_ends"):
         st.dataframe(
             table(),
             hide_index=True,

@@ -167,7 +167,7 @@ def _note(name: str, items: Sequence[Noted], selection: Selection) -> None:
 
 
 def _load(name: str) -> None:
-    with st.expander("Load a list from a file"):
+    with st.expander("Load a list from a file", key="latent_list_load"):
         uploads.uploader(
             "CSV or JSON, as downloaded here",
             type=["csv", "json"],

@@ -245,7 +245,8 @@ def _chosen(
         icon=":material/dashboard:",
         on_click=page.open_dashboard,
     )
-    with st.expander("This latent and text elsewhere", icon=":material/open_in_new:"):
+    title = "This latent and text elsewhere"
+    with st.expander(title, icon=":material/open_in_new:", key="prompt_elsewhere"):
         elsewhere.draw(selection, here="latent", typed=text)
 
 

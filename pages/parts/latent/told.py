@@ -32,7 +32,7 @@ def draw(selection: Selection, described: Sequence[tuple[str, str, float]], *, a
     for number, one in enumerate(said[:_SHOWN]):
         _one(one, large=number == 0)
     if said[_SHOWN:]:
-        with st.expander(f"{len(said) - _SHOWN} more"):
+        with st.expander(f"{len(said) - _SHOWN} more", key="latent_told_more"):
             for one in said[_SHOWN:]:
                 _one(one, large=False)
 

@@ -30,7 +30,7 @@ def draw(selection: Selection, entry: SaeEntry, view: SaePageView) -> None:
     _metrics(quality, entry)
     st.caption(escape_markdown(_rests_on(quality, one.text)))
     _charts(quality)
-    with st.expander("All figures as a table, and how they are made"):
+    with st.expander("All figures as a table, and how they are made", key="quality_all"):
         _table(quality, entry)
     _files(quality, entry)
 

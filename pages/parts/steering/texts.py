@@ -28,7 +28,7 @@ def side_by_side(request: "SteerRequest", result: "SteerResult", view: SteerView
         **VIEW.widget("steer_shown", "shown", value=chosen),
     )
     _columns(result, chosen)
-    with st.expander("The prompt as the model reads it"):
+    with st.expander("The prompt as the model reads it", key="steer_prompt_as_read"):
         parts = [f"{i}·{it}" for i, it in enumerate(result.prompt_texts)]
         st.markdown(" ".join(shaded_tokens([it], [0.0]) for it in parts))
 
