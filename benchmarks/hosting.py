@@ -47,6 +47,8 @@ proxies = ["{ADDRESS}"]
 admins = ["ada@example.org"]
 runners = ["@runners.org"]
 readers = ["@readers.org"]
+[server]
+drain_seconds = 5
 """
 WORDS = (
     *("array", "axis", "mean", "index", "table", "frame", "matrix", "vector", "random", "sample"),

@@ -5,14 +5,8 @@ from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from core.corpus.documents import Corpus, Document, digest_of
-from core.docs_corpus import (
-    PACKAGES,
-    Docstring,
-    docstrings_of,
-    drop_near_duplicates,
-    package_folder,
-    python_files,
-)
+from core.corpus.parsed import read_docstrings
+from core.docs_corpus import PACKAGES, package_folder, python_files
 
 DOCS_SAMPLE_TOKENS = 1_200_000
 """Tokens of the sample, in the demo's tokenizer."""
@@ -48,13 +42,8 @@ def _documents(packages: Sequence[str], seed: int) -> Iterator[Document]:
     random.Random(seed).shuffle(files)
     seen: set[str] = set()
     for start in range(0, len(files), _FILES_AT_ONCE):
-        found = []
-        for package, path in files[start : start + _FILES_AT_ONCE]:
-            for name, text in docstrings_of(path):
-                if len(text) >= _MIN_CHARS and text not in seen:
-                    seen.add(text)
-                    found.append(Docstring(package, name, text))
-        for docstring in drop_near_duplicates(found, seed=seed + start):
+        some = files[start : start + _FILES_AT_ONCE]
+        for docstring in read_docstrings(some, min_chars=_MIN_CHARS, seen=seen, seed=seed + start):
             yield Document(f"{docstring.package}: {docstring.name}", docstring.text)
 
 
