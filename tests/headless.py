@@ -43,7 +43,7 @@ def said_by(process: "subprocess.Popen[str]") -> str:
 
 def wait_until(found: Callable[[], object], process: "subprocess.Popen[str]") -> None:
     """Until something is there that the process makes."""
-    end = time.monotonic() + 240
+    end = time.monotonic() + 120
     while not found():
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < end, "it never came"

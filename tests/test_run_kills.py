@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -166,18 +167,27 @@ def _listening(process: psutil.Process) -> list:
         return []
 
 
+def _answers(port: int) -> bool:
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) == 0
+
+
 @with_ray
-def test_a_machine_that_joins_later_is_used(whole, tmp_path) -> None:
+def test_a_machine_that_joins_later_is_used(whole, tmp_path, monkeypatch) -> None:
     script = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus=1"]
-    own = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-    quiet = {"env": own, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    # All of it on 127.0.0.1, where nobody outside can call.
+    for name, value in (("ENABLE_WINDOWS_OR_OSX_CLUSTER", "0"), ("AUTH_MODE", "disabled")):
+        monkeypatch.setenv(f"RAY_{name}", value)
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    quiet = {"env": dict(os.environ), "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     port = "26379"
     store = "--object-store-memory=80000000"
     head = subprocess.Popen(
         [*script, "--head", f"--port={port}", "--include-dashboard=false", store], **quiet
     )
-    later = None
+    later = run = None
     try:
+        wait_until(lambda: _answers(int(port)), head)
         words = (*whole.words, "--firings", "--ray", f"127.0.0.1:{port}", "--threads", "1")
         run = begin(tmp_path, whole.demo, *words)
         wait_until(lambda: list(tmp_path.glob("firings/*/*.parquet")), run)
@@ -186,7 +196,7 @@ def test_a_machine_that_joins_later_is_used(whole, tmp_path) -> None:
         assert "Shared by 1 workers" in said
         assert "2 workers took part" in said
     finally:
-        for one in (later, head):
+        for one in (run, later, head):
             if one is not None:
                 one.terminate()
                 one.wait(30)

@@ -18,7 +18,7 @@ from core.run.cluster import ClusterOptions
 from core.run.worker import Order, Seen, Worker
 from core.settings import Settings
 
-_POLL_SECONDS, _ASK_SECONDS, _LOOK_SECONDS = 0.2, 1.0, 5.0
+_POLL_SECONDS, _ASK_SECONDS, _LOOK_SECONDS, _BEGIN_SECONDS = 0.2, 1.0, 5.0, 120.0
 _MOST_TRIES = 3
 """Workers that may be lost over one order, or before any was of use."""
 _OBJECT_STORE = 100_000_000
@@ -83,7 +83,7 @@ class RayHands:
 
     @property
     def is_local(self) -> bool:
-        """Whether all workers are of this machine, in a cluster that is started for them."""
+        """Whether a cluster is started on this machine."""
         return not self.options.address
 
     def begin(self) -> None:
@@ -108,9 +108,13 @@ class RayHands:
         self._ended.clear()
         self._keeper = threading.Thread(target=keep, name="ray", daemon=True)
         self._keeper.start()
-        begun.wait()
+        where = self.options.address or "this machine"
+        if not begun.wait(_BEGIN_SECONDS):
+            raise ValueError(
+                f"No Ray cluster answers at {where}; on a machine of the cluster give --ray auto, "
+                "with the token that it was started with, if any (docs/cluster.md)."
+            )
         if errors:
-            where = self.options.address or "this machine"
             raise ValueError(f"There is no Ray cluster at {where}: {errors[0]}") from errors[0]
         self._look()
 
@@ -118,7 +122,8 @@ class RayHands:
         """End the workers, and the cluster if it was started here."""
         if self._keeper is not None:
             self._ended.set()
-            self._keeper.join()
+            if self._ray is not None:
+                self._keeper.join()
         self._ray, self._keeper = None, None
         self._hands.clear()
 
