@@ -62,3 +62,7 @@ def _seconds(machine: Machine, lease: Lease, hands: RayHands, reading: Reading) 
     began = time.monotonic()
     HandedOut(hands, machine.store.directory).statistics(lease, reading)
     return time.monotonic() - began
+
+
+if __name__ == "__main__":
+    main()
