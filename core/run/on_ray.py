@@ -140,6 +140,7 @@ class RayHands:
             ray.init(address=self.options.address, **common)
             return ray
         ray.init(
+            "local",  # never one that happens to run here
             num_cpus=self.threads * (self.options.workers or self._room_here()),
             num_gpus=0 if self.settings.device == "cpu" else None,
             include_dashboard=False,
