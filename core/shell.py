@@ -6,6 +6,7 @@ texts where the pages keep them, and name what they made by an address of the ex
 
 import argparse
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -64,8 +65,15 @@ class Machine:
 
         return WorkerProcess()
 
+    @cached_property
+    def closing(self) -> ExitStack:
+        """What is to be ended with `close`."""
+        return ExitStack()
+
     def close(self) -> None:
-        """End that process, where it was started."""
+        """End that process and others, where they were started."""
+        if "closing" in self.__dict__:
+            self.closing.close()
         if "worker" in self.__dict__:
             self.worker.close()
 

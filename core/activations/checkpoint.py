@@ -14,10 +14,45 @@ from core.activations.config import IndexConfig
 from core.activations.statistics import LatentStatistics
 from core.store.codecs import ARRAYS
 from core.store.frame import DamagedEntry, pack, unpack_as
+from core.store.leftovers import own_name
 
 log = logging.getLogger(__name__)
 
 _VERSION = 1
+
+
+def write_states(file: Path, name: str, states: Sequence[LatentStatistics]) -> None:
+    """Write statistics of several SAEs as one file, whole or not at all. Raises OSError."""
+    arrays = {
+        f"{number}/{field}": array
+        for number, state in enumerate(states)
+        for field, array in state.to_arrays().items()
+    }
+    beside = file.with_suffix(f".{own_name()}.part")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with beside.open("wb") as target:
+            target.write(pack(name, ARRAYS.encode(arrays)))
+            target.flush()
+            os.fsync(target.fileno())
+        os.replace(beside, file)
+    except OSError:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise
+
+
+def read_states(
+    name: str, data: bytes, *, config: IndexConfig, context: int
+) -> list[LatentStatistics]:
+    """What `write_states` wrote. Raises DamagedEntry or ValueError where it is not whole."""
+    states: list[dict[str, Any]] = []
+    for key, array in ARRAYS.decode(unpack_as(name, data)).items():
+        number, _, field = key.partition("/")
+        while len(states) <= int(number):
+            states.append({})
+        states[int(number)][field] = array
+    return [LatentStatistics.from_arrays(it, config=config, context=context) for it in states]
 
 
 class Checkpoint:
@@ -32,45 +67,27 @@ class Checkpoint:
     def read(self) -> list[LatentStatistics] | None:
         """The statistics of each SAE as written last; None when there are none that are whole."""
         try:
-            arrays = ARRAYS.decode(unpack_as(self._name, self._file.read_bytes()))
+            data = self._file.read_bytes()
+            return read_states(self._name, data, config=self._config, context=self._context)
         except FileNotFoundError:
             return None
         except (OSError, DamagedEntry, ValueError) as error:
             log.warning("Starting over: the checkpoint %s is not usable (%s)", self._file, error)
             return None
-        states: list[dict[str, Any]] = []
-        for name, array in arrays.items():
-            number, _, field = name.partition("/")
-            while len(states) <= int(number):
-                states.append({})
-            states[int(number)][field] = array
-        return [
-            LatentStatistics.from_arrays(state, config=self._config, context=self._context)
-            for state in states
-        ]
 
-    def write(self, states: Sequence[LatentStatistics]) -> None:
+    def write(self, states: Sequence[LatentStatistics]) -> bool:
         """Store these statistics instead of earlier ones; a kill leaves one or the other.
+
+        Whether they are there now.
 
         A disk that refuses is logged: the pass goes on, and could only not be resumed from here.
         """
-        arrays = {
-            f"{number}/{name}": array
-            for number, state in enumerate(states)
-            for name, array in state.to_arrays().items()
-        }
-        beside = self._file.with_suffix(f".{os.getpid()}.part")
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with beside.open("wb") as file:
-                file.write(pack(self._name, ARRAYS.encode(arrays)))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, self._file)
+            write_states(self._file, self._name, states)
         except OSError as error:
             log.warning("The checkpoint %s could not be written (%s)", self._file, error)
-            with suppress(OSError):
-                beside.unlink(missing_ok=True)
+            return False
+        return True
 
     def remove(self) -> None:
         """Remove them, and what killed writes left beside them."""

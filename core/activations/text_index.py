@@ -11,6 +11,8 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
 
 import pandas as pd
 from sae_lens import SAE
@@ -21,12 +23,13 @@ from core.activations.index import finish
 from core.activations.index_figures import remember_index
 from core.activations.pass_memory import pass_bytes, pass_groups
 from core.activations.reading_time import remember_pass
+from core.activations.statistics import LatentStatistics
 from core.activations.stored_index import index_key, open_summary, save_index
 from core.corpus.documents import Corpus
 from core.corpus.load import default_packing, load_token_set
 from core.corpus.packing import Packing
 from core.corpus.token_set import TokenSet
-from core.lease import Lease
+from core.lease import Lease, SaeName
 from core.models.hooks import Model
 from core.store import JSON, Key, Store
 from core.store.leftovers import sweep
@@ -106,15 +109,56 @@ class _Wanted:
     """Number of latents."""
 
 
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """One pass over a text, for who does it."""
+
+    model: str
+    """Name of the model."""
+    saes: tuple[SaeName, ...]
+    """`(release, sae_id)` of each SAE, in the order of the lease."""
+    widths: tuple[int, ...]
+    """Number of latents of each."""
+    token_set: TokenSet
+    """The text."""
+    folder: Path
+    """Where a pass that is cut off leaves what it did."""
+
+
+class RowReaders(Protocol):
+    """Who does the passes of `make_index`: this process, or workers to whom it is handed out."""
+
+    def statistics(self, lease: Lease, reading: Reading) -> list[LatentStatistics]:
+        """What `build_statistics` gives of all rows."""
+
+
+class _Here:
+    """This process."""
+
+    def statistics(self, lease: Lease, reading: Reading) -> list[LatentStatistics]:
+        """As `RowReaders.statistics`."""
+        return build_statistics(
+            lease,
+            reading.token_set,
+            CONFIG,
+            batch_tokens=BATCH_TOKENS,
+            checkpoint=reading.folder,
+            checkpoint_seconds=_CHECKPOINT_SECONDS,
+        )
+
+
 def was_ever_made(store: Store, request: IndexRequest) -> bool:
     """Whether an index of the request's first SAE was made before, judged by names alone."""
     return store.get(_mark(request), JSON) is not None
 
 
-def make_index(lease: Lease, store: Store, request: IndexRequest) -> list[OpenIndex]:
+def make_index(
+    lease: Lease, store: Store, request: IndexRequest, *, readers: RowReaders | None = None
+) -> list[OpenIndex]:
     """The indexes of `request`, whose SAEs the lease has, read from the store or made now.
 
     SAEs that read rows of the same length share one run of the model. Progress counts tokens.
+    `readers` do the passes; this process if None.
 
     Raises:
         ValueError: a text that cannot be read, an SAE that does not fit, activations that are not
@@ -156,14 +200,15 @@ def make_index(lease: Lease, store: Store, request: IndexRequest) -> list[OpenIn
             group = [missing[it] for it in places]
             began, seen = time.monotonic(), token_set.n_tokens
             with _room(lease, group):
-                states = build_statistics(
-                    lease.with_saes([one.number for one in group]),
-                    token_set,
-                    CONFIG,
-                    batch_tokens=BATCH_TOKENS,
-                    checkpoint=store.directory / "passes",
-                    checkpoint_seconds=_CHECKPOINT_SECONDS,
+                reading = Reading(
+                    model=request.model,
+                    saes=tuple(request.saes[one.number][:2] for one in group),
+                    widths=tuple(one.d_sae for one in group),
+                    token_set=token_set,
+                    folder=store.directory / "passes",
                 )
+                own = lease.with_saes([one.number for one in group])
+                states = (readers or _Here()).statistics(own, reading)
                 for one, state in zip(group, states, strict=True):
                     index = finish(state, check=lease.progress.check)
                     save_index(store, found[one.number].key, index)

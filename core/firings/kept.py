@@ -18,6 +18,7 @@ from core.corpus.token_set import TokenSet
 from core.firings.shard import shard_name
 from core.store import ARRAYS, Key
 from core.store.frame import DamagedEntry, pack, unpack_as
+from core.store.leftovers import own_name
 
 VERSION = 1
 _UNFINISHED = 3600.0
@@ -210,21 +211,23 @@ def rows_of(mask: Bool[np.ndarray, "n_rows context"]) -> Bool[np.ndarray, " n_ro
 
 
 def _all(folder: Path) -> list[Kept]:
-    found = []
     try:
         folders = sorted(folder.iterdir())
     except OSError:
         return []
-    for one in folders:
-        try:
-            plain = json.loads((one / _ABOUT).read_text(encoding="utf-8"))
-            if plain.pop("version") != VERSION:
-                continue
-            plain["sae"] = tuple(plain["sae"])
-            found.append(Kept(one, About(**plain)))
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
-            continue  # something else, or half of one that was deleted
-    return found
+    return [kept for kept in map(kept_in, folders) if kept is not None]
+
+
+def kept_in(folder: Path) -> Kept | None:
+    """What was begun in this folder; None for something else, or half of what was deleted."""
+    try:
+        plain = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
+        if plain.pop("version") != VERSION:
+            return None
+        plain["sae"] = tuple(plain["sae"])
+        return Kept(folder, About(**plain))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
 
 
 def _tokens_name(digest: str) -> str:
@@ -246,6 +249,6 @@ def _read(file: Path, name: str) -> dict[str, np.ndarray]:
 
 
 def _replace(file: Path, data: bytes) -> None:
-    beside = file.with_name(f"{file.name}.{os.getpid()}.part")
+    beside = file.with_name(f"{file.name}.{own_name()}.part")
     beside.write_bytes(data)
     os.replace(beside, file)

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Bool, Float, Int
 
 from core.activations.encoding import Piece
+from core.store.leftovers import own_name
 
 GROUP = 1 << 18
 """Firings of a row group: what is read at least."""
@@ -48,7 +49,7 @@ def write_shard(file: Path, pieces: Sequence[Piece], *, context: int, d_sae: int
     # Dictionaries pack a latent into as many bits as its number needs; of very many it is as large.
     packed = ["row", "position", *(["latent"] if d_sae <= _FEW_LATENTS else [])]
     plain = {name: "PLAIN" for name in _COLUMNS if name not in packed}
-    beside = file.with_suffix(f".{os.getpid()}.part")
+    beside = file.with_suffix(f".{own_name()}.part")
     try:
         with beside.open("wb") as target:
             pq.write_table(

@@ -79,6 +79,26 @@ def _index(commands: "argparse._SubParsersAction") -> None:
         help="keep every firing, too: Parquet files, for searches over all SAEs at once (tab Find)",
     )
     made.add_argument("--bos", action="store_true", help="let the beginning-of-text token count")
+    group = made.add_argument_group(
+        "several workers",
+        "With requirements-ray.txt installed; the results are those of one process. What the "
+        "machines of a cluster must share is said in docs/cluster.md.",
+    )
+    group.add_argument(
+        "--ray",
+        nargs="?",
+        const="",
+        metavar="ADDRESS",
+        help="start workers on this machine, or join the cluster at ADDRESS (auto, HOST:6379)",
+    )
+    group.add_argument(
+        "--workers", type=positive, help="how many (default: as many as there is room for)"
+    )
+    group.add_argument(
+        "--threads",
+        type=positive,
+        help="threads of torch of each, and of this process (default: as many as it has)",
+    )
 
 
 def _quality(commands: "argparse._SubParsersAction") -> None:

@@ -19,6 +19,7 @@ from core.shell import Machine, corpus_for, entries_of, one_entry, text_choice, 
 
 if TYPE_CHECKING:  # brings torch
     from core.autointerp.service import Service
+    from core.run.on_ray import RayHands
 
 V = TypeVar("V")
 
@@ -50,7 +51,31 @@ def _index(options: argparse.Namespace, machine: Machine) -> Task:
         tokens=options.tokens,
         include_bos=options.bos,
     )
-    return IndexTask(machine, request, tuple(entries), choice.text, options.firings)
+    hands = _hands(options, machine)
+    return IndexTask(machine, request, tuple(entries), choice.text, options.firings, hands)
+
+
+def _hands(options: argparse.Namespace, machine: Machine) -> "RayHands | None":
+    if options.ray is None:
+        if options.workers or options.threads:
+            raise ValueError(
+                "--workers and --threads are for --ray; add it, or leave them out to use this "
+                "process alone."
+            )
+        return None
+    from core.run.cluster import ClusterOptions
+
+    chosen = ClusterOptions(options.ray, options.workers, options.threads)
+    chosen.check()
+    import torch
+
+    from core.run.on_ray import RayHands
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    hands = RayHands(chosen, machine.settings)
+    machine.closing.callback(hands.close)
+    return hands
 
 
 def _quality(options: argparse.Namespace, machine: Machine) -> Task:

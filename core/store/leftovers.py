@@ -7,6 +7,7 @@ at the start, whenever another such file is written, and earlier where the disk 
 
 import logging
 import os
+import platform
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -38,6 +39,11 @@ def sweep(directory: Path, *, full: bool = False) -> int:
     if freed:
         log.info("Removed %s bytes of old texts and passes in %s", f"{freed:,}", directory)
     return freed
+
+
+def own_name() -> str:
+    """Told apart from every other process that may write beside us, on this machine or another."""
+    return f"{platform.node()}.{os.getpid()}"
 
 
 def use(file: Path) -> None:
