@@ -26,7 +26,7 @@ VERSION = 1
 _ROUNDS = 12
 _JITTER = 0.02
 """Rows that start at one place are told apart by so much, in units of the map."""
-_TRIED_ROWS, _TRIED_EPOCHS = 8192, 8
+_TRIED_EPOCHS = 4
 
 
 def sample_of(n: int, config: LargeMap, *, seed: int) -> Int[np.ndarray, " m"]:
@@ -152,24 +152,22 @@ def settle(
 def seconds_of_layout(
     n: int, k: int, *, config: LargeMap, progress: small.Reports | None = None
 ) -> tuple[float, float]:
-    """About how long laying out the sample and moving all rows take here, by a small trial.
+    """About how long laying out the sample and moving all rows take here, by a trial of some rows.
 
-    The time grows with epochs times rows; large maps fit no cache, for which the trial is too
-    small: it is short by up to a half.
+    Their edges are drawn at random, and so many that no cache holds them, as of a large map.
     """
     if progress is not None:
         progress.update(0, 1, message="Measuring how long the map will take")
+    m = min(n, 8 * config.tried_rows)
     rng = np.random.default_rng(0)
-    ids = np.concatenate(
-        [np.arange(_TRIED_ROWS)[:, None], rng.integers(0, _TRIED_ROWS, (_TRIED_ROWS, k - 1))], 1
-    ).astype(np.int32)
-    distances = np.sort(rng.random((_TRIED_ROWS, k)), axis=1).astype(np.float32)
+    ids = np.concatenate([np.arange(m)[:, None], rng.integers(0, m, (m, k - 1))], 1)
+    ids = ids.astype(np.int32)
+    distances = np.sort(rng.random((m, k)), axis=1).astype(np.float32)
     distances[:, 0] = 0
-    start = rng.normal(scale=5, size=(_TRIED_ROWS, 2)).astype(np.float32)
+    start = rng.normal(scale=5, size=(m, 2)).astype(np.float32)
     layout = {"n_neighbors": k, "min_dist": 0.1, "seed": 0}
-    tried = LargeMap(epochs=_TRIED_EPOCHS)
     settle(ids[:64] % 64, distances[:64], start[:64], layout=layout, epochs=2, alpha=1.0)
     began = time.perf_counter()
-    settle(ids, distances, start, layout=layout, epochs=tried.epochs, alpha=1.0)
-    a_row = (time.perf_counter() - began) / (_TRIED_ROWS * _TRIED_EPOCHS)
+    settle(ids, distances, start, layout=layout, epochs=_TRIED_EPOCHS, alpha=1.0)
+    a_row = (time.perf_counter() - began) / (m * _TRIED_EPOCHS)
     return a_row * config.sample_rows * small._EPOCHS, a_row * n * config.epochs

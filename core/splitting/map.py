@@ -63,7 +63,9 @@ class SplittingMap:
             if self.clusters is not None:
                 found.append(
                     "Clusters are those of the sample; every other latent is in the cluster of the "
-                    "latent of the sample that it lies next to."
+                    "latent of the sample that it lies next to. Groups of fewer than about "
+                    f"{round(self.config.min_cluster_size * len(self.points) / n):,} latents are "
+                    "not told apart."
                 )
         return " ".join(found)
 

@@ -15,9 +15,10 @@ precision mediump float;
 uniform sampler2D palette; uniform vec4 ring;
 varying float shown;
 void main() {
+  float away = length(gl_PointCoord - 0.5);
+  if (away > 0.5) discard;
   if (ring.a > 0.0) {
-    float away = length(gl_PointCoord - 0.5);
-    if (away > 0.5 || away < 0.28) discard;
+    if (away < 0.28) discard;
     gl_FragColor = vec4(ring.rgb, 1.0);
   } else {
     gl_FragColor = vec4(texture2D(palette, vec2((shown * 255.0 + 0.5) / 256.0, 0.5)).rgb, 0.8);
@@ -191,21 +192,21 @@ export default function (component) {
   let timer = 0
   const settle = () => {
     clearTimeout(settling)
-    settling = setTimeout(() => ((moving = false), again()), 150)
+    settling = setTimeout(() => ((moving = false), again()), 300)
     clearTimeout(timer)
     timer = setTimeout(report, 400)
   }
-  // The page is drawn again where the reader is, not where it was told last.
-  const tell = (what) => {
-    clearTimeout(timer)
-    report()
-    what()
-  }
-  const report = () => {
+  const seen = () => {
     const box = [there(view.x0, 0), there(view.x1, 0), there(view.y0, 1), there(view.y1, 1)]
-    const all = JSON.stringify(view) === JSON.stringify(whole())
-    mine.told = all ? "null" : JSON.stringify(box.map((value) => Math.round(value * 1000) / 1000))
-    setStateValue("zoom", all ? null : box)
+    const zoom = JSON.stringify(view) === JSON.stringify(whole()) ? null : box
+    mine.told = JSON.stringify(zoom && zoom.map((value) => Math.round(value * 1000) / 1000))
+    return zoom
+  }
+  const report = () => setStateValue("zoom", seen())
+  // What is chosen says where the reader is, too: the page is drawn again there.
+  const tell = (call, what) => {
+    clearTimeout(timer)
+    call?.({ ...what, zoom: seen() })
   }
   const move = (next) => {
     const side = next.x1 - next.x0
@@ -290,10 +291,10 @@ export default function (component) {
       again()
       if (clicked) {
         const which = nearest(x, y, 8)
-        if (which !== null) tell(() => mine.clicked?.(which))
+        if (which !== null) tell(mine.clicked, { row: which })
       } else if (drawn && drawn.length > 2) {
         const area = { x: drawn.map(([v]) => there(v, 0)), y: drawn.map(([, v]) => there(v, 1)) }
-        tell(() => mine.drawn?.(area))
+        tell(mine.drawn, area)
       }
     },
     pointercancel: () => { down = shape = null; again() },

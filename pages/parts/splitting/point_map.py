@@ -89,13 +89,15 @@ def draw(
     key = f"{_KEY}_marks"
 
     def clicked() -> None:
-        row: Any = st.session_state[key].get("clicked")
-        if isinstance(row, int | float) and 0 <= row < n:
-            on_click(int(row))
+        chosen: Any = st.session_state[key].get("clicked")
+        if chosen and 0 <= chosen["row"] < n:
+            session.note_zoom(chosen["zoom"])
+            on_click(int(chosen["row"]))
 
     def drawn() -> None:
         area: Any = st.session_state[key].get("drawn")
         if area:
+            session.note_zoom(area["zoom"])
             on_area(area["x"], area["y"])
 
     _marks_component()(key=key, data=marks, on_clicked_change=clicked, on_drawn_change=drawn)

@@ -3,7 +3,7 @@ export default function (component) {
   const { data, setTriggerValue } = component
   const mine = ((window.pointMaps ??= {})[data.map] ??= {})
   mine.marks = data
-  mine.clicked = (row) => setTriggerValue("clicked", row)
+  mine.clicked = (what) => setTriggerValue("clicked", what)
   mine.drawn = (area) => setTriggerValue("drawn", area)
   mine.refresh?.()
 }
