@@ -44,7 +44,8 @@ from core.splitting.rows import LabelledSae, decoder_rows
 from core.store import Store
 from core.worker import WorkerProcess
 
-HOOK = "blocks.2.hook_resid_pre"
+HOOK = "blocks.1.hook_resid_mid"
+"""A site that no SAE of the demo reads, so that a map of it has the planted one alone."""
 _JUDGED = 500
 
 
