@@ -39,7 +39,7 @@ def measure(side: str, case: str, folder: Path, what: str = "all") -> dict[str, 
     module = "benchmarks.splitting_sides"
     command = [sys.executable, "-m", module, side, case, str(folder), what]
     with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as process:
-        watch = _Watch(process.pid)
+        watch = Watch(process.pid)
         assert process.stdout is not None  # for mypy: it is a pipe
         for line in process.stdout:
             watch.note(line.strip())
@@ -51,7 +51,7 @@ def measure(side: str, case: str, folder: Path, what: str = "all") -> dict[str, 
     return {**figures, "added": watch.peak - watch.before, "peak": watch.peak}
 
 
-class _Watch:
+class Watch:
     """The largest memory of a process and its children between `begin` and `end`."""
 
     def __init__(self, pid: int) -> None:

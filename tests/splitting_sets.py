@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from sae_lens import SAE
 
-from core.splitting.map import run_here
+from core.splitting.fits import run_here
 from core.splitting.rows import LabelledSae
 from tests.builders import make_sae
 

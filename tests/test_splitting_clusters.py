@@ -12,8 +12,9 @@ from core import splitting
 from core.logit_lens import all_directions, join_tokens, top_token_ids, top_tokens
 from core.splitting import compute_sae_umap_data
 from core.splitting.clusters import cluster_composition, cluster_labels, cluster_table, noise_share
-from core.splitting.map import SplittingMap, cluster_geometry
+from core.splitting.map import SplittingMap
 from core.splitting.map_config import MapConfig
+from core.splitting.map_work import cluster_geometry
 from core.splitting.neighbors import Neighbors, exact_neighbors
 from core.splitting.rows import LabelledSae, decoder_rows
 from core.store import Store

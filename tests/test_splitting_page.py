@@ -16,6 +16,7 @@ from core.saes import load_sae_from_disk
 from core.settings import Settings
 from core.splitting import map_data, sample_words, text_evidence
 from core.steering import output_scores
+from pages.parts.splitting import chart
 from tests.builders import make_sae, write_sae
 from tests.demo_bundle import D_MODEL, write_demo
 from tests.loopback_neuronpedia import loopback_neuronpedia
@@ -85,6 +86,18 @@ def test_map_of_a_family_with_descriptions(open_page: Open) -> None:
     assert "Descriptions of 224 latents" in texts(app)
     assert "made offline" in texts(app)
     assert len(app.get("plotly_chart")) == 1
+
+
+def test_a_large_map_is_not_plotly(open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chart, "MOST_PLOTTED", 100)
+    app = open_page(**FAMILY, colour="cluster", search="fires")
+    assert not app.exception
+    assert not app.error, texts(app)
+    assert len(app.get("plotly_chart")) == 0
+    assert "More cluster names are written the farther you zoom in" in texts(app)
+    panel(app, "downloads")
+    assert not app.exception
+    assert "there are tables only" in texts(app)
 
 
 def test_nearest_latents_are_those_of_the_weights(open_page: Open, settings: Settings) -> None:

@@ -15,7 +15,8 @@ from core.logit_lens import all_directions, join_tokens, top_token_ids
 from core.meta_sae.run import MetaRequest, mark_decomposed, run_meta_sae, was_decomposed
 from core.sae_quality.view import DEFAULT_TOKENS
 from core.splitting.clusters import cluster_table
-from core.splitting.map import Fit, compute_map
+from core.splitting.fits import Fit
+from core.splitting.map import compute_map
 from core.splitting.map_config import MapConfig
 from core.splitting.members import FIRST_WIDTHS
 from core.splitting.rows import LabelledSae, decoder_rows

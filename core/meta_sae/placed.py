@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from core.splitting.map import Fit, compute_map
+from core.splitting.fits import Fit
+from core.splitting.map import compute_map
 from core.splitting.map_config import MapConfig
 from core.splitting.rows import LabelledSae, decoder_rows
 from core.store import Store

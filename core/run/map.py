@@ -8,6 +8,8 @@ from core.lease import Lease
 from core.logit_lens import all_directions, top_token_ids
 from core.run.cost import Cost, drawn_out, measured
 from core.shell import Machine, address
+from core.splitting.large_config import LARGE
+from core.splitting.large_map import seconds_of_parts
 from core.splitting.map import compute_map
 from core.splitting.map_data import MapRequest, build_map
 from core.splitting.rows import DecoderRows, LabelledSae, decoder_rows
@@ -68,6 +70,17 @@ class MapTask:
         most = min(n, max(_SHARD_ROWS, 4 * k))
         shards = measured(work, (max(k + 1, most // 2), most), progress)
         cost = drawn_out(shards, n)
+        if n > LARGE.above:
+            tokens = measured(
+                lambda store, some, progress: top_token_ids(
+                    directions[:some], W_U, N_TOKENS, store=store, progress=progress
+                ),
+                (most // 2, most),
+                progress,
+            )
+            parts = sum(seconds_of_parts(rows, config, LARGE, fit))
+            basis = f"Measured on a part of {n:,} latents; the text of --hide-dead comes on top."
+            return replace(cost, seconds=drawn_out(tokens, n).seconds + parts, basis=basis)
         # Pairs grow with the square: those of a few rows with all others tell.
         stripe = rows.directions[: min(n, _STRIPE_ROWS)]
         (pairs,) = measured(
@@ -88,7 +101,8 @@ class MapTask:
         if "cluster" in found.map.points:
             n = found.map.points["cluster"].max() + 1
             clusters = f" in {n:,} clusters"
-        return [f"{len(found.map.points):,} latents placed{clusters}: {where}"]
+        said = [found.map.shortcuts] if found.map.shortcuts else []
+        return [f"{len(found.map.points):,} latents placed{clusters}: {where}", *said]
 
     @property
     def _mark(self) -> Key:

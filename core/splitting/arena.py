@@ -10,7 +10,8 @@ from core.jobs.progress import Progress
 from core.logit_lens import top_tokens
 from core.models.hooks import Model
 from core.saes.writes import residual_directions
-from core.splitting.map import Fit, compute_map
+from core.splitting.fits import Fit
+from core.splitting.map import compute_map
 from core.splitting.map_config import MapConfig
 from core.splitting.rows import LabelledSae, decoder_rows
 from core.store import Store

@@ -2,52 +2,30 @@
 
 Neighbours, coordinates and clusters are kept in the store one by one, each under only what it
 depends on: another `min_cluster_size` fits no layout again, and clusters added to a map that was
-drawn before leave its points where they were.
+drawn before leave its points where they were. Of very many latents a sample is laid out first
+(`core.splitting.large_map`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from jaxtyping import Bool
 
 from core.jobs.progress import Progress
-from core.splitting import layout
+from core.splitting.fits import Fit, run_here
+from core.splitting.large_config import LARGE, LargeMap
+from core.splitting.large_map import LargeWork, plan_large
 from core.splitting.map_config import MapConfig
+from core.splitting.map_work import ClusterGeometry, Work
 from core.splitting.neighbors import Neighbors, neighbors_of
 from core.splitting.rows import DecoderRows, LabelledSae, decoder_rows
-from core.store import ARRAYS, Key
 from core.store.memory import Memory, ResultStore
-from core.worker.child import find_function
 
-FIT_LAYOUT = "core.splitting.layout:fit_layout"
-FIT_CLUSTERS = "core.splitting.layout:fit_clusters"
-FIT_BOTH = "core.splitting.layout:fit_both"
-LABEL_CLUSTERS = "core.splitting.layout:label_clusters"
 FEWEST_LATENTS = 3
 """A latent, itself counted, has two neighbours at least, and one more latent is left over."""
-
-
-class Fit(Protocol):
-    """Runs a function named `module:name`; `WorkerProcess.run` is one."""
-
-    def __call__(self, function: str, *args: Any, progress: Any = None, **kwargs: Any) -> Any:
-        """`function(*args, **kwargs)`, with reports to `progress`."""
-
-
-@dataclass(frozen=True)
-class ClusterGeometry:
-    """What the directions say of each cluster, by its number."""
-
-    compactness: Float[np.ndarray, " n_clusters"]
-    """Mean cosine of the latents with the mean direction of their cluster; 1 if all are equal."""
-    medoids: Int[np.ndarray, " n_clusters"]
-    """Row of the latent nearest to that mean direction."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +42,32 @@ class SplittingMap:
     """Settings it was made with."""
     clusters: ClusterGeometry | None = None
     """How tight each cluster is and which latent is most typical of it; None if not asked for."""
+    large: LargeMap | None = None
+    """How it was made of very many latents, with a sample first; None where all were laid out."""
+
+    @property
+    def shortcuts(self) -> str:
+        """What was not done in full, in sentences; nothing of a map that was."""
+        found = []
+        if self.neighbors.recall is not None:
+            found.append(
+                f"Neighbours are approximate: {self.neighbors.recall:.1%} of the nearest were "
+                f"found, by exact search for {self.neighbors.judged:,} of the latents."
+            )
+        if self.large is not None:
+            n = min(self.large.sample_rows, len(self.points))
+            found.append(
+                f"A random sample of {n:,} latents was laid out first, the others placed among "
+                f"their neighbours, and all moved for {self.large.epochs} epochs."
+            )
+            if self.clusters is not None:
+                found.append(
+                    "Clusters are those of the sample; every other latent is in the cluster of the "
+                    "latent of the sample that it lies next to. Groups of fewer than about "
+                    f"{round(self.config.min_cluster_size * len(self.points) / n):,} latents are "
+                    "not told apart."
+                )
+        return " ".join(found)
 
 
 def compute_map(
@@ -75,6 +79,7 @@ def compute_map(
     fit: Fit | None = None,
     device: str | torch.device | None = None,
     progress: Progress | None = None,
+    large: LargeMap = LARGE,
 ) -> SplittingMap:
     """Neighbours, layout and, if the config says so, clusters of the SAEs' decoder directions.
 
@@ -87,6 +92,7 @@ def compute_map(
             they must not be run by two threads.
         device: where neighbours are computed; by default where the directions are.
         progress: told of the stages; cancelling through it takes under a second in the worker.
+        large: from how many latents on, and how, a map is made with a sample first.
 
     Raises:
         ValueError: SAEs that do not go together, or fewer latents than neighbours are asked for.
@@ -104,8 +110,14 @@ def compute_map(
             f"wider SAEs, hide fewer latents, or use {len(rows) - 1} neighbours or fewer."
         )
     kept: ResultStore = Memory() if store is None else store
-    neighbors = neighbors_of(rows, config.k, store=kept, progress=progress)
-    work = _Work(rows, config, neighbors, kept, fit or run_here, progress)
+    fit = fit or run_here
+    is_large = len(rows) > large.above
+    if is_large and progress is not None:
+        plan_large(rows, config, large, fit, progress)
+    neighbors = neighbors_of(rows, config.k, store=kept, progress=progress, large=large, fit=fit)
+    work: Work | LargeWork = Work(rows, config, neighbors, kept, fit, progress)
+    if is_large:
+        work = LargeWork(rows, config, neighbors, kept, fit, progress, large)
     xy = work.points()["points"]
     points = rows.frame()
     points["umap_x"], points["umap_y"] = xy[:, 0], xy[:, 1]
@@ -114,105 +126,8 @@ def compute_map(
         found = work.clusters()
         points["cluster"] = found["labels"]
         clusters = ClusterGeometry(found["compactness"], found["medoids"])
-    return SplittingMap(points, rows.left_out, neighbors, config, clusters)
-
-
-def run_here(function: str, *args: Any, progress: Any = None, **kwargs: Any) -> Any:
-    """A `Fit` in this process."""
-    return find_function(function)(*args, **kwargs, progress=progress)
-
-
-@dataclass(frozen=True)
-class _Work:
-    """What one map is made from."""
-
-    rows: DecoderRows
-    config: MapConfig
-    neighbors: Neighbors
-    store: ResultStore
-    fit: Fit
-    progress: Progress | None
-
-    def points(self) -> dict[str, np.ndarray]:
-        """`points` [n, 2]."""
-        key = _layout_key(self.rows, self.config.layout)
-        return self._stored(key, self._fit_points)
-
-    def clusters(self) -> dict[str, np.ndarray]:
-        """`labels` [n], and of each cluster `compactness` and `medoids`."""
-        key = _cluster_key(self.rows, self.config)
-        return self._stored(key, self._fit_clusters)
-
-    def _stored(self, key: Key, fit: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        waiting = self.progress.check if self.progress is not None else None
-        return self.store.get_or_compute(key, fit, ARRAYS, waiting=waiting)
-
-    def _fit_points(self) -> dict[str, np.ndarray]:
-        config = self.config
-        if not config.clusters or self._embedding() is not None:
-            return {"points": self._run(FIT_LAYOUT, layout=config.layout)}
-        found = self._run(
-            FIT_BOTH,
-            layout=config.layout,
-            cluster_layout=config.cluster_layout,
-            min_cluster_size=config.min_cluster_size,
-        )
-        self._keep_embedding(found["embedding"])
-        self.store.keep(_cluster_key(self.rows, config), self._described(found["labels"]), ARRAYS)
-        return {"points": found["points"]}
-
-    def _fit_clusters(self) -> dict[str, np.ndarray]:
-        config, embedding = self.config, self._embedding()
-        if embedding is not None:
-            labels = self.fit(
-                LABEL_CLUSTERS,
-                embedding,
-                min_cluster_size=config.min_cluster_size,
-                progress=self.progress,
-            )
-            return self._described(labels)
-        found = self._run(
-            FIT_CLUSTERS, layout=config.cluster_layout, min_cluster_size=config.min_cluster_size
-        )
-        self._keep_embedding(found["embedding"])
-        return self._described(found["labels"])
-
-    def _run(self, function: str, **settings: Any) -> Any:
-        return self.fit(
-            function,
-            self.rows.directions.cpu().numpy(),
-            self.neighbors.ids,
-            self.neighbors.distances,
-            **settings,
-            progress=self.progress,
-        )
-
-    def _embedding(self) -> np.ndarray | None:
-        """The stored layout for clusters."""
-        arrays = self.store.get(_layout_key(self.rows, self.config.cluster_layout), ARRAYS)
-        return None if arrays is None else arrays["points"]
-
-    def _keep_embedding(self, embedding: np.ndarray) -> None:
-        key = _layout_key(self.rows, self.config.cluster_layout)
-        self.store.keep(key, {"points": embedding}, ARRAYS)
-
-    def _described(self, labels: np.ndarray) -> dict[str, np.ndarray]:
-        found = cluster_geometry(self.rows.directions, labels)
-        return {"labels": labels, "compactness": found.compactness, "medoids": found.medoids}
-
-
-def _layout_key(rows: DecoderRows, settings: Mapping[str, Any]) -> Key:
-    parameters = {"directions": rows.digest, "umap": version("umap-learn"), **settings}
-    return Key("splitting-layout", layout.VERSION, parameters)
-
-
-def _cluster_key(rows: DecoderRows, config: MapConfig) -> Key:
-    parameters = {
-        "layout": _layout_key(rows, config.cluster_layout).digest,
-        "hdbscan": version("hdbscan"),
-        "min_cluster_size": config.min_cluster_size,
-    }
-    return Key("splitting-clusters", layout.VERSION, parameters)
+    how = large if is_large else None
+    return SplittingMap(points, rows.left_out, neighbors, config, clusters, how)
 
 
 def _rows(
@@ -227,30 +142,3 @@ def _rows(
     if device is not None:
         return replace(saes, directions=saes.directions.to(device))
     return saes
-
-
-@torch.no_grad()
-def cluster_geometry(
-    directions: Float[Tensor, "n d"], labels: Int[np.ndarray, " n"]
-) -> ClusterGeometry:
-    """Of each cluster 0, 1, ... in `labels`; rows below 0 are in none.
-
-    `directions` have length 1. Raises `ValueError` for a number without rows.
-    """
-    if len(labels) != len(directions):
-        raise ValueError(f"{len(labels)} labels are given for {len(directions)} directions.")
-    rows = np.flatnonzero(labels >= 0)
-    sizes = np.bincount(labels[rows])
-    if (sizes == 0).any():
-        raise ValueError(f"Cluster {int(sizes.argmin())} is empty; number clusters 0, 1, 2, ...")
-    members = torch.as_tensor(rows, device=directions.device)
-    cluster = torch.as_tensor(labels[rows].astype(np.int64), device=directions.device)
-    mean = torch.zeros(len(sizes), directions.shape[1], device=directions.device)
-    mean = torch.nn.functional.normalize(mean.index_add_(0, cluster, directions[members]), dim=1)
-    cosines = (directions[members] * mean[cluster]).sum(dim=1).cpu().numpy()
-    compactness = np.bincount(labels[rows], weights=cosines) / sizes
-    # The last of each cluster in ascending order of cosine; by row where cosines are equal.
-    order = np.lexsort((-rows, cosines, labels[rows]))
-    last = np.cumsum(sizes) - 1
-    medoids = rows[order[last]] if len(sizes) else rows
-    return ClusterGeometry(compactness.astype(np.float32), medoids.astype(np.int32))

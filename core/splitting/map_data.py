@@ -29,7 +29,8 @@ from core.saes.firing_rates import FILE_NAME, read_firing_rates
 from core.saes.writes import input_scale, unit_writes
 from core.splitting.clusters import cluster_labels, cluster_table
 from core.splitting.decoders import Decoder, decoders
-from core.splitting.map import Fit, SplittingMap, compute_map
+from core.splitting.fits import Fit
+from core.splitting.map import SplittingMap, compute_map
 from core.splitting.map_config import MapConfig
 from core.splitting.members import Member
 from core.splitting.rows import DEAD, LabelledSae, decoder_rows
@@ -115,19 +116,31 @@ class MapData:
         return found
 
     @cached_property
-    def _row_of(self) -> dict[tuple[str, int], int]:
-        points = self.map.points
-        keys = zip(points["sae"], points["latent_idx"], strict=True)
-        return {(sae, int(latent)): row for row, (sae, latent) in enumerate(keys)}
+    def _rows_of(self) -> dict[str, Int[np.ndarray, " d_sae"]]:
+        """Row of each latent of each SAE; -1 for those that have no point."""
+        found = {label: np.full(one.width, -1, np.int64) for label, one in self.family.items()}
+        for label in found:
+            rows = np.flatnonzero((self.map.points["sae"] == label).to_numpy())
+            found[label][self.map.points["latent_idx"].to_numpy()[rows]] = rows
+        return found
 
     def row(self, label: str, latent: int) -> int | None:
         """The point of a latent; None where it is not on the map."""
-        return self._row_of.get((label, latent))
+        rows = self._rows_of.get(label)
+        if rows is None or not 0 <= latent < len(rows) or rows[latent] < 0:
+            return None
+        return int(rows[latent])
 
     def latent(self, row: int) -> tuple[str, int]:
         """Label and index of a point."""
         point = self.map.points.iloc[row]
         return str(point["sae"]), int(point["latent_idx"])
+
+    def latents(self, rows: Sequence[int] | np.ndarray) -> dict[str, list[int]]:
+        """The latents of some points, by label, in the order of the points."""
+        chosen = self.map.points[["sae", "latent_idx"]].iloc[np.asarray(rows, dtype=np.int64)]
+        labels, numbers = chosen["sae"].astype("str").to_numpy(), chosen["latent_idx"].to_numpy()
+        return {str(one): numbers[labels == one].tolist() for one in dict.fromkeys(labels)}
 
     def per_point(self, by_label: Mapping[str, Sequence[object] | np.ndarray]) -> list[object]:
         """Values given for each latent of each SAE, in the order of the points."""
@@ -152,7 +165,8 @@ class MapData:
             spoken = [text if (terms := terms_of(text)) is None else terms for text in texts]
             table = cluster_table(self.map, spoken, self.vocabulary.lists(self.tokens.boosted))
             self._tables.clear()
-            self._tables[key] = table, cluster_labels(self.map, table)
+            n_named = 40 if len(spoken) <= 100_000 else 2000  # a large map shows them by zoom
+            self._tables[key] = table, cluster_labels(self.map, table, n_largest=n_named)
         return self._tables[key]
 
     def left_out_note(self) -> str | None:
@@ -196,8 +210,8 @@ def build_map(lease: Lease, store: Store, fit: Fit, request: MapRequest) -> MapD
 
     def fit_with_room(function: str, *args: Any, progress: Any = None, **settings: Any) -> Any:
         with lease.room(
-            # The rows on their way to the worker and there, and the graph of neighbours.
-            len(rows) * (8 * rows.directions.shape[1] + _GRAPH_BYTES),
+            # What is sent is there twice, and the worker makes a graph of neighbours.
+            _bytes_needed(args, len(rows)),
             f"A map of {len(rows):,} latents",
             remedy="choose narrower SAEs, or fewer of them",
         ):
@@ -216,6 +230,12 @@ def build_map(lease: Lease, store: Store, fit: Fit, request: MapRequest) -> MapD
         per_input=per_input,
         published_rates=_published_rates(request.members, rows.widths),
     )
+
+
+def _bytes_needed(args: Sequence[Any], n: int) -> int:
+    arrays = [given for given in args if isinstance(given, np.ndarray)]
+    placed = max((len(given) for given in arrays), default=n)
+    return sum(2 * given.nbytes for given in arrays) + placed * _GRAPH_BYTES
 
 
 def _written(sae: SAE) -> Float[Tensor, "d_sae d_out"]:

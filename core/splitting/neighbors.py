@@ -1,10 +1,11 @@
-"""Which directions are nearest to which? Exactly, by cosine, for every row.
+"""Which directions are nearest to which? By cosine, for every row: exactly, up to very many rows.
 
 UMAP's own search (NN-descent) finds few of the true neighbours when directions are spread out, as
 decoder rows are; the products of all pairs fit no memory, but a stripe of them at a time does.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,9 +13,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from core.jobs.progress import Progress
+from core.splitting import descent
+from core.splitting.fits import run_here
+from core.splitting.large_config import LARGE, LargeMap
 from core.splitting.rows import DecoderRows
 from core.store import ARRAYS, Key
-from core.store.memory import ResultStore
+from core.store.memory import Memory, ResultStore
 
 _STRIPE_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}
 """Cosines held at once; on the CPU few enough that a cancelled job stops within a second."""
@@ -34,11 +38,18 @@ class Neighbors:
     """Row numbers (int32); among equal distances the order is unspecified."""
     distances: Float[np.ndarray, "n k"]
     """1 - cosine, 0 to 2 (float32); 0 for the row itself."""
+    recall: float | None = None
+    """Share of the nearest rows that were found, measured on a sample; None where all were."""
+    judged: int = 0
+    """Rows of that sample."""
 
     def first(self, k: int) -> "Neighbors":
         """Only the `k` nearest, in arrays of their own."""
         return Neighbors(
-            np.ascontiguousarray(self.ids[:, :k]), np.ascontiguousarray(self.distances[:, :k])
+            np.ascontiguousarray(self.ids[:, :k]),
+            np.ascontiguousarray(self.distances[:, :k]),
+            self.recall,
+            self.judged,
         )
 
 
@@ -83,23 +94,45 @@ def exact_neighbors(
 
 
 def neighbors_of(
-    rows: DecoderRows, k: int, *, store: ResultStore | None = None, progress: Progress | None = None
+    rows: DecoderRows,
+    k: int,
+    *,
+    store: ResultStore | None = None,
+    progress: Progress | None = None,
+    large: LargeMap = LARGE,
+    fit: Any = None,
 ) -> Neighbors:
     """The `k` nearest of each row, from the store where it has them.
 
     More are found and kept than asked for, in steps, so that a few more neighbours in the next map
-    do not mean another search. Raises `ValueError` as `exact_neighbors` does.
+    do not mean another search. Of more rows than `large.above` most of them are
+    found by `fit`, which runs numba (`core.splitting.descent`), and the recall is measured; on a
+    GPU all pairs are compared.
+    Raises `ValueError` as `exact_neighbors` does.
     """
     n = len(rows)
     kept = min(n, next((step for step in _KEPT_STEPS if step >= k), k))
+    is_exact = n <= large.above or rows.directions.device.type == "cuda"
 
     def compute() -> dict[str, np.ndarray]:
-        found = exact_neighbors(rows.directions, kept, progress=progress)
-        return {"ids": found.ids, "distances": found.distances}
+        if is_exact:
+            found = exact_neighbors(rows.directions, kept, progress=progress)
+            return {"ids": found.ids, "distances": found.distances}
+        near = descent.approximate_neighbors(
+            rows.directions, kept, fit=fit or run_here, config=large, progress=progress
+        )
+        recall = np.array([near.recall], dtype=np.float64)
+        return {"ids": near.ids, "distances": near.distances, "recall": recall}
 
-    if store is None or k > n:
+    if k > n or (store is None and is_exact):
         return exact_neighbors(rows.directions, k, progress=progress)
-    key = Key("splitting-neighbors", VERSION, {"directions": rows.digest, "k": kept})
+    parameters = {"directions": rows.digest, "k": kept}
+    key = Key("splitting-neighbors", VERSION, parameters)
+    if not is_exact:
+        key = Key("splitting-descent", descent.VERSION, {**parameters, **large.search})
     waiting = progress.check if progress is not None else None
-    arrays = store.get_or_compute(key, compute, ARRAYS, waiting=waiting)
-    return Neighbors(arrays["ids"], arrays["distances"]).first(k)
+    kept_in: ResultStore = Memory() if store is None else store
+    arrays = kept_in.get_or_compute(key, compute, ARRAYS, waiting=waiting)
+    recall = float(arrays["recall"][0]) if "recall" in arrays else None
+    judged = 0 if recall is None else min(n, large.judged_rows)
+    return Neighbors(arrays["ids"], arrays["distances"], recall, judged).first(k)

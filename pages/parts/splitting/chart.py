@@ -9,7 +9,7 @@ import streamlit as st
 
 from core.view.selection import Selection
 from pages.parts import plots, view_state
-from pages.parts.splitting import session, zoom_listener
+from pages.parts.splitting import point_map, session, zoom_listener
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from core.splitting.view import MapView
 
 KEY = "splitting_map"
+MOST_PLOTTED = 100_000
+"""Points that Plotly draws; more are drawn as `point_map` does."""
 HEIGHT = 720
 
 
@@ -40,10 +42,13 @@ class Look:
     """The chosen latent."""
 
 
-def draw(data: "MapData", view: "MapView", look: Look, *, dark: bool) -> "MapDrawing":
-    """The chart with its notes; the drawing, for downloads."""
+def draw(data: "MapData", view: "MapView", look: Look, *, dark: bool) -> "MapDrawing | None":
+    """The chart with its notes; the drawing, for downloads, up to `MOST_PLOTTED` points."""
     from core.splitting.figure import map_figure
 
+    if len(data.map.points) > MOST_PLOTTED:
+        _draw_many(data, view, look, dark=dark)
+        return None
     groups: Mapping[str, Sequence[int]] = {"search hits": look.hits, "selected": look.lassoed}
     drawing = map_figure(
         data.map.points,
@@ -73,9 +78,34 @@ def draw(data: "MapData", view: "MapView", look: Look, *, dark: bool) -> "MapDra
         },
     )
     zoom_listener.draw(KEY)
-    if drawing.notes:
-        st.caption(" ".join(drawing.notes))
+    notes = [*drawing.notes, *filter(None, [data.map.shortcuts])]
+    if notes:
+        st.caption(" ".join(notes))
     return drawing
+
+
+def _draw_many(data: "MapData", view: "MapView", look: Look, *, dark: bool) -> None:
+    from core.splitting.colors import palette, point_colors
+    from core.splitting.figure import narrowest_first
+    from core.splitting.packed import packed_points
+
+    points, colors = data.map.points, palette(dark=dark)
+    coloring = point_colors(points, view.colour, look.values, colors)
+    point_map.draw(
+        points,
+        packed_points(points, coloring, colors, narrowest_first(points)),
+        view,
+        hits=look.hits,
+        lassoed=look.lassoed,
+        labels=look.labels,
+        selected=look.selected,
+        on_click=lambda row: choose(data, row),
+        on_area=lambda x, y: _area(data, x, y),
+    )
+    notes = [*coloring.notes, data.map.shortcuts]
+    if look.labels is not None and len(look.labels):
+        notes.insert(0, "More cluster names are written the farther you zoom in.")
+    st.caption(" ".join(filter(None, notes)))
 
 
 def choose(data: "MapData", row: int) -> None:
@@ -92,10 +122,7 @@ def _pick(data: "MapData", drawn: "MapView") -> None:
     from core.splitting.selection import rows_inside
     from core.splitting.view import with_picked
 
-    latents: dict[str, list[int]] = {}
-    for row in rows_inside(data.map.points, drawn.lasso).tolist() if drawn.lasso else ():
-        label, latent = data.latent(row)
-        latents.setdefault(label, []).append(latent)
+    latents = data.latents(rows_inside(data.map.points, drawn.lasso) if drawn.lasso else [])
     try:
         picked = with_picked(drawn, latents).picked
         session.change(picked=picked, lasso=(), panel="selection")
@@ -103,15 +130,19 @@ def _pick(data: "MapData", drawn: "MapView") -> None:
         session.change(picked=(), lasso=drawn.lasso, panel="selection")
 
 
+def _area(data: "MapData", x: Sequence[float], y: Sequence[float]) -> None:
+    from core.splitting.view import with_lasso
+
+    _pick(data, with_lasso(session.current(), x, y))
+
+
 def _selected(data: "MapData") -> None:
     from core.splitting.selection import selected_rows
-    from core.splitting.view import with_lasso
 
     event: Any = st.session_state[KEY].selection
     areas = [*event.get("lasso", ()), *event.get("box", ())]
     if areas:
-        x, y = areas[-1]["x"], areas[-1]["y"]
-        _pick(data, with_lasso(session.current(), x, y))
+        _area(data, areas[-1]["x"], areas[-1]["y"])
         return
     rows = selected_rows(event.get("points", ()), len(data.map.points))
     if len(rows):

@@ -26,10 +26,7 @@ def links(data: "MapData", rows: Sequence[int], *, what: str) -> None:
     selection = view_state.current().selection
     if selection is None or not len(rows):
         return
-    latents: dict[str, list[int]] = {}
-    for row in rows:
-        label, latent = data.latent(row)
-        latents.setdefault(label, []).append(latent)
+    latents = data.latents(rows)
     with st.container(horizontal=True, gap="small"):
         for label, found in latents.items():
             chosen = sorted(found)[:_MOST]

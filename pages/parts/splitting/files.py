@@ -112,7 +112,7 @@ def _forget(fingerprint: str, label: str, d_sae: int) -> None:
     undo.descriptions(fingerprint, d_sae, key="descriptions_undo")
 
 
-def downloads(data: "MapData", drawing: "MapDrawing", texts: Sequence[str]) -> None:
+def downloads(data: "MapData", drawing: "MapDrawing | None", texts: Sequence[str]) -> None:
     """The map as a page of its own, as an image, and as a table."""
     from core.export import csv_bytes, figure_html, parquet_bytes
 
@@ -120,25 +120,30 @@ def downloads(data: "MapData", drawing: "MapDrawing", texts: Sequence[str]) -> N
         return data.map.points.assign(description=list(texts), top_token_strs=data.boosted)
 
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
-        st.download_button(
-            "Page (HTML)",
-            lambda: figure_html(drawing.figure, title="Feature splitting"),
-            "feature-splitting.html",
-            "text/html",
-            on_click="ignore",
-        )
+        if drawing is not None:
+            st.download_button(
+                "Page (HTML)",
+                lambda: figure_html(drawing.figure, title="Feature splitting"),
+                "feature-splitting.html",
+                "text/html",
+                on_click="ignore",
+            )
         st.download_button(
             "Table (CSV)", lambda: csv_bytes(table()), "map.csv", "text/csv", on_click="ignore"
         )
         st.download_button(
             "Table (Parquet)", lambda: parquet_bytes(table()), "map.parquet", on_click="ignore"
         )
-        st.segmented_control(
-            "The camera above the map saves",
-            ["png", "svg"],
-            required=True,
-            format_func=str.upper,
-            default="png",
-            key="map_image",
-        )
+        if drawing is not None:
+            st.segmented_control(
+                "The camera above the map saves",
+                ["png", "svg"],
+                required=True,
+                format_func=str.upper,
+                default="png",
+                key="map_image",
+            )
+    if drawing is None:
+        st.caption("Of so many latents there are tables only; a page of them would be too large.")
+        return
     st.caption("The page opens without a network and can be zoomed and hovered as here.")
