@@ -145,6 +145,9 @@ if __name__ == "__main__":
 
     elsewhere = any(option.startswith("--secrets.files") for option in sys.argv)
     if POLICY.identity.source == "oidc" and not elsewhere:
+        named = os.environ.get("STREAMLIT_SECRETS_FILES")
+        if named:  # Streamlit reads its variables below
+            config.set_option("secrets.files", named.split())
         check_login(POLICY)
     # Streamlit's own way to start, so that its options and variables hold here as elsewhere.
     # Without its welcome, for which it would ask a service outside for this machine's address.

@@ -1,10 +1,12 @@
 """Rows handed out in any order, some of them lost: the bits are those of one process."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from core.activations import text_index
 from core.activations.parts import PartFile, cut
@@ -46,6 +48,15 @@ class Here:
             self.did.append(orders[number])
             tell(float(orders[number].tokens))
             yield number, self._worker.carry_out(orders[number])
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """One process is compared with workers of as many threads: else bits may differ."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(Here.threads)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -34,6 +34,7 @@ from tests.dossier_planted import dossier
 from tests.loopback_openai import loopback_openai
 
 RELEASE, SAE = "docs-small-res", "blocks.1.hook_resid_pre"
+FAMILY = "docs-small-res-splitting"
 WORDS = "the mean of an array is the sum of its elements divided by their number . "
 
 
@@ -171,7 +172,7 @@ def test_a_map_and_dossiers_are_found_by_their_pages(here, text, monkeypatch, ca
             pass
 
     monkeypatch.setitem(here.__dict__, "worker", Flat())
-    words = ("map", "--release", "docs-small-res-splitting", "--sae", f"{SAE}_64", "--yes")
+    words = ("map", "--release", FAMILY, "--sae", f"{SAE}_64", "--yes")
     assert run(here, *words) == 0
     drawn = task(here, *words)
     assert [entry.width for entry in drawn.entries] == [32, 64, 128], "as the page proposes"
@@ -214,7 +215,11 @@ def test_a_map_and_dossiers_are_found_by_their_pages(here, text, monkeypatch, ca
         (("index", "--release", RELEASE, "--text", "hub:?"), "names no text"),
         (("map", "--release", RELEASE), "Say which SAEs lie on the map"),
         (("map", "--release", RELEASE, "--sae", SAE, "blocks.0.hook_resid_pre"), "another site"),
-        (("map", "--release", RELEASE, "--sae", SAE, "--neighbors", "1"), "n_neighbors is 1"),
+        (("map", "--release", RELEASE, "--sae", SAE), "belongs to no family of widths here"),
+        (
+            ("map", "--release", FAMILY, "--sae", f"{SAE}_64", "--neighbors", "1"),
+            "n_neighbors is 1",
+        ),
         (
             ("autointerp", "--release", RELEASE, "--sae", SAE, "--latents", "x"),
             "'x' is neither a latent nor a range",
@@ -233,6 +238,7 @@ def test_a_map_and_dossiers_are_found_by_their_pages(here, text, monkeypatch, ca
         "dataset",
         "no-sae",
         "site",
+        "no-family",
         "neighbours",
         "latents",
         "1b",

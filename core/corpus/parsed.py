@@ -8,15 +8,13 @@ a page took twenty times as long. Reading a stored array waits for the parser, t
 
 import logging
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 
 from core.docs_corpus import Docstring, docstrings_of, drop_near_duplicates
-from core.shared import Shared
 from core.worker import WorkerDied, WorkerProcess
 
 log = logging.getLogger(__name__)
-_reader = Shared(lambda: WorkerProcess(warm=("core.docs_corpus",)), close=WorkerProcess.close)
-
 Files = Sequence[tuple[str, Path]]
 """`(package, file)` of each."""
 
@@ -38,6 +36,12 @@ def read_docstrings(files: Files, *, min_chars: int, seen: set[str], seed: int) 
     except WorkerDied as ended:
         log.warning("Documentation is compared in the app itself: %s", ended)
         return drop_near_duplicates(found, seed=seed)
+
+
+@cache
+def _reader() -> WorkerProcess:
+    """Started at the first text; it ends with this process."""
+    return WorkerProcess(warm=("core.docs_corpus",))
 
 
 def docstrings_of_files(files: Files, *, min_chars: int) -> list[Docstring]:

@@ -76,7 +76,9 @@ def first_labels(members: Sequence[Member], entry: SaeEntry) -> tuple[str, ...]:
     narrowest = min(width_of[label] for label in family)
     wanted = {multiple * narrowest for multiple in FIRST_WIDTHS}
     chosen = tuple(label for label in family if width_of[label] in wanted or label == own)
-    return chosen if len(chosen) > 1 else family[:3]
+    if len(chosen) > 1:
+        return chosen
+    return tuple(label for label in family if label in family[:3] or label == own)
 
 
 def families_elsewhere(
