@@ -110,11 +110,11 @@ def _map(options: argparse.Namespace, machine: Machine) -> Task:
             f"{first.hook_name}); a map has SAEs of one site."
         )
     chosen = {label_of[entry.key] for entry in entries}
-    labels = first_labels(members, first) if len(entries) == 1 else chosen
-    if not chosen <= set(labels):
+    labels = set(first_labels(members, first)) if len(entries) == 1 else chosen
+    if not chosen <= labels:
         raise ValueError(
             f"{first.sae_id} belongs to no family of widths here; name with --sae every SAE that "
-            f"is to lie on its map, such as: {first.sae_id} {labels[0]}."
+            f"is to lie on its map, such as: {first.sae_id} {min(labels)}."
         )
     view = MapView(
         saes=tuple(member.label for member in members if member.label in labels),
