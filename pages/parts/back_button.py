@@ -17,7 +17,8 @@ _SCRIPT = """
 export default function () {
   if (window.completesAddresses) return
   window.completesAddresses = true
-  let opened = performance.now()
+  // Whether a click came just before this script did cannot be told: then it counts as one.
+  let opened = -1
   let acted = 0
   const act = () => { acted = performance.now() }
   for (const kind of ["pointerdown", "keydown", "wheel"]) {
