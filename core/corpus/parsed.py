@@ -7,9 +7,10 @@ a page took twenty times as long. Reading a stored array waits for the parser, t
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from core.docs_corpus import Docstring, docstrings_of, drop_near_duplicates
 from core.worker import WorkerDied, WorkerProcess
@@ -25,17 +26,17 @@ def read_docstrings(files: Files, *, min_chars: int, seen: set[str], seed: int) 
     Texts in `seen` are left out, and what is found is added to it. Where the process is killed,
     the files are read here.
     """
+    every = _elsewhere(docstrings_of_files, files, min_chars=min_chars)
+    return _elsewhere(drop_near_duplicates, list(_unseen(every, seen)), seed=seed)
+
+
+def _elsewhere(work: Callable[..., list[Docstring]], *args: Any, **options: Any) -> list[Docstring]:
+    """What `work` returns, called in the process of its own, or here where that is killed."""
     try:
-        every = _reader().run(docstrings_of_files, files, min_chars=min_chars)
+        return list(_reader().run(work, *args, **options))
     except WorkerDied as ended:
         log.warning("Documentation is read in the app itself: %s", ended)
-        every = docstrings_of_files(files, min_chars=min_chars)
-    found = list(_unseen(every, seen))
-    try:
-        return list(_reader().run(drop_near_duplicates, found, seed=seed))
-    except WorkerDied as ended:
-        log.warning("Documentation is compared in the app itself: %s", ended)
-        return drop_near_duplicates(found, seed=seed)
+        return work(*args, **options)
 
 
 @cache
