@@ -3,9 +3,7 @@
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from core.activations.config import IndexConfig
 from core.activations.statistics import LatentStatistics
 from core.store.codecs import ARRAYS
 from core.store.frame import DamagedEntry, pack, unpack_as
-from core.store.leftovers import own_name
+from core.store.leftovers import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -28,18 +26,7 @@ def write_states(file: Path, name: str, states: Sequence[LatentStatistics]) -> N
         for number, state in enumerate(states)
         for field, array in state.to_arrays().items()
     }
-    beside = file.with_suffix(f".{own_name()}.part")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as target:
-            target.write(pack(name, ARRAYS.encode(arrays)))
-            target.flush()
-            os.fsync(target.fileno())
-        os.replace(beside, file)
-    except OSError:
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
-        raise
+    write_whole(file, pack(name, ARRAYS.encode(arrays)))
 
 
 def read_states(

@@ -1,7 +1,6 @@
 """What was kept of which SAE on which text, found without a model."""
 
 import json
-import os
 import shutil
 import time
 from contextlib import suppress
@@ -18,7 +17,7 @@ from core.corpus.token_set import TokenSet
 from core.firings.shard import shard_name
 from core.store import ARRAYS, Key
 from core.store.frame import DamagedEntry, pack, unpack_as
-from core.store.leftovers import own_name
+from core.store.leftovers import write_whole
 
 VERSION = 1
 _UNFINISHED = 3600.0
@@ -201,7 +200,7 @@ def open_or_begin(
     if not tokens.is_file():
         _write(tokens, tokens.name, token_set.to_arrays())
     text = json.dumps({"version": VERSION, **asdict(about)}, indent=1)
-    _replace(folder / _ABOUT, text.encode())
+    write_whole(folder / _ABOUT, text.encode())
     return Kept(folder, about)
 
 
@@ -235,7 +234,7 @@ def _tokens_name(digest: str) -> str:
 
 
 def _write(file: Path, name: str, arrays: dict[str, np.ndarray]) -> None:
-    _replace(file, pack(name, ARRAYS.encode(arrays)))
+    write_whole(file, pack(name, ARRAYS.encode(arrays)))
 
 
 def _read(file: Path, name: str) -> dict[str, np.ndarray]:
@@ -246,9 +245,3 @@ def _read(file: Path, name: str) -> dict[str, np.ndarray]:
             f"{file.name} of the firings in {file.parent} cannot be read ({error}); delete them "
             "and have them made again."
         ) from error
-
-
-def _replace(file: Path, data: bytes) -> None:
-    beside = file.with_name(f"{file.name}.{own_name()}.part")
-    beside.write_bytes(data)
-    os.replace(beside, file)

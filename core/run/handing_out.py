@@ -5,7 +5,6 @@ what one process makes of the same text, to the bit: rows go through the model i
 files hold whole stretches, and statistics merge exactly in any order.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,7 +22,7 @@ from core.lease import Lease
 from core.run.worker import Order, Seen, Text, seen
 from core.store import ARRAYS
 from core.store.frame import pack
-from core.store.leftovers import own_name
+from core.store.leftovers import write_whole
 
 _SHARES = 8
 """Orders that a worker gets at least, where the text has as many stretches."""
@@ -219,7 +218,4 @@ def _tokens(token_set: TokenSet, span: Span) -> int:
 
 
 def _write_tokens(file: Path, token_set: TokenSet) -> None:
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    beside = file.with_name(f"{file.name}.{own_name()}.part")
-    beside.write_bytes(pack(file.name, ARRAYS.encode(token_set.to_arrays())))
-    os.replace(beside, file)
+    write_whole(file, pack(file.name, ARRAYS.encode(token_set.to_arrays())))

@@ -46,6 +46,22 @@ def own_name() -> str:
     return f"{platform.node()}.{os.getpid()}"
 
 
+def write_whole(file: Path, data: bytes) -> None:
+    """Write a file, whole or not at all, and make its folder. Raises OSError."""
+    beside = file.with_name(f"{file.name}.{own_name()}.part")
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with beside.open("wb") as target:
+            target.write(data)
+            target.flush()
+            os.fsync(target.fileno())
+        os.replace(beside, file)
+    except OSError:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise
+
+
 def use(file: Path) -> None:
     """Note that a file is still used."""
     with suppress(OSError):
