@@ -262,7 +262,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sessions", type=int, default=20, help="readers at a time")
     parser.add_argument("--minutes", type=float, default=5.0, help="how long they stay")
-    parser.add_argument("--think", type=float, default=10.0, help="mean seconds between two steps")
+    parser.add_argument("--think", type=float, default=30.0, help="mean seconds between two steps")
     parser.add_argument(
         "--rest", type=float, default=150.0, help="seconds after which memory is looked at again"
     )

@@ -34,6 +34,10 @@ _SETTLED = """([wanted, calm]) => {
   const stale = [...main.querySelectorAll("[data-stale=true]")]
   if (stale.some((it) => !window.isBelow(it))) return false
   if (performance.now() - window.lastChange < calm) return false
+  // A plot's numbers come with its axes, which are drawn after the script has ended.
+  const plots = [...main.querySelectorAll("[data-testid=stPlotlyChart]")]
+  if (plots.some((it) => !it.querySelector(".main-svg, .gl-container"))) return false
+  if (main.querySelector("[data-testid=stSkeleton], [data-testid=stAppSkeleton]")) return false
   // Shaded tokens have spaces that do not vanish, and places where a line may break.
   const shown = main.innerText.replaceAll("\\u00a0", " ").replaceAll("\\u200b", "")
   const isThere = (it) => it.split("|").some((either) => shown.includes(either))

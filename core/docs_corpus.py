@@ -11,6 +11,7 @@ import random
 import sysconfig
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 
@@ -37,6 +38,7 @@ class Docstring:
     """The docstring, dedented."""
 
 
+@lru_cache
 def package_folder(package: str) -> Path:
     """Folder of an installed package (`stdlib` for Python's own library), without importing it.
 

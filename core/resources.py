@@ -23,6 +23,7 @@ from core.settings import Settings
 from core.shared import Shared, forget_all
 from core.store import Store
 from core.store.leftovers import sweep
+from core.view.choices import Choices, LatestChoices
 from core.view.warm_up import WarmUp
 from core.worker import WorkerProcess
 
@@ -41,6 +42,11 @@ def reach() -> Reach:
 def catalog() -> Catalog:
     """Every model and SAE that can be chosen."""
     return _catalog()
+
+
+def choices(*, hub: bool) -> Choices:
+    """What the menus offer, at most a second old."""
+    return _choices()(hub=hub)
 
 
 @st.cache_resource(show_spinner=False)
@@ -157,6 +163,7 @@ def _made_desk() -> Desk:
 
 
 _catalog = Shared(lambda: Catalog(settings()))
+_choices = Shared(lambda: LatestChoices(catalog()))
 _engine = Shared(lambda: Engine(catalog(), device=settings().device, store=store()))
 _store = Shared(_swept_store)
 _jobs = Shared(

@@ -103,13 +103,21 @@ def test_both_models_are_measured_on_the_same_text(
         corpus = docs_sample()
         return {it: measure_quality(engine.lease(it, [SAE]), store, corpus) for it in MODELS}
 
+    # Asked for the fit alone, it neither measures losses nor keeps anybody from them afterwards.
+    lease = engine.lease(MODELS[0], [SAE])
+    alone = measure_quality(lease, store, docs_sample(), losses=False)
+    assert np.isnan([alone.loss, alone.loss_spliced, alone.loss_recovered]).all()
+    assert repr(measure_quality(lease, store, docs_sample(), losses=False)) == repr(alone)
     found = measured()
     for name in MODELS:
         for figure, value in plainly(settings, name).items():
             assert getattr(found[name], figure) == pytest.approx(value, rel=1e-3), (name, figure)
     assert found["docs-small"] != found["docs-small-it"], "two models, two fits"
+    for figure in ("n_tokens", "l0", "explained_variance", "cosine", "norm"):
+        assert getattr(alone, figure) == pytest.approx(getattr(found[MODELS[0]], figure)), figure
     # What is stored is what was measured.
     assert measured() == found
+    assert measure_quality(lease, store, docs_sample(), losses=False) == found[MODELS[0]]
 
 
 def test_the_panel_shows_both_and_says_what_they_mean(page: AppTest) -> None:

@@ -1,12 +1,14 @@
 """Links to selections and back, and what the menus offer."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from core.catalog import Catalog
 from core.settings import Settings
-from core.view.choices import Choices, read_choices
+from core.view.choices import Choices, LatestChoices, read_choices
 from core.view.contrast import token_shade
 from core.view.markup import escape_markdown, exact_markdown, shaded_tokens, visible_token
 from core.view.selection import (
@@ -43,6 +45,25 @@ def choices(catalog: Catalog) -> Choices:
 
 def test_default_is_the_middle_layer_of_the_demo(choices: Choices) -> None:
     assert default_selection(choices) == MIDDLE
+
+
+def test_runs_of_a_moment_share_a_reading_and_later_ones_see_new_folders(tmp_path: Path) -> None:
+    now = [100.0]
+    (tmp_path / "demo").mkdir()
+    write_bundle(tmp_path / "demo")
+    put_sae(tmp_path / "mine/one", "blocks.0.hook_resid_pre", model_name="docs-small")
+    catalog = Catalog(Settings(demo_dir=tmp_path / "demo", user_sae_dirs=(tmp_path / "mine",)))
+    latest = LatestChoices(catalog, seconds=1.0, clock=lambda: now[0])
+    with ThreadPoolExecutor(8) as threads:
+        shared = [it.result() for it in [threads.submit(latest, hub=False) for _ in range(16)]]
+    assert all(it is shared[0] for it in shared)
+    assert shared[0] == read_choices(catalog, hub=False)
+    assert latest(hub=True) is not shared[0], "what the hub has is another reading"
+    put_sae(tmp_path / "mine/two", "blocks.0.hook_resid_pre", model_name="docs-small")
+    now[0] += 0.9
+    assert [entry.sae_id for entry in latest(hub=False).saes["mine"]] == ["one"]
+    now[0] += 0.2
+    assert {entry.sae_id for entry in latest(hub=False).saes["mine"]} == {"one", "two"}
 
 
 def test_every_selection_survives_its_link(catalog: Catalog, choices: Choices) -> None:

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 
 from core.corpus.documents import Corpus, Document, digest_of
@@ -47,6 +48,7 @@ def _documents(packages: Sequence[str], seed: int) -> Iterator[Document]:
             yield Document(f"{docstring.package}: {docstring.name}", docstring.text)
 
 
+@lru_cache
 def _version(package: str) -> str:
     try:
         return version(_DISTRIBUTIONS.get(package, package))

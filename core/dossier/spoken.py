@@ -89,8 +89,8 @@ def spoken(shared: Shared, peaks: PeakTokens, latent: int, nearest: Sequence[int
     compared = run_null_comparison(lease, shared.store, asked)[latent]
     transfer, carries = "", True
     if request.speaker != request.model:
-        base = measure_quality(shared.lease, shared.store, request.corpus)
-        tuned = measure_quality(lease, shared.store, request.corpus)
+        base = measure_quality(shared.lease, shared.store, request.corpus, losses=False)
+        tuned = measure_quality(lease, shared.store, request.corpus, losses=False)
         transfer = transfer_sentence(base, tuned)
         carries = base.explained_variance - tuned.explained_variance <= 0.2
     best = best_text(table, request.speaker_by)  # type: ignore[arg-type]

@@ -89,15 +89,21 @@ _QUALITY = dataclass_codec(Quality)
 
 
 def quality_sums(
-    model: Model, sae: SAE, tokens: Int[Tensor, "batch pos"], counts: Bool[Tensor, "batch pos"]
+    model: Model,
+    sae: SAE,
+    tokens: Int[Tensor, "batch pos"],
+    counts: Bool[Tensor, "batch pos"],
+    *,
+    losses: bool = True,
 ) -> QualitySums:
     """Run rows of tokens three times: as they are, with the SAE spliced in, and with zeros.
 
-    Positions that do not count (BOS, padding) are neither measured nor changed.
+    Positions that do not count (BOS, padding) are neither measured nor changed. Without `losses`
+    the model runs once, up to the SAE's site, and no loss is known.
     """
     name = sae_hook_name(sae)
     with torch.no_grad():
-        site = read_at_site(sae, cache_sites(model, tokens, [name])[name])
+        site, loss = _as_it_is(model, sae, tokens, counts, losses=losses)
         x = site[counts]
         acts = encode(sae, x)
         flat = x.reshape(len(x), -1).double()
@@ -115,11 +121,12 @@ def quality_sums(
             part = read_at_site(sae, activations)
             return put_at_site(sae, activations, torch.where(place, torch.zeros_like(part), part))
 
-        losses = []
-        for replacement in ({}, {name: spliced}, {name: ablated}):
-            logits = run_with_replacements(model, tokens, replacement)[:, :-1].float()
-            label = tokens[:, 1:].masked_fill(~counts[:, 1:], -100)
-            losses.append(F.cross_entropy(logits.flatten(0, 1), label.flatten(), reduction="sum"))
+        with_sae, without = (
+            _loss(run_with_replacements(model, tokens, {name: it}), tokens, counts)
+            if losses
+            else float("nan")
+            for it in (spliced, ablated)
+        )
     return QualitySums(
         n=float(len(x)),
         active=float((acts > 0).sum()),
@@ -129,10 +136,33 @@ def quality_sums(
         cosine=float(cosine.sum()),
         norm=float(norms.sum()),
         n_predicted=float(counts[:, 1:].sum()),
-        loss=float(losses[0]),
-        loss_spliced=float(losses[1]),
-        loss_ablated=float(losses[2]),
+        loss=loss,
+        loss_spliced=with_sae,
+        loss_ablated=without,
     )
+
+
+def _as_it_is(
+    model: Model, sae: SAE, tokens: Tensor, counts: Tensor, *, losses: bool
+) -> tuple[Tensor, float]:
+    """What the SAE reads, and the summed loss of the model unchanged; both from one run."""
+    name = sae_hook_name(sae)
+    if not losses:
+        return read_at_site(sae, cache_sites(model, tokens, [name])[name]), float("nan")
+    seen: list[Tensor] = []
+
+    def look(activations: Tensor) -> Tensor:
+        seen.append(activations.clone())  # what comes after may write in place
+        return activations
+
+    logits = run_with_replacements(model, tokens, {name: look})
+    return read_at_site(sae, seen[0]), _loss(logits, tokens, counts)
+
+
+def _loss(logits: Tensor, tokens: Tensor, counts: Tensor) -> float:
+    label = tokens[:, 1:].masked_fill(~counts[:, 1:], -100)
+    each = logits[:, :-1].float().flatten(0, 1)
+    return float(F.cross_entropy(each, label.flatten(), reduction="sum"))
 
 
 def quality(sums: QualitySums) -> Quality:
@@ -171,8 +201,12 @@ def transfer_sentence(base: Quality, tuned: Quality) -> str:
     return f"The SAE does not carry over: {figures}. The texts may be about something else."
 
 
-def measure_quality(lease: Lease, store: Store, corpus: Corpus) -> Quality:
+def measure_quality(
+    lease: Lease, store: Store, corpus: Corpus, *, losses: bool = True
+) -> Quality:
     """How well the lease's SAE reconstructs its model's activations on a sample of the corpus.
+
+    Without `losses`, which cost several runs of the whole model, they may be NaN.
 
     Raises ValueError for a corpus that cannot be read.
     """
@@ -186,6 +220,9 @@ def measure_quality(lease: Lease, store: Store, corpus: Corpus) -> Quality:
     }
     key = Key("sae-quality", _VERSION, parameters)
     kept = store.get(key, _QUALITY)
+    if kept is None and not losses:
+        key = Key("sae-quality", _VERSION, {**parameters, "losses": False})
+        kept = store.get(key, _QUALITY)
     if kept is not None:
         return kept
     sums = QualitySums()
@@ -195,7 +232,7 @@ def measure_quality(lease: Lease, store: Store, corpus: Corpus) -> Quality:
         device = next(model.parameters()).device
         rows = torch.from_numpy(tokens.tokens[first:last].astype(np.int64)).to(device)
         counts = torch.from_numpy(tokens.mask[first:last]).to(device)
-        sums = sums + quality_sums(model, saes[0], rows, counts)
+        sums = sums + quality_sums(model, saes[0], rows, counts, losses=losses)
 
     lease.in_turns(tokens.n_rows, measure, unit="rows", message="Reading a text")
     measured = quality(sums)

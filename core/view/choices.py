@@ -3,8 +3,10 @@
 Local folders are looked at once a reading, however many menus are filled from it.
 """
 
+import threading
+import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from core.catalog import Catalog
@@ -80,6 +82,35 @@ def read_choices(catalog: Catalog, *, hub: bool = True) -> Choices:
     )
     ordered = {name: tuple(sorted(entries, key=_by_layer)) for name, entries in saes.items()}
     return Choices(models, offered, ordered, tuple(left_out))
+
+
+class LatestChoices:
+    """Readings of a catalog that threads share: one of a moment ago is handed out again.
+
+    A reading asks the disk for hundreds of files and puts thousands of published SAEs in order;
+    many pages that run at once would each do it while the others wait for the interpreter.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        *,
+        seconds: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """A reading is handed out for `seconds` after it began."""
+        self._catalog, self._seconds, self._clock = catalog, seconds, clock
+        self._lock = threading.Lock()
+        self._known: dict[bool, tuple[float, Choices]] = {}
+
+    def __call__(self, *, hub: bool = True) -> Choices:
+        """What `read_choices` gives, or gave a moment ago; raises what it raises."""
+        with self._lock:
+            known = self._known.get(hub)
+            now = self._clock()
+            if known is None or not 0 <= now - known[0] < self._seconds:
+                self._known[hub] = known = now, read_choices(self._catalog, hub=hub)
+            return known[1]
 
 
 def distinct_labels(titles: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:

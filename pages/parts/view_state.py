@@ -6,7 +6,7 @@ import streamlit as st
 
 from core import resources
 from core.catalog.entries import SaeEntry
-from core.view.choices import Choices, read_choices
+from core.view.choices import Choices
 from core.view.selection import (
     PARAMETERS,
     Selection,
@@ -41,7 +41,7 @@ def begin() -> View:
     """Find out what to show; called once a run, before anything is drawn."""
     catalog, warm_up = resources.catalog(), resources.warm_up()
     hub = warm_up.published.done() and warm_up.published.exception() is None
-    choices = read_choices(catalog, hub=hub)
+    choices = resources.choices(hub=hub)
     parameters = _address.foreign() or _session_link(choices)
     waiting = False
     if parameters is not None:
