@@ -156,6 +156,18 @@ def test_controls_fire_about_as_often_and_are_kept(made) -> None:
     assert len(drawn_latents(common.own.index.summary, n=5)) == 5
 
 
+def test_firings_read_in_one_run_are_those_of_two(made, tmp_path) -> None:
+    _, lease_of, request, _, common = made
+    apart = Shared(lease_of, Store(tmp_path), request)
+    apart.own._stand_in = lambda: None
+    for name in ("sample", "held_out"):
+        for together, alone in ((common.own, apart.own), (common.random, apart.random)):
+            one, two = getattr(together, name).firings, getattr(alone, name).firings
+            assert one.latents.nnz
+            assert (one.latents != two.latents).nnz == 0, name
+            assert np.array_equal(one.places, two.places)
+
+
 def test_nothing_is_made_twice_and_opening_needs_no_model(made, monkeypatch) -> None:
     store, lease_of, request, found, _ = made
     for name, part in list(PART.items()):

@@ -49,6 +49,10 @@ class StandInLease(Lease):
             raise ValueError(f"There is one SAE here, number 0; {list(numbers)} was asked for.")
         return self
 
+    def beside_own(self) -> Lease:
+        """A lease with the first SAE of the lease behind it and the stand-in: one run for both."""
+        return _BesideOwn(self._lease, self._sae)
+
     @property
     def model_fingerprint(self) -> str:
         """As of the lease behind it."""
@@ -58,6 +62,20 @@ class StandInLease(Lease):
     def sae_fingerprints(self) -> tuple[str, ...]:
         """Of the stand-in."""
         return (self._fingerprint,)
+
+
+class _BesideOwn(StandInLease):
+    @contextmanager
+    def turn(self) -> "Iterator[tuple[Model, list[SAE]]]":
+        with self._lease.turn() as (model, (own, *_)):
+            yield model, [own, self._sae]
+
+    @property
+    def sae_fingerprints(self) -> tuple[str, ...]:
+        return (self._lease.sae_fingerprints[0], self._fingerprint)
+
+    def with_saes(self, numbers: Sequence[int]) -> Lease:
+        raise ValueError("Both SAEs are for one run; ask the leases behind it for one of them.")
 
 
 def drawn_latents(

@@ -55,8 +55,17 @@ class Sample:
 class Units:
     """The latents of one SAE, or the random directions that stand in for them, on the text."""
 
-    def __init__(self, lease: Lease, store: Store, request: DossierRequest) -> None:
+    def __init__(
+        self,
+        lease: Lease,
+        store: Store,
+        request: DossierRequest,
+        *,
+        stand_in: "Callable[[], StandInLease | None]" = lambda: None,
+    ) -> None:
+        """`stand_in` gives the random directions that are read in the same run of the model."""
         self.lease, self.store, self.request = lease, store, request
+        self._stand_in = stand_in
 
     @cached_property
     def index(self) -> OpenIndex:
@@ -107,20 +116,28 @@ class Units:
         return words_of_sample(self.held_out, self.index.vocabulary)
 
     def _firings(self, tokens: TokenSet, most: int) -> Sample:
-        parameters = {
-            "model": self.lease.model_fingerprint,
-            "sae": self.lease.sae_fingerprints[0],
-            "tokens": tokens.digest,
-            "most": most,
-        }
-        only = self.lease.with_saes([0])
-        arrays = self.store.get_or_compute(
-            Key("dossier-firings", _VERSION, parameters),
-            lambda: collect_firings(only, tokens, max_tokens=most)[0].to_arrays(),
-            ARRAYS,
-            waiting=self.lease.progress.check,
-        )
+        def collect() -> dict[str, np.ndarray]:
+            other = self._stand_in()
+            if other is None:
+                lease = self.lease.with_saes([0])
+                return collect_firings(lease, tokens, max_tokens=most)[0].to_arrays()
+            found, of_random = collect_firings(other.beside_own(), tokens, max_tokens=most)
+            self.store.keep(_firings_key(other, tokens, most), of_random.to_arrays(), ARRAYS)
+            return found.to_arrays()
+
+        key = _firings_key(self.lease, tokens, most)
+        arrays = self.store.get_or_compute(key, collect, ARRAYS, waiting=self.lease.progress.check)
         return Sample(Firings.from_arrays(arrays), tokens)
+
+
+def _firings_key(lease: Lease, tokens: TokenSet, most: int) -> Key:
+    parameters = {
+        "model": lease.model_fingerprint,
+        "sae": lease.sae_fingerprints[0],
+        "tokens": tokens.digest,
+        "most": most,
+    }
+    return Key("dossier-firings", _VERSION, parameters)
 
 
 Figures = Callable[["Shared", Units, Sequence[int]], pd.DataFrame]
@@ -133,7 +150,7 @@ class Shared:
     def __init__(self, lease_of: LeaseOf, store: Store, request: DossierRequest) -> None:
         self.lease_of, self.store, self.request = lease_of, store, request
         self.lease = lease_of(request.model, [request.sae_name])
-        self.own = Units(self.lease, store, request)
+        self.own = Units(self.lease, store, request, stand_in=self._stand_in)
         self._controls: dict[str, pd.DataFrame] = {}
         self._once: dict[str, Any] = {}
         self.batch: tuple[int, ...] = ()
@@ -162,6 +179,12 @@ class Shared:
                 seed=self.request.seed,
             )
         return Units(StandInLease(self.lease, stand_in), self.store, self.request)
+
+    def _stand_in(self) -> StandInLease | None:
+        if not len(self.peers):
+            return None
+        lease = self.random.lease
+        return lease if isinstance(lease, StandInLease) else None
 
     def fingerprint(self, model: str) -> str:
         """Of another model, which is loaded for it; of a model that cannot be, the reason."""

@@ -201,9 +201,7 @@ def transfer_sentence(base: Quality, tuned: Quality) -> str:
     return f"The SAE does not carry over: {figures}. The texts may be about something else."
 
 
-def measure_quality(
-    lease: Lease, store: Store, corpus: Corpus, *, losses: bool = True
-) -> Quality:
+def measure_quality(lease: Lease, store: Store, corpus: Corpus, *, losses: bool = True) -> Quality:
     """How well the lease's SAE reconstructs its model's activations on a sample of the corpus.
 
     Without `losses`, which cost several runs of the whole model, they may be NaN.
