@@ -1,14 +1,16 @@
 """Servers and workers that are killed at every stage of their jobs: nothing complete is lost.
 
-python -m benchmarks.kills [number of kills]
+python -m benchmarks.kills [number of kills] [--worker]
 
 The jobs run on planted models against a chat service on this machine. A first server is left alone:
 it says which stages there are, and what comes out. Then one server after the other is killed
 (SIGKILL: nothing is tidied up) at some stage of some job, or its worker process is, twice a job;
 the last one on a folder is left to end. Its results must be those of the first, what was complete
-must be had without computing, and no question whose answer was kept may be sent again.
+must be had without computing, and no question whose answer was kept may be sent again. With
+`--worker` it is always the worker process, at each stage at which there is one, at random moments.
 """
 
+import argparse
 import multiprocessing
 import random
 import sys
@@ -92,8 +94,18 @@ class Outcome:
         return max(0, self.again - self.on_their_way)
 
 
-def kill_all(n: int, folder: Path, *, jobs: Sequence[str] = JOBS, seed: int = 0) -> Outcome:
-    """`n` kills, two of each job on a folder, then on another; all stages are come by in turn."""
+def kill_all(
+    n: int,
+    folder: Path,
+    *,
+    jobs: Sequence[str] = JOBS,
+    seed: int = 0,
+    only_workers: bool = False,
+) -> Outcome:
+    """`n` kills, two of each job on a folder, then on another; all stages are come by in turn.
+
+    With `only_workers` the server stays, and only stages at which it has a worker count.
+    """
     began, demo, outcome = time.monotonic(), write_demo(folder / "demo"), Outcome()
     chance = random.Random(seed)
     with loopback_openai() as service:
@@ -101,7 +113,11 @@ def kill_all(n: int, folder: Path, *, jobs: Sequence[str] = JOBS, seed: int = 0)
         service.delay_seconds = _ANSWER_SECONDS
         alone = live(folder / "alone", demo, service, jobs)
         outcome.all_stages = set(alone.said)
-        turns = {job: _turns(job, alone, chance) for job in jobs}
+        if only_workers:
+            outcome.all_stages = alone.in_worker
+            jobs = [job for job in jobs if any(job == it for it, _ in alone.in_worker)]
+        of_worker = _worker_turns if only_workers else _turns
+        turns = {job: of_worker(job, alone, chance) for job in jobs}
         for number in range(2 * n):
             if outcome.kills.total() >= n:
                 break
@@ -122,6 +138,14 @@ def _turns(job: str, alone: Life, chance: random.Random) -> Iterator[Kill]:
             yield Kill(job, message, chance.randrange(n))
             # The worker, where it has one, or again the server that goes on.
             yield Kill(job, message, worker=(job, message) in alone.in_worker)
+
+
+def _worker_turns(job: str, alone: Life, chance: random.Random) -> Iterator[Kill]:
+    counts = Counter(message for of, message in alone.said if (of, message) in alone.in_worker)
+    own = [message for message in counts if (job, message) in alone.in_worker]
+    while True:
+        for message in own:
+            yield Kill(job, message, chance.randrange(counts[message]), worker=True)
 
 
 def _one_world(
@@ -234,9 +258,13 @@ def described(it: Outcome) -> str:
 
 def main() -> None:
     """Print what came of the kills."""
-    n = int(sys.argv[1]) if len(sys.argv) > 1 else 50
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("kills", type=int, nargs="?", default=50, help="how many")
+    parser.add_argument("--worker", action="store_true", help="only worker processes are killed")
+    given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        sys.stdout.write(described(kill_all(n, Path(folder))) + "\n")
+        outcome = kill_all(given.kills, Path(folder), only_workers=given.worker)
+        sys.stdout.write(described(outcome) + "\n")
 
 
 if __name__ == "__main__":
