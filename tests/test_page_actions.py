@@ -1,6 +1,9 @@
 """Clicks that leave a field act on what it holds; long pastes are cut in words."""
 
+import pytest
 from streamlit.testing.v1 import AppTest
+
+from pages.parts import action
 
 
 def _page() -> None:
@@ -90,3 +93,36 @@ def test_a_widget_that_shows_the_value_is_left_alone() -> None:
     app.run()
     assert app.session_state["asked_of_browser"] == 1
     assert app.text_input(key="box").value == "b"
+
+
+def _kept() -> None:
+    import streamlit as st
+
+    from pages.parts import action
+
+    def keep() -> str:
+        if st.session_state["fail"]:
+            raise ValueError("It is too long; shorten it.")
+        return "It is kept."
+
+    st.toggle("Fail", key="fail")
+    action.button("Keep", keep, key="keep")
+
+
+def test_how_a_click_went_outlives_the_runs_that_come_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(action.time, "monotonic", lambda: now[0])
+    app = AppTest.from_function(_kept).run()
+    app.button(key="keep").click().run()
+    for later in (0.1, 3.0):
+        now[0] += later
+        assert [it.value for it in app.run().success] == ["It is kept."]
+    app.toggle(key="fail").set_value(True)
+    app.button(key="keep").click().run()
+    assert not app.success, "what was said of the click before is gone"
+    assert [it.value for it in app.error] == ["It is too long; shorten it."]
+    now[0] += 10.0
+    app.run()
+    assert not app.error

@@ -8,7 +8,7 @@ a page took twenty times as long. Reading a stored array waits for the parser, t
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +50,15 @@ def docstrings_of_files(files: Files, *, min_chars: int) -> list[Docstring]:
     return [
         Docstring(package, name, text)
         for package, path in files
-        for name, text in docstrings_of(path)
+        for name, text in _parsed(path, path.stat().st_mtime_ns)
         if len(text) >= min_chars
     ]
+
+
+@lru_cache(maxsize=4096)
+def _parsed(path: Path, changed_ns: int) -> tuple[tuple[str, str], ...]:
+    """A longer text begins with the same files as a shorter one."""
+    return tuple(docstrings_of(path))
 
 
 def _unseen(docstrings: Iterable[Docstring], seen: set[str]) -> Iterable[Docstring]:

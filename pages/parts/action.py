@@ -7,6 +7,7 @@ the run that follows acts with the values of that run. No button waits, disabled
 filled: it would not be there for the click that leaves the field.
 """
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from core.view.markup import escape_markdown
 from pages.parts import errors
 
 _CLICKED, _REFUSED = "clicked_buttons", "clicks_refused"
+_READ_SECONDS = 6.0
 
 
 def clicked(label: str, *, key: str, **options: Any) -> bool:
@@ -54,11 +56,17 @@ def button(label: str, act: Callable[[], str | None], *, key: str, **options: An
 
 
 def shown(key: str) -> None:
-    """How the last click of a button went; for one that is gone once it has done its work."""
-    said = st.session_state.pop(f"{key}_said", None)
+    """How the last click of a button went; for one that is gone once it has done its work.
+
+    It stays for some seconds, however often the page is drawn meanwhile: a run may come at once.
+    """
+    said = st.session_state.get(f"{key}_said")
     if said is None:
         return
-    went_well, sentence = said
+    went_well, sentence, since = said
+    if time.monotonic() - since > _READ_SECONDS:
+        del st.session_state[f"{key}_said"]
+        return
     if went_well:
         st.success(escape_markdown(sentence), icon=":material/check:")
     else:
@@ -73,7 +81,9 @@ def _done(act: Callable[[], str | None], key: str) -> None:
     try:
         sentence = act()
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
-        st.session_state[f"{key}_said"] = False, errors.sentence_for(error)
+        st.session_state[f"{key}_said"] = False, errors.sentence_for(error), time.monotonic()
         return
     if sentence:
-        st.session_state[f"{key}_said"] = True, sentence
+        st.session_state[f"{key}_said"] = True, sentence, time.monotonic()
+    else:
+        st.session_state.pop(f"{key}_said", None)
