@@ -6,6 +6,7 @@ looks at a progress bar; then long ones. The lock of a model is handed on in tha
 on where other programs want it, too.
 """
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -21,6 +22,8 @@ class Urgency(IntEnum):
 
 
 _URGENCY: ContextVar[Urgency] = ContextVar("urgency", default=Urgency.PAGE)
+_lock = threading.Lock()
+_jobs_at_work = 0
 
 
 def urgency() -> Urgency:
@@ -31,8 +34,23 @@ def urgency() -> Urgency:
 @contextmanager
 def working(on: Urgency) -> Iterator[None]:
     """That of this thread until the block ends."""
-    token = _URGENCY.set(on)
+    token, is_job = _URGENCY.set(on), on is not Urgency.PAGE
+    _count(is_job)
     try:
         yield
     finally:
+        _count(-is_job)
         _URGENCY.reset(token)
+
+
+def sharing() -> int:
+    """Among how many pieces of work this process divides the machine, the caller's own counted:
+    jobs at work, and, where it is none of them, what the caller does or is about to begin."""
+    with _lock:
+        return _jobs_at_work + (urgency() is Urgency.PAGE)
+
+
+def _count(more: int) -> None:
+    global _jobs_at_work
+    with _lock:
+        _jobs_at_work += more

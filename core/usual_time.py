@@ -1,7 +1,8 @@
 """How long does a piece of work take on this machine, told by the last times that it was done?
 
 Whoever announces a time measures it where the work is done, and not in advance: machines differ by
-more than any formula knows, and so do hours at which others use them.
+more than any formula knows. Times are kept as they would be with the machine to oneself, and told
+as they are beside the jobs at work now (`core.urgency.sharing`).
 """
 
 import time
@@ -12,20 +13,25 @@ from typing import Any
 
 from core.asking import NotStored
 from core.store import JSON, Key, Store
+from core.urgency import sharing
 
 _VERSION = 1
 _KEPT = 5
 _LEAST_UNITS = 1e-9
 
 
-def remember_time(store: Store, work: str, seconds: float, *, units: float = 1.0) -> None:
+def remember_time(
+    store: Store, work: str, seconds: float, *, units: float = 1.0, shared_by: float | None = None
+) -> None:
     """Note that `units` of some work took so many seconds; the last five times count.
 
-    `work` names what is done and everything that its time depends on besides the units.
+    `work` names what is done and everything that its time depends on besides the units. `shared_by`
+    is the number of jobs that were at work on the average, as many as now where it is None.
     """
     if not (seconds >= 0 and units > _LEAST_UNITS):
         return
-    times = [*_times(store, work), [float(units), float(seconds)]][-_KEPT:]
+    alone = seconds / (sharing() if shared_by is None else shared_by)
+    times = [*_times(store, work), [float(units), float(alone)]][-_KEPT:]
     try:
         store.keep(_key(work), times, JSON)
     except NotStored:  # somebody who only looks
@@ -33,12 +39,13 @@ def remember_time(store: Store, work: str, seconds: float, *, units: float = 1.0
 
 
 def usual_seconds(store: Store, work: str, *, units: float = 1.0) -> float | None:
-    """About how long `units` of some work take here; None where it was never done.
+    """About how long `units` of some work take here beside the jobs at work; None where it was
+    never done.
 
     The median of the last times, each scaled to `units`.
     """
     times = _times(store, work)
-    return median(seconds / n for n, seconds in times) * units if times else None
+    return median(seconds / n for n, seconds in times) * units * sharing() if times else None
 
 
 @contextmanager
@@ -50,12 +57,12 @@ def measured(
     Of work that may find a part of its results in the store, times under half of the usual one
     are not noted.
     """
-    began = time.monotonic()
+    began, at_first = time.monotonic(), sharing()
     yield
-    seconds = time.monotonic() - began
+    seconds, shared_by = time.monotonic() - began, (at_first + sharing()) / 2
     usual = usual_seconds(store, work, units=units)
     if not (partly_stored and usual is not None and seconds < usual / 2):
-        remember_time(store, work, seconds, units=units)
+        remember_time(store, work, seconds, units=units, shared_by=shared_by)
 
 
 def in_words(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from core.jobs import JobManager
 from core.lease import PlainLease
 from core.models import Model
 from core.store import Store
-from core.urgency import Urgency, urgency, working
+from core.urgency import Urgency, sharing, urgency, working
 from core.usual_time import in_words, measured, remember_time, usual_seconds
 
 
@@ -27,6 +28,27 @@ def test_the_median_of_the_last_five_times_by_unit(tmp_path: Path) -> None:
     remember_time(store, "b", 5, units=0)
     assert usual_seconds(store, "b") is None
     assert usual_seconds(Store(tmp_path), "a", units=10) == pytest.approx(3), "kept"
+
+
+def test_beside_other_jobs_it_takes_as_many_times_longer(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    remember_time(store, "alone", 10)
+    assert sharing() == 1, "this test"
+    with working(Urgency.LONG):
+        assert sharing() == 1, "itself"
+        thread = ThreadPoolExecutor(1)
+        told = thread.submit(lambda: (sharing(), usual_seconds(store, "alone")))
+        assert told.result() == (2, 20), "a page would begin a second"
+        inside = thread.submit(_time_of_a_job, store)
+        assert inside.result() == 2
+    assert usual_seconds(store, "alone") == 10
+    assert usual_seconds(store, "beside another") == 4, "of 8, half was the other's"
+
+
+def _time_of_a_job(store: Store) -> int:
+    with working(Urgency.SHORT):
+        remember_time(store, "beside another", 8)
+        return sharing()
 
 
 def test_only_work_that_ended_counts_and_not_what_the_store_gave(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from core.lease import Lease
 from core.models.hooks import layer_of_hook
 from core.saes import sae_hook_name
 from core.store import JSON, Key, Store
+from core.urgency import sharing
 
 _SIDE = 512
 _USUAL_SECONDS = 0.007
@@ -40,9 +41,9 @@ class ReadingTime:
 def remember_pass(store: Store, sae_fingerprint: str, n_tokens: int, seconds: float) -> None:
     """Note how long the last pass with an SAE took, cutting the text into tokens left out; one that
     went on from an earlier one is told by its taking under half of the time, and not noted."""
-    known = _known(store, sae_fingerprint)
-    if known is None or seconds / max(1, n_tokens) > known[1] / known[0] / 2:
-        store.put(_key(sae_fingerprint), [float(max(1, n_tokens)), seconds], JSON)
+    known, alone = _known(store, sae_fingerprint), seconds / sharing()
+    if known is None or alone / max(1, n_tokens) > known[1] / known[0] / 2:
+        store.put(_key(sae_fingerprint), [float(max(1, n_tokens)), alone], JSON)
 
 
 @torch.no_grad()
@@ -69,7 +70,8 @@ def reading_time(lease: Lease, *, store: Store | None = None) -> ReadingTime:
     if known is None:
         a_token = 2 * weights / (2 * _SIDE**3 / product * _SHARE_OF_PEAK)
     else:
-        n_tokens, seconds = known
+        n_tokens, alone = known
+        seconds = alone * sharing()
         a_token = max(seconds - after, seconds / 2) / n_tokens
     return ReadingTime(slower * _PREPARING + after, a_token)
 

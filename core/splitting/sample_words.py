@@ -20,7 +20,8 @@ from core.lease import Lease
 from core.logit_lens import all_directions, top_token_ids
 from core.store import Store
 from core.tokens import vocabulary_texts, whole_characters
-from core.usual_time import remember_time, usual_seconds
+from core.urgency import sharing
+from core.usual_time import measured, remember_time, usual_seconds
 from core.view.corpora import SAMPLE_TOKENS
 
 N_TOKENS = 10
@@ -118,7 +119,7 @@ class SampleTimes:
     def expected(self, part: str, units: int) -> float:
         """Seconds for so many tokens, or latents of the part "describe"."""
         known = usual_seconds(self._store, self._work(part), units=self._units(part, units))
-        return _SECONDS[part] * self._units(part, units) if known is None else known
+        return _SECONDS[part] * self._units(part, units) * sharing() if known is None else known
 
     def remember(self, part: str, units: int, seconds: float) -> None:
         """Note how long a part took."""
@@ -128,9 +129,8 @@ class SampleTimes:
     @contextmanager
     def measured(self, part: str, units: int) -> Iterator[None]:
         """A block that is a part."""
-        began = time.monotonic()
-        yield
-        self.remember(part, units, time.monotonic() - began)
+        with measured(self._store, self._work(part), units=self._units(part, units)):
+            yield
 
     def _units(self, part: str, units: int) -> float:
         # Reading goes with the latents that are encoded at each token.
