@@ -5,9 +5,10 @@
 First one reader alone, on a server of the kind that `make run` starts, does everything that the
 readers will do; the numbers that the pages showed are what must be seen again. Then the hosted app
 starts on a copy of that store, behind a proxy that names people. Two of them have long texts read.
-Each of the others has a Chromium context, an SAE, latents and texts of their own, and thinks for
-some seconds between two steps. Chromium, both servers and this script share the machine. Needs
-Chromium and Playwright; runs on the demo, offline.
+Each of the others has a Chromium context, an SAE, latents and texts of their own. The minutes begin
+when all of them have opened their first page; from then on each thinks for half a minute, on the
+average, between two steps. Chromium, both servers and this script share the machine. Needs Chromium
+and Playwright; runs on the demo, offline.
 """
 
 import argparse
@@ -113,9 +114,14 @@ async def together(
         ]
         await asyncio.sleep(20)  # both are at it
         watch.note("before they come")
-        over = time.monotonic() + 60 * minutes + think
+        all_there = asyncio.Barrier(len(people))
         sessions = [
-            _session(browser, doors[it.name], it, known, tally, over=over, think=think, wait=place)
+            _session(
+                *(browser, doors[it.name], it, known, tally, all_there),
+                seconds=60 * minutes,
+                think=think,
+                wait=place,
+            )
             for place, it in enumerate(people)
         ]
         for ended in await asyncio.gather(*sessions, return_exceptions=True):
@@ -138,8 +144,9 @@ async def _session(
     reader: Reader,
     known: Known,
     tally: Tally,
+    all_there: asyncio.Barrier,
     *,
-    over: float,
+    seconds: float,
     think: float,
     wait: int,
 ) -> None:
@@ -150,9 +157,13 @@ async def _session(
     context = await browser.new_context(viewport={"width": 1440, "height": 900})
     page = await context.new_page()
     began = time.monotonic()
-    await open_home(page, address, reader)
-    tally.note("opened", time.monotonic() - began)
-    number = 0
+    try:
+        await open_home(page, address, reader)
+        tally.note("opened", time.monotonic() - began)
+    finally:
+        # The machine is the readers' as well: twenty browsers that start keep it busy for minutes.
+        await all_there.wait()
+    over, number = time.monotonic() + seconds, 0
     while True:
         for step in steps_of(reader, number):
             await asyncio.sleep(chance.uniform(0.5 * think, 1.5 * think))

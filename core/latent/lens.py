@@ -151,12 +151,14 @@ def scatter(
     text = [_hover(int(i), moments, tokens, descriptions) for i in drawn]
     known = np.isfinite(colour[drawn])
     figure = go.Figure()
+    # A few thousand points are drawn faster without WebGL, which a machine may have to imitate.
+    add = figure.add_scatter if len(drawn) <= _FEW else figure.add_scattergl
     for rows, marker in (
         (~known, {"color": "rgba(140,140,140,.5)"}),
         (known, _scale(colour[drawn][known], colour_title)),
     ):
         if rows.any():
-            figure.add_scattergl(
+            add(
                 x=moments.skewness[drawn][rows],
                 y=_lifted(moments.kurtosis[drawn][rows]),
                 mode="markers",
@@ -166,7 +168,7 @@ def scatter(
                 customdata=drawn[rows],
             )
     if chosen in drawn:
-        figure.add_scattergl(
+        add(
             x=[moments.skewness[chosen]],
             y=_lifted(moments.kurtosis[[chosen]]),
             mode="markers",
@@ -195,6 +197,7 @@ def scatter(
     return figure
 
 
+_FEW = 3000
 _TICKS = (-2, -1, 0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000, 20000)
 
 

@@ -17,6 +17,7 @@ from core.view.markup import escape_markdown
 from pages.parts import going, people, registry, tasks
 
 _MOST_FINISHED = 5
+_OWN_SECONDS, _OTHERS_SECONDS = 1.0, 5.0
 _PASSING = ("find-collect:", "find-meaning:", "meaning:")
 """Searches, which are nobody's concern once they are over."""
 WAITING = "waiting for"
@@ -31,9 +32,12 @@ _STATES = {
 
 
 def draw() -> None:
-    """The list of jobs; looks again every second while one is running."""
-    active = any(not view.state.finished for _, view in _listed())
-    st.fragment(_refreshing if active else _list, run_every=1.0 if active else None)()
+    """The list of jobs; looks again while one is running: every second for one's own, and less
+    often for those of others, whose many readers would keep the server and their browsers busy."""
+    person, active = people.current(), [it for _, it in _listed() if not it.state.finished]
+    own = any(person.local or person.id in view.owners for view in active)
+    every = (_OWN_SECONDS if own else _OTHERS_SECONDS) if active else None
+    st.fragment(_refreshing if active else _list, run_every=every)()
 
 
 def draw_job(view: JobView, jobs: JobManager, *, place: str) -> None:
