@@ -167,7 +167,9 @@ _choices = Shared(lambda: LatestChoices(catalog()))
 _engine = Shared(lambda: Engine(catalog(), device=settings().device, store=store()))
 _store = Shared(_swept_store)
 _jobs = Shared(
-    lambda: JobManager(max_workers=2, quick_workers=1, relieve=relieve),
+    lambda: JobManager(
+        max_workers=2, quick_workers=1, relieve=relieve, yielding=5 if policy().hosted else 0
+    ),
     close=lambda it: it.shutdown(timeout=0),
 )
 _loads = Shared(

@@ -2,10 +2,13 @@
 
 A page that is being drawn and a notebook are the most urgent; then short jobs, for which somebody
 looks at a progress bar; then long ones. The lock of a model is handed on in that order
-(`core.engine.fair_lock`); threads keep their share of the processor, or long jobs would hardly go
-on where other programs want it, too.
+(`core.engine.fair_lock`). On a server for several people long jobs leave the processor to pages as
+well (`yield_processor`); on one's own machine they keep their share, or they would hardly go on
+where other programs want it.
 """
 
+import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,6 +51,15 @@ def sharing() -> int:
     jobs at work, and, where it is none of them, what the caller does or is about to begin."""
     with _lock:
         return _jobs_at_work + (urgency() is Urgency.PAGE)
+
+
+def yield_processor(steps: int) -> None:
+    """Let other threads have the processor first by so many of 20 steps, 5 of which leave about a
+    quarter where two want all of it. This thread cannot take that back, and threads that it begins
+    have it, too. Nothing happens where threads have no priorities of their own (all but Linux)."""
+    if steps and sys.platform == "linux":
+        here = os.getpriority(os.PRIO_PROCESS, 0)  # of this thread
+        os.setpriority(os.PRIO_PROCESS, 0, min(19, here + steps))
 
 
 def _count(more: int) -> None:

@@ -1,5 +1,7 @@
 """Times that are announced are those that were measured here; what is urgent goes first."""
 
+import os
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -179,3 +181,18 @@ def test_jobs_know_how_urgent_they_are() -> None:
         "loads False": Urgency.SHORT,
     }
     assert urgency() is Urgency.PAGE
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no priorities of their own")
+def test_a_long_job_leaves_the_processor_to_others_and_a_short_one_does_not() -> None:
+    def priority(_: object) -> int:
+        with ThreadPoolExecutor(1) as threads:  # as torch begins threads for a product
+            return threads.submit(lambda: os.getpriority(os.PRIO_PROCESS, 0)).result()
+
+    here = os.getpriority(os.PRIO_PROCESS, 0)
+    jobs = JobManager(yielding=5)
+    for short, expected in ((False, here + 5), (True, here)):
+        job = jobs.submit(f"priority:{short}", "Priority", priority, short=short)
+        job.wait(30)
+        assert job.result() == expected
+    assert os.getpriority(os.PRIO_PROCESS, 0) == here

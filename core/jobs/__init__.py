@@ -22,7 +22,7 @@ from core.jobs.job import Job, JobFailed, JobState, JobView, plain_sentence
 from core.jobs.progress import JobCancelled, Progress
 from core.jobs.queue import Place, Running, Turns, Waiting, forecast, free_place
 from core.jobs.usual import UsualSeconds
-from core.urgency import Urgency, working
+from core.urgency import Urgency, working, yield_processor
 
 __all__ = [
     "Job",
@@ -54,10 +54,12 @@ class JobManager:
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         relieve: Callable[[], object] = lambda: None,
+        yielding: int = 0,
     ) -> None:
         """`quick_workers` more run short jobs alone. Long jobs in the `background` let pages and
-        short ones have models first. `clock` and `wall_clock` measure and date; tests pass their
-        own. `relieve` gives memory back after a job ran out of it."""
+        short ones have models first, and by `yielding` of 20 steps the processor. `clock` and
+        `wall_clock` measure and date; tests pass their own. `relieve` gives memory back after a job
+        ran out of it."""
         if max_workers < 1 or keep_finished < 1 or quick_workers < 0:
             raise ValueError(
                 f"max_workers is {max_workers}, quick_workers {quick_workers} and keep_finished"
@@ -66,7 +68,7 @@ class JobManager:
         self._places = {"general": max_workers, "quick": quick_workers}
         self._keep_finished, self._background = keep_finished, background
         self._clock, self._wall_clock, self._relieve = clock, wall_clock, relieve
-        self._lock = threading.Lock()
+        self._lock, self._yielding = threading.Lock(), yielding
         self._jobs: dict[int, Job[Any]] = {}
         self._queue: list[Job[Any]] = []
         self._running: dict[int, Job[Any]] = {}
@@ -252,6 +254,8 @@ class JobManager:
             work = job._work
             if work is not None:
                 long = self._background and not job.short
+                if long:
+                    yield_processor(self._yielding)
                 with working(Urgency.LONG if long else Urgency.SHORT):
                     result = work(job.progress)
                 state = JobState.DONE
