@@ -88,6 +88,8 @@ class MapData:
     """How often each latent fires by what was published with its SAE, by label, if it was."""
     per_input: frozenset[str] = frozenset()
     """Labels of the SAEs that normalise each input."""
+    model_fingerprint: str = ""
+    """Of the model."""
     _tables: dict[int, tuple[pd.DataFrame, pd.DataFrame]] = field(default_factory=dict)
     """The last tables of clusters, by what they were made from."""
 
@@ -229,6 +231,7 @@ def build_map(lease: Lease, store: Store, fit: Fit, request: MapRequest) -> MapD
         fingerprints=dict(zip(labels, lease.sae_fingerprints, strict=True)),
         per_input=per_input,
         published_rates=_published_rates(request.members, rows.widths),
+        model_fingerprint=lease.model_fingerprint,
     )
 
 

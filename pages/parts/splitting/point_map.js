@@ -44,7 +44,8 @@ export default function (component) {
   const head = JSON.parse(new TextDecoder().decode(bytes.subarray(4, 4 + length)))
   const n = head.n
   const places = new Uint16Array(bytes.buffer, 4 + length, 2 * n)
-  const shades = new Uint8Array(bytes.buffer, 4 + length + 4 * n, n)
+  const tokens = new Uint16Array(bytes.buffer, 4 + length + 4 * n, head.per_point * n)
+  const shades = new Uint8Array(bytes.buffer, 4 + length + (4 + 2 * head.per_point) * n, n)
   const row = (i) => (i * head.step) % n
   const ink = head.ink
   const maps = (window.pointMaps ??= {})
@@ -237,11 +238,17 @@ export default function (component) {
       const away = dx * dx + dy * dy
       if (away < best) { best = away; found = i }
     }
-    return found < 0 ? null : row(found)
+    return found < 0 ? null : found
   }
-  const name = (which) => {
+  // What stands under the mouse: whose latent it is, and what it boosts.
+  const name = (place) => {
+    const which = row(place)
     const run = head.runs.findLast(([first]) => first <= which)
-    return run ? `${run[1]} · latent ${run[2] + which - run[0]}` : ""
+    const boosted = [...tokens.subarray(place * head.per_point, (place + 1) * head.per_point)]
+    return [
+      run ? `${run[1]} · latent ${run[2] + which - run[0]}` : "",
+      boosted.length ? `makes more likely ${boosted.map((it) => `‘${head.tokens[it]}’`).join(", ")}` : "",
+    ].filter(Boolean)
   }
 
   let mode = mine.mode ?? "pan"
@@ -268,10 +275,12 @@ export default function (component) {
         clearTimeout(hovering)
         hovering = setTimeout(() => {
           const which = nearest(x, y, 6)
-          said.hidden = which === null || !name(which)
+          const lines = which === null ? [] : name(which)
+          said.hidden = !lines.length
           if (!said.hidden) {
-            said.textContent = name(which)
-            said.style.transform = `translate(${Math.min(x + 12, width - 160)}px, ${Math.max(0, y - 30)}px)`
+            said.textContent = lines.join("\n")
+            const left = Math.max(0, Math.min(x + 12, width - said.offsetWidth))
+            said.style.transform = `translate(${left}px, ${Math.max(0, y - said.offsetHeight - 8)}px)`
           }
         }, 60)
         return
@@ -291,7 +300,7 @@ export default function (component) {
       again()
       if (clicked) {
         const which = nearest(x, y, 8)
-        if (which !== null) tell(mine.clicked, { row: which })
+        if (which !== null) tell(mine.clicked, { row: row(which) })
       } else if (drawn && drawn.length > 2) {
         const area = { x: drawn.map(([v]) => there(v, 0)), y: drawn.map(([, v]) => there(v, 1)) }
         tell(mine.drawn, area)
