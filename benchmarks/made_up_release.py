@@ -8,8 +8,9 @@ SAE with the demo's latents of that place planted among random directions in kno
 (`benchmarks.million_rows`). `index` and `map` run `python -m core.run` and print what it says
 beforehand and what it took, the memory of all its processes among it. Both are killed (SIGKILL) on
 the way and go on. `search` looks for tokens, a pattern and planted latents in every firing, and
-holds what the planted ones do against the demo's own SAEs. `same` does `index` and `map` once more
-in another store, undisturbed, and compares what was kept, bit by bit. Without words, all of it.
+holds what the planted ones do against the demo's own SAEs. `same` makes the index of one of the
+four alone, and the map once more, in another store, undisturbed, and compares what was kept, bit
+by bit. Without words, all of it.
 """
 
 import hashlib
@@ -47,10 +48,11 @@ from core.splitting.map import compute_map
 from core.splitting.rows import LabelledSae, decoder_rows
 from core.tokens import vocabulary_texts
 
-LAYERS, LATENTS, TOKENS = 4, 65_536, 131_072
+LAYERS, LATENTS, TOKENS = 4, 65_536, 100_000
 DEMO = REPOSITORY / "demo" / "saes" / "docs-small-res"
 INDEX = ("index", "--release", "made-up", "--tokens", str(TOKENS), "--firings", "--yes")
 OWN = ("index", "--release", "docs-small-res", "--tokens", str(TOKENS), "--firings", "--yes")
+ALONE = (*INDEX[:3], "--sae", "blocks.2.hook_resid_pre", *INDEX[3:])
 ON_MAP = tuple(f"seed_{number}" for number in range(LAYERS))
 MAP = ("map", "--release", "made-up-site", "--sae", *ON_MAP, "--clusters", "--yes")
 _ACTIVATIONS, _FOUND = 1e-4, 0.9999
@@ -98,7 +100,7 @@ def run(
     folder: Path, cache: str, words: tuple[str, ...], *, kill: Callable[[str], bool] | None = None
 ) -> None:
     """`python -m core.run` in a process of its own; killed once `kill` says so of its messages."""
-    log = folder / "messages.txt"
+    log = folder / f"messages-{cache}-{words[0]}.txt"
     command = [sys.executable, "-m", "core.run", *words]
     _say(f"$ {' '.join(command[1:])}")
     began = time.monotonic()
@@ -210,14 +212,15 @@ def _firings(kept: Kept) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def kept_digests(folder: Path, cache: str) -> dict[str, str]:
-    """What each result that a cache holds is, bit by bit, read as the pages do."""
+    """What the firings and the index of `ALONE` and the map are, bit by bit, read as pages do."""
     found = {}
-    for file in sorted((folder / cache / "firings").rglob("*")):
-        # A folder is named by what its firings are of.
-        if file.suffix == ".parquet" or file.name == "totals":
-            found[f"{file.parent.name}/{file.name}"] = _digest(file.read_bytes())
     here = machine(folder, cache)
-    task: Any = task_of(parser().parse_args(INDEX), here)
+    task: Any = task_of(parser().parse_args(ALONE), here)
+    wanted = {(*entry.key, entry.version) for entry in task.entries}
+    for one in kept_firings(here.store.directory):
+        for file in sorted(one.folder.iterdir()) if one.about.sae in wanted else []:
+            if file.suffix == ".parquet" or file.name == "totals":
+                found[f"{one.folder.name}/{file.name}"] = _digest(file.read_bytes())
     lease = here.engine.lease("docs-small", [entry.key for entry in task.entries])
     for entry, opened in zip(
         task.entries, make_index(lease, here.store, task.request, readers=_Nobody()), strict=True
@@ -277,13 +280,14 @@ def main(folder: Path, wanted: list[str]) -> None:
         run(folder, "cache", MAP, kill=lambda messages: "Moving all latents" in messages)
         run(folder, "cache", MAP)
     if "same" in steps:
-        for words in (INDEX, MAP):
+        for words in (ALONE, MAP):
             run(folder, "again", words)
         one, other = kept_digests(folder, "cache"), kept_digests(folder, "again")
-        alike = [name for name in other if one.get(name) == other[name]]
-        _say(f"{len(alike)} of {len(other)} files and arrays are the same to the bit")
-        if len(alike) < len(other):
-            raise AssertionError(f"Not the same: {sorted(set(other) - set(alike))}")
+        unlike = sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
+        _say(f"{len(one)} files and arrays are compared")
+        if unlike:
+            raise AssertionError(f"Not the same: {unlike}")
+        _say("All are the same to the bit.")
 
 
 if __name__ == "__main__":

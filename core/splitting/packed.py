@@ -109,7 +109,7 @@ def _numbered(tokens: PointTokens | None) -> tuple[UInt16[np.ndarray, "n k"], li
     for k in range(min(_HOVER_TOKENS, tokens.ids.shape[1]), 0, -1):
         ids, is_used = tokens.ids[:, :k], np.zeros(len(tokens.texts), dtype=bool)
         is_used[ids] = True
-        used = np.flatnonzero(is_used)
+        used = np.flatnonzero(is_used).tolist()
         if len(used) <= 1 << 16:
             number = np.cumsum(is_used) - 1
             return number[ids].astype("<u2"), [tokens.texts[it][:_TOKEN_LETTERS] for it in used]
