@@ -72,6 +72,8 @@ def packed_points(
         "runs": _runs(points, names),
         "tokens": texts,
         "per_point": numbers.shape[1],
+        # As on small maps: high values, and the points of narrow SAEs.
+        "top": "low" if coloring.axis is None else "high",
         "ink": {
             "paper": colors.paper,
             "panel": colors.panel,

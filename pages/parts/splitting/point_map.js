@@ -1,29 +1,6 @@
 // The points of a large map, drawn by WebGL: moved and zoomed here, without asking the server.
 // What is chosen on it is told to the second component (point_map_marks.js), whose marks it draws.
 
-const VERTEX = `
-attribute vec2 place; attribute float shade;
-uniform vec2 scale, shift; uniform float size;
-varying float shown;
-void main() {
-  gl_Position = vec4(place * scale + shift, 0.0, 1.0);
-  gl_PointSize = size;
-  shown = shade;
-}`
-const FRAGMENT = `
-precision mediump float;
-uniform sampler2D palette; uniform vec4 ring;
-varying float shown;
-void main() {
-  float away = length(gl_PointCoord - 0.5);
-  if (away > 0.5) discard;
-  if (ring.a > 0.0) {
-    if (away < 0.28) discard;
-    gl_FragColor = vec4(ring.rgb, 1.0);
-  } else {
-    gl_FragColor = vec4(texture2D(palette, vec2((shown * 255.0 + 0.5) / 256.0, 0.5)).rgb, 0.8);
-  }
-}`
 const SLOW = 40 // ms: a frame that takes longer is drawn with fewer points while moving
 const MOST_LABELS = 60
 
@@ -39,13 +16,7 @@ export default function (component) {
     said.textContent = "This browser draws no WebGL, which a map of so many points needs; switch it on, or choose narrower SAEs."
     return
   }
-  const bytes = new Uint8Array(data.buffer.slice(data.byteOffset, data.byteOffset + data.byteLength))
-  const length = new DataView(bytes.buffer).getUint32(0, true)
-  const head = JSON.parse(new TextDecoder().decode(bytes.subarray(4, 4 + length)))
-  const n = head.n
-  const places = new Uint16Array(bytes.buffer, 4 + length, 2 * n)
-  const tokens = new Uint16Array(bytes.buffer, 4 + length + 4 * n, head.per_point * n)
-  const shades = new Uint8Array(bytes.buffer, 4 + length + (4 + 2 * head.per_point) * n, n)
+  const { head, n, places, tokens, shades } = unpacked(data)
   const row = (i) => (i * head.step) % n
   const ink = head.ink
   const maps = (window.pointMaps ??= {})
@@ -60,35 +31,7 @@ export default function (component) {
   const there = (v, axis) => head.from[axis] + v * head.extent[axis]
   const here = (v, axis) => (v - head.from[axis]) / head.extent[axis]
 
-  const program = gl.createProgram()
-  for (const [kind, source] of [[gl.VERTEX_SHADER, VERTEX], [gl.FRAGMENT_SHADER, FRAGMENT]]) {
-    const shader = gl.createShader(kind)
-    gl.shaderSource(shader, source)
-    gl.compileShader(shader)
-    gl.attachShader(program, shader)
-  }
-  gl.linkProgram(program)
-  gl.useProgram(program)
-  const at = (name) => gl.getUniformLocation(program, name)
-  const uniforms = { scale: at("scale"), shift: at("shift"), size: at("size"), ring: at("ring") }
-  const fill = (name, values, size, type) => {
-    gl.bindBuffer(gl.ARRAY_BUFFER, gl.createBuffer())
-    gl.bufferData(gl.ARRAY_BUFFER, values, gl.STATIC_DRAW)
-    const place = gl.getAttribLocation(program, name)
-    gl.enableVertexAttribArray(place)
-    gl.vertexAttribPointer(place, size, type, true, 0, 0)
-  }
-  fill("place", places, 2, gl.UNSIGNED_SHORT)
-  fill("shade", shades, 1, gl.UNSIGNED_BYTE)
-  const pixels = new Uint8Array(256 * 4)
-  head.palette.forEach(([r, g, b], i) => pixels.set([r, g, b, 255], 4 * i))
-  gl.bindTexture(gl.TEXTURE_2D, gl.createTexture())
-  gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, 256, 1, 0, gl.RGBA, gl.UNSIGNED_BYTE, pixels)
-  for (const which of [gl.TEXTURE_MIN_FILTER, gl.TEXTURE_MAG_FILTER])
-    gl.texParameteri(gl.TEXTURE_2D, which, gl.NEAREST)
-  gl.getExtension("OES_element_index_uint")
-  gl.enable(gl.BLEND)
-  gl.blendFunc(gl.SRC_ALPHA, gl.ONE_MINUS_SRC_ALPHA)
+  const uniforms = uploaded(gl, head, places, shades)
 
   let groups = [] // of marked points: their places in the buffer, and a colour
   const rgb = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16) / 255)
@@ -116,7 +59,9 @@ export default function (component) {
     const ratio = window.devicePixelRatio || 1
     gl.viewport(0, 0, under.width, under.height)
     gl.clearColor(...rgb(ink.paper), 1)
-    gl.clear(gl.COLOR_BUFFER_BIT)
+    gl.enable(gl.DEPTH_TEST)
+    gl.clear(gl.COLOR_BUFFER_BIT | gl.DEPTH_BUFFER_BIT)
+    gl.uniform1f(uniforms.top, head.top === "high" ? 1 : -1)
     const w = view.x1 - view.x0, h = view.y1 - view.y0
     gl.uniform2f(uniforms.scale, 2 / w, 2 / h)
     gl.uniform2f(uniforms.shift, (-2 * view.x0) / w - 1, (-2 * view.y0) / h - 1)
@@ -125,6 +70,7 @@ export default function (component) {
     gl.uniform1f(uniforms.size, size * ratio)
     gl.uniform4f(uniforms.ring, 0, 0, 0, 0)
     gl.drawArrays(gl.POINTS, 0, moving ? part : n)
+    gl.disable(gl.DEPTH_TEST)
     for (const { buffer, count, color } of groups) {
       gl.uniform1f(uniforms.size, (count > 2000 ? 5 : 10) * ratio)
       gl.uniform4f(uniforms.ring, ...color, 1)
@@ -150,12 +96,15 @@ export default function (component) {
     draw2d.font = "12px 'Source Sans', sans-serif"
     draw2d.textAlign = "center"
     draw2d.textBaseline = "middle"
-    const taken = []
+    const chosen = mine.marks?.chosen
+    const taken = chosen ? [[toX(here(chosen[0], 0)), toY(here(chosen[1], 1)), 12]] : []
+    const clear = taken.length
     mine.written = []
     for (const [x, y, text] of mine.marks?.labels ?? []) {
-      const px = toX(here(x, 0)), py = toY(here(y, 1))
-      if (px < 0 || px > width || py < 0 || py > height) continue
-      const half = text.length * 3.4 + 5
+      const middle = toX(here(x, 0)), py = toY(here(y, 1))
+      if (middle < 0 || middle > width || py < 0 || py > height) continue
+      const half = draw2d.measureText(text).width / 2 + 5
+      const px = Math.max(half, Math.min(width - half, middle)) // whole, also at the edge
       if (taken.some(([a, b, c]) => Math.abs(a - px) < half + c && Math.abs(b - py) < 19)) continue
       taken.push([px, py, half])
       mine.written.push(text)
@@ -165,9 +114,8 @@ export default function (component) {
       draw2d.globalAlpha = 1
       draw2d.fillStyle = ink.text
       draw2d.fillText(text, px, py)
-      if (taken.length >= MOST_LABELS) break
+      if (taken.length - clear >= MOST_LABELS) break
     }
-    const chosen = mine.marks?.chosen
     if (chosen) {
       draw2d.beginPath()
       draw2d.arc(toX(here(chosen[0], 0)), toY(here(chosen[1], 1)), 10, 0, 7)

@@ -132,9 +132,8 @@ def _place(points: "pd.DataFrame", row: int | None) -> list[float] | None:
 
 @cache
 def _points_component() -> Any:
-    return st.components.v2.component(
-        "point_map", html=_HTML, css=_CSS, js=(_HERE / "point_map.js").read_text()
-    )
+    parts = [(_HERE / name).read_text() for name in ("point_map_points.js", "point_map.js")]
+    return st.components.v2.component("point_map", html=_HTML, css=_CSS, js="\n".join(parts))
 
 
 @cache
