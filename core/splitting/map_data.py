@@ -27,7 +27,7 @@ from core.logit_lens import (
 )
 from core.saes.firing_rates import FILE_NAME, read_firing_rates
 from core.saes.writes import input_scale, unit_writes
-from core.splitting.clusters import cluster_labels, cluster_table
+from core.splitting.clusters import TokenIds, cluster_labels, cluster_table
 from core.splitting.decoders import Decoder, decoders
 from core.splitting.fits import Fit
 from core.splitting.map import SplittingMap, compute_map
@@ -147,12 +147,12 @@ class MapData:
     def per_point(self, by_label: Mapping[str, Sequence[object] | np.ndarray]) -> list[object]:
         """Values given for each latent of each SAE, in the order of the points."""
         points = self.map.points
-        found: list[object] = [None] * len(points)
+        found = np.full(len(points), None, dtype=object)
         for label, values in by_label.items():
             rows = np.flatnonzero((points["sae"] == label).to_numpy())
-            for row, latent in zip(rows, points["latent_idx"].to_numpy()[rows], strict=True):
-                found[row] = values[latent]
-        return found
+            found[rows] = np.asarray(values, dtype=object)[points["latent_idx"].to_numpy()[rows]]
+        plain: list[object] = found.tolist()
+        return plain
 
     def cluster_tables(self, texts: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame] | None:
         """The clusters with their names, and where names stand on the map; None without clusters.
@@ -165,7 +165,8 @@ class MapData:
         if key not in self._tables:
             # What a latent boosts has a column of its own; here it would crowd out what it is.
             spoken = [text if (terms := terms_of(text)) is None else terms for text in texts]
-            table = cluster_table(self.map, spoken, self.vocabulary.lists(self.tokens.boosted))
+            tokens = TokenIds(self.tokens.boosted, self.vocabulary.texts)
+            table = cluster_table(self.map, spoken, tokens)
             self._tables.clear()
             n_named = 40 if len(spoken) <= 100_000 else 2000  # a large map shows them by zoom
             self._tables[key] = table, cluster_labels(self.map, table, n_largest=n_named)
