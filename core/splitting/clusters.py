@@ -18,6 +18,7 @@ from scipy.sparse import csr_array
 from sklearn.feature_extraction.text import CountVectorizer
 
 from core.splitting.map import SplittingMap
+from core.view.markup import visible_character
 
 _WORD = re.compile(r"[\w+#]+(?:[.'’/-][\w+#]+)*")
 """Words as people and programs write them: `torch.nn`, `__init__`, `c++`, `re-run`, `don't`."""
@@ -254,8 +255,13 @@ def _label(number: int, terms: _Terms, tokens: _Terms) -> str:
     """The cluster's name: what its latents share, else what they boost, else any of their terms."""
     named = terms.ranked[: terms.n_shared][:N_LABEL_TERMS]
     if named:
-        return ", ".join(named)
+        return ", ".join(map(_printed, named))
     boosted = tokens.ranked[: tokens.n_shared][:N_LABEL_TERMS]
     if boosted:
-        return "boosts " + ", ".join(boosted)
-    return ", ".join((terms.ranked or tokens.ranked)[:N_LABEL_TERMS]) or f"cluster {number}"
+        return "boosts " + ", ".join(map(_printed, boosted))
+    others = (terms.ranked or tokens.ranked)[:N_LABEL_TERMS]
+    return ", ".join(map(_printed, others)) or f"cluster {number}"
+
+
+def _printed(term: str) -> str:
+    return "".join(map(visible_character, term))

@@ -29,13 +29,13 @@ LAYOUT_SECONDS = "core.splitting.large_layout:seconds_of_layout"
 
 _COPIES = 4
 """Of all directions, that are there at a time beyond the SAEs and the rows themselves."""
-_POINT_BYTES = 2000
-"""Of each point at most: neighbours, their graph, its edges."""
+POINT_BYTES = 4000
+"""Of each point, in the worker: neighbours, their graph, its edges, the tree of clusters."""
 
 
 def large_bytes(n: int, d: int) -> int:
     """About how much memory a large map of `n` directions of `d` numbers takes at its largest."""
-    return n * (_COPIES * 4 * d + _POINT_BYTES)
+    return n * (_COPIES * 4 * d + POINT_BYTES)
 
 
 class TimeTold:

@@ -30,6 +30,7 @@ from core.saes.writes import input_scale, unit_writes
 from core.splitting.clusters import TokenIds, cluster_labels, cluster_table
 from core.splitting.decoders import Decoder, decoders
 from core.splitting.fits import Fit
+from core.splitting.large_time import POINT_BYTES
 from core.splitting.map import SplittingMap, compute_map
 from core.splitting.map_config import MapConfig
 from core.splitting.members import Member
@@ -38,9 +39,6 @@ from core.splitting.sample_words import N_TOKENS
 from core.splitting.text_evidence import read_sample
 from core.store import Store
 from core.tokens import TokenTexts, vocabulary_texts
-
-_GRAPH_BYTES = 4000
-"""Of each point, in the worker: neighbours, their graph, the tree of clusters."""
 
 
 @dataclass(frozen=True)
@@ -239,7 +237,7 @@ def build_map(lease: Lease, store: Store, fit: Fit, request: MapRequest) -> MapD
 def _bytes_needed(args: Sequence[Any], n: int) -> int:
     arrays = [given for given in args if isinstance(given, np.ndarray)]
     placed = max((len(given) for given in arrays), default=n)
-    return sum(2 * given.nbytes for given in arrays) + placed * _GRAPH_BYTES
+    return sum(2 * given.nbytes for given in arrays) + placed * POINT_BYTES
 
 
 def _written(sae: SAE) -> Float[Tensor, "d_sae d_out"]:

@@ -2,7 +2,7 @@
 // What is chosen on it is told to the second component (point_map_marks.js), whose marks it draws.
 
 const SLOW = 40 // ms: a frame that takes longer is drawn with fewer points while moving
-const MOST_LABELS = 60
+const LABELS = 24, MOST_LABELS = 40 // of the whole map, and zoomed in
 
 export default function (component) {
   const { data, parentElement, setStateValue } = component
@@ -10,7 +10,8 @@ export default function (component) {
   const root = parentElement.querySelector(".point-map")
   const [under, over] = root.querySelectorAll("canvas")
   const said = root.querySelector(".point-map-hover")
-  const gl = under.getContext("webgl", { antialias: false, preserveDrawingBuffer: true })
+  // Opaque, or the page would shine through what is blended, and no colour be that of the legend.
+  const gl = under.getContext("webgl", { alpha: false, antialias: false, preserveDrawingBuffer: true })
   if (!gl) {
     said.hidden = false
     said.textContent = "This browser draws no WebGL, which a map of so many points needs; switch it on, or choose narrower SAEs."
@@ -32,6 +33,7 @@ export default function (component) {
   const here = (v, axis) => (v - head.from[axis]) / head.extent[axis]
 
   const uniforms = uploaded(gl, head, places, shades)
+  const distinct = seenPlaces(places)
 
   let groups = [] // of marked points: their places in the buffer, and a colour
   const rgb = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16) / 255)
@@ -66,7 +68,8 @@ export default function (component) {
     gl.uniform2f(uniforms.scale, 2 / w, 2 / h)
     gl.uniform2f(uniforms.shift, (-2 * view.x0) / w - 1, (-2 * view.y0) / h - 1)
     // Larger the fewer there are in view.
-    const size = Math.min(7, Math.max(1.2, 0.55 * Math.sqrt((width * height) / (n * Math.min(1, w * h) * 0.5))))
+    const inView = distinct * Math.min(1, w * h)
+    const size = Math.min(7, Math.max(1.4, 0.55 * Math.sqrt((width * height) / (inView * 0.5))))
     gl.uniform1f(uniforms.size, size * ratio)
     gl.uniform4f(uniforms.ring, 0, 0, 0, 0)
     gl.drawArrays(gl.POINTS, 0, moving ? part : n)
@@ -99,6 +102,7 @@ export default function (component) {
     const chosen = mine.marks?.chosen
     const taken = chosen ? [[toX(here(chosen[0], 0)), toY(here(chosen[1], 1)), 12]] : []
     const clear = taken.length
+    const most = LABELS / Math.sqrt(Math.min(1, (view.x1 - view.x0) * (view.y1 - view.y0)))
     mine.written = []
     for (const [x, y, text] of mine.marks?.labels ?? []) {
       const middle = toX(here(x, 0)), py = toY(here(y, 1))
@@ -114,7 +118,7 @@ export default function (component) {
       draw2d.globalAlpha = 1
       draw2d.fillStyle = ink.text
       draw2d.fillText(text, px, py)
-      if (taken.length - clear >= MOST_LABELS) break
+      if (taken.length - clear >= Math.min(MOST_LABELS, most)) break
     }
     if (chosen) {
       draw2d.beginPath()

@@ -38,6 +38,19 @@ function unpacked(data) {
   return { head, n, places, tokens, shades }
 }
 
+// Of how many places points are seen on the whole map: where thousands lie on one, each is larger.
+const CELLS = 512
+function seenPlaces(places) {
+  const taken = new Uint8Array(CELLS * CELLS)
+  let found = 0
+  for (let i = 0; i < places.length; i += 2) {
+    const cell = (places[i] >> 7) * CELLS + (places[i + 1] >> 7)
+    found += 1 - taken[cell]
+    taken[cell] = 1
+  }
+  return Math.max(1, found)
+}
+
 // The points in the graphics memory, and where the program has what changes with the view.
 function uploaded(gl, head, places, shades) {
   const program = gl.createProgram()
