@@ -17,6 +17,7 @@ from core.run.handing_out import HandedOut
 from core.run.on_ray import RayHands
 from core.shell import Machine, address
 from core.store import Store
+from core.view.markup import n_of
 
 _START_SECONDS = 10.0
 """Until workers have imported torch and loaded the weights."""
@@ -92,7 +93,7 @@ class IndexTask:
             kept = make_firings(lease, store, request, readers=readers)
             size = format_bytes(sum(one.n_bytes for one in kept))
             n = sum(int(one.totals.count.sum()) for one in kept)
-            lines.append(f"{n:,} firings of {len(kept)} SAEs are kept in {size}.")
+            lines.append(f"{n:,} firings of {n_of(len(kept), 'SAE')} are kept in {size}.")
         found = make_index(lease, store, request, readers=readers)
         for entry, index in zip(self.entries, found, strict=True):
             named = (request.model, *entry.key, entry.version)
