@@ -78,7 +78,7 @@ def _run(options: argparse.Namespace, machine: Machine, ask: Callable[[], bool])
         return _say(error, BAD_INPUT)
     began = time.monotonic()
     try:
-        with peak_memory(all_processes=True) as peak:
+        with peak_memory() as peak:
             lines = with_bar(task.run, title=task.title)
     except JobCancelled:
         raise

@@ -117,11 +117,11 @@ def measured(
     shards: Sequence[int],
     progress: Progress,
     *,
-    all_processes: bool = False,
+    all_processes: bool = True,
 ) -> list[Measured]:
     """What `work(store, tokens, progress)` takes on each shard; the first one also warms up.
 
-    With `all_processes`, the memory is that of the processes that this one started, too.
+    The memory is that of this process and, with `all_processes`, of those that it started.
     """
     found = []
     with tempfile.TemporaryDirectory(prefix="first-shard-") as folder:
@@ -178,10 +178,11 @@ def together(costs: Sequence[Cost]) -> Cost:
 
 
 @contextmanager
-def peak_memory(*, all_processes: bool = False) -> Iterator[Callable[[], int]]:
+def peak_memory(*, all_processes: bool = True) -> Iterator[Callable[[], int]]:
     """A function that says how many bytes this process had at its largest since the block began.
 
-    With `all_processes`, this one together with those that it started.
+    With `all_processes`, this one together with those that it started: numba and the reading of
+    documentation have processes of their own.
     """
     own, ended = _Processes(every=all_processes), threading.Event()
     largest = own.bytes()

@@ -73,7 +73,9 @@ class IndexTask:
 
         if self.hands is not None:
             self.hands.begin()
-        shards = measured(work, shards_of(request.tokens), progress)
+        # The processes of workers are added by what each needs.
+        alone = self.hands is None
+        shards = measured(work, shards_of(request.tokens), progress, all_processes=alone)
         left = self._share_left(request)
         cost = drawn_out(shards, max(shards[-1].tokens, round(left * request.tokens)))
         if left < 1:

@@ -69,7 +69,7 @@ class MapTask:
             compute_map(part, config, store=store, fit=fit, progress=progress)
 
         most = min(n, max(_SHARD_ROWS, 4 * k))
-        shards = measured(work, (max(k + 1, most // 2), most), progress, all_processes=True)
+        shards = measured(work, (max(k + 1, most // 2), most), progress)
         cost = drawn_out(shards, n)
         if n > LARGE.above:
             return self._large(cost, rows, progress)

@@ -103,7 +103,7 @@ def _may_begin(request: "MapRequest", link: str) -> bool:
             text = " It reads a sample of text first, to find dead latents."
             said.caption(
                 f"It takes {in_words(seconds)} on this machine, as a part of it tells; what is "
-                "done is kept, also if you stop it, and the map opens at once from then on."
+                "done is kept, also if you stop it, and a finished map opens unasked."
                 f"{text if request.hide_dead else ''}"
             )
     return False

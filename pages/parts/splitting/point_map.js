@@ -75,7 +75,7 @@ export default function (component) {
     gl.drawArrays(gl.POINTS, 0, moving ? part : n)
     gl.disable(gl.DEPTH_TEST)
     for (const { buffer, count, color } of groups) {
-      gl.uniform1f(uniforms.size, (count > 2000 ? 5 : 10) * ratio)
+      gl.uniform1f(uniforms.size, (count > 2000 ? Math.max(5, size + 3) : Math.max(10, size + 4)) * ratio)
       gl.uniform4f(uniforms.ring, ...color, 1)
       gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, buffer)
       gl.drawElements(gl.POINTS, count, gl.UNSIGNED_INT, 0)
