@@ -36,7 +36,7 @@ from core.splitting.colors import LIGHT, PointColors
 from core.splitting.descent import nearest_of
 from core.splitting.figure import narrowest_first
 from core.splitting.large_config import LARGE
-from core.splitting.large_map import seconds_of_parts
+from core.splitting.large_time import seconds_of_parts
 from core.splitting.map import SplittingMap, compute_map
 from core.splitting.map_config import MapConfig
 from core.splitting.packed import packed_points

@@ -71,11 +71,11 @@ class Watch:
             self.peak = max(self.peak, self._bytes())
 
     def _bytes(self) -> int:
-        processes = [self._process, *self._process.children(recursive=True)]
         total = 0
-        for process in processes:
-            with suppress(psutil.NoSuchProcess):  # HDBSCAN's helpers come and go
-                total += process.memory_info().rss
+        with suppress(psutil.NoSuchProcess):  # the process itself has ended
+            for process in [self._process, *self._process.children(recursive=True)]:
+                with suppress(psutil.NoSuchProcess):  # HDBSCAN's helpers come and go
+                    total += process.memory_info().rss
         return total
 
 

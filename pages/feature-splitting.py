@@ -165,15 +165,24 @@ def _explore(
 
 
 def _evidence(request: "MapRequest", data: "MapData", link: str) -> "dict[str, Evidence]":
-    """What fires where: measured unasked for small models, else at a click."""
+    """What fires where: measured unasked for small models and maps, else at a click."""
+    from core.splitting import large_config
+    from core.splitting.text_evidence import expected_seconds
+    from core.usual_time import in_words
+
     started = st.session_state.get("map_read_sample") == request.key
-    small = resources.catalog().model(request.model).source == "demo"
+    is_demo = resources.catalog().model(request.model).source == "demo"
+    small = is_demo and len(data.map.points) <= large_config.LARGE.above
     found = maps.found_evidence(request, start=small or started, link=link)
     if not found.evidence and not found.pending and not small and not started:
         with st.container(horizontal=True, vertical_alignment="center"):
             told = len(data.published_rates) == len(data.members)
             unknown = "What latents fire on" if told else "How often latents fire, and what on,"
-            st.caption(f"{unknown} is known after reading some text.")
+            widths = [decoder.width for decoder in data.family.values()]
+            seconds = expected_seconds(resources.store(), data.model_fingerprint, widths)
+            st.caption(
+                f"{unknown} is known after reading some text, which takes {in_words(seconds)}."
+            )
             st.button(
                 "Read a sample of text",
                 on_click=lambda: st.session_state.update(map_read_sample=request.key),

@@ -11,7 +11,13 @@ from core import logit_lens as tokens_module
 from core import splitting
 from core.logit_lens import all_directions, join_tokens, top_token_ids, top_tokens
 from core.splitting import compute_sae_umap_data
-from core.splitting.clusters import cluster_composition, cluster_labels, cluster_table, noise_share
+from core.splitting.clusters import (
+    TokenIds,
+    cluster_composition,
+    cluster_labels,
+    cluster_table,
+    noise_share,
+)
 from core.splitting.map import SplittingMap
 from core.splitting.map_config import MapConfig
 from core.splitting.map_work import cluster_geometry
@@ -150,6 +156,19 @@ def test_labels_stand_on_a_latent_of_their_cluster():
     assert (written["x"][0], written["y"][0]) in {(0, 0), (0, 1), (10, 0), (0, 2), (10, 1)}
     assert written.loc[1, ["x", "y", "text"]].tolist() == [51.0, 50.0, "cluster 1"]
     assert len(cluster_labels(found, cluster_table(found), n_largest=1)) == 1
+
+
+def test_tokens_by_their_ids_give_what_their_texts_give():
+    rng = np.random.default_rng(3)
+    words = ["a", " a", " A", "", "  ", "b", "zeta", " Zeta", "é", "and", "x1", " x1 "]
+    ids = rng.integers(0, len(words), (200, 5))
+    found = map_of(rng.integers(-1, 12, 200).tolist())
+    texts = [[words[it] for it in row] for row in ids]
+    by_text = cluster_table(found, None, texts)
+    pd.testing.assert_frame_equal(cluster_table(found, None, TokenIds(ids, words)), by_text)
+    assert by_text["tokens"].str.contains("zeta").any()
+    nothing = map_of([-1] * 200)
+    assert cluster_table(nothing, None, TokenIds(ids, words)).empty
 
 
 def test_texts_that_are_not_one_a_point():

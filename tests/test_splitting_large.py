@@ -14,7 +14,8 @@ from core.splitting.descent import DESCEND, approximate_neighbors, descend, near
 from core.splitting.fits import run_here
 from core.splitting.large_config import LargeMap
 from core.splitting.large_layout import places_from_sample, sample_of
-from core.splitting.large_map import SEARCH_SECONDS, SETTLE, seconds_of_parts
+from core.splitting.large_map import SETTLE
+from core.splitting.large_time import SEARCH_SECONDS, seconds_left, seconds_of_parts
 from core.splitting.map import compute_map
 from core.splitting.map_config import MapConfig
 from core.splitting.neighbors import exact_neighbors, neighbors_of
@@ -159,6 +160,45 @@ def test_a_map_that_is_kept_is_not_made_again(planted, drawn):
     np.testing.assert_array_equal(same.points["umap_x"], found.points["umap_x"])
     np.testing.assert_array_equal(same.points["cluster"], found.points["cluster"])
     assert same.shortcuts == found.shortcuts
+
+
+class Refusing:
+    """A `Fit` that has nothing to do."""
+
+    def __call__(self, function, *args, progress=None, **settings):
+        raise AssertionError(f"{function} was asked for")
+
+
+def test_nothing_is_measured_for_a_map_that_is_kept(planted, drawn):
+    found, store, _ = drawn
+    saes = [LabelledSae("planted", sae_of(planted[0]))]
+    same = compute_map(
+        saes,
+        MapConfig(clusters=True),
+        store=store,
+        fit=Refusing(),
+        large=SMALL,
+        progress=Progress(),
+    )
+    np.testing.assert_array_equal(same.points["umap_x"], found.points["umap_x"])
+    left = seconds_left(decoder_rows(saes), MapConfig(clusters=True), SMALL, Refusing(), store)
+    assert left == (0, 0, 0, 0)
+
+
+def test_what_is_kept_takes_no_time(planted, drawn, tmp_path):
+    rows = decoder_rows([LabelledSae("planted", sae_of(planted[0]))])
+    config, store = MapConfig(clusters=True), Store(tmp_path)
+    every = seconds_left(rows, config, SMALL, Searched(), store)
+    assert all(part > 0 for part in every)
+    neighbors_of(rows, config.k, store=store, large=SMALL, fit=Searched())
+    left = seconds_left(rows, config, SMALL, Searched(), store)
+    assert left[0] == 0
+    assert all(part > 0 for part in left[1:])
+    # Clusters of a map whose places are kept: the sample's layout for clusters alone.
+    compute_map(rows, MapConfig(), store=store, fit=Searched(), large=SMALL)
+    left = seconds_left(rows, config, SMALL, Searched(), store)
+    assert [part > 0 for part in left] == [False, False, True, False]
+    assert seconds_left(rows, MapConfig(), SMALL, Refusing(), store) == (0, 0, 0, 0)
 
 
 def test_a_small_map_has_no_shortcuts(planted):

@@ -8,7 +8,7 @@ import pytest
 
 from core.splitting.colors import DARK, LIGHT, point_colors
 from core.splitting.figure import narrowest_first
-from core.splitting.packed import packed_points, row_bits, spread_step
+from core.splitting.packed import PointTokens, _numbered, packed_points, row_bits, spread_step
 
 
 def points_of(n: int) -> pd.DataFrame:
@@ -35,7 +35,7 @@ def unpacked(packed: bytes):
     row = np.arange(n) * head["step"] % n
     places, shades = np.empty((n, 2)), np.empty(n, dtype=np.int64)
     places[row] = np.frombuffer(packed[start : start + 4 * n], "<u2").reshape(n, 2)
-    shades[row] = np.frombuffer(packed[start + 4 * n :], "u1")
+    shades[row] = np.frombuffer(packed[start + (4 + 2 * head["per_point"]) * n :], "u1")
     xy = np.array(head["from"]) + places / 65_535 * np.array(head["extent"])
     return head, xy, np.array(head["palette"])[shades]
 
@@ -77,6 +77,29 @@ def test_names_under_the_mouse_skip_latents_without_a_place():
         assert run[2] + row - run[0] == latent
 
 
+def test_tokens_under_the_mouse_are_those_of_the_points():
+    points, rng = points_of(41), np.random.default_rng(1)
+    texts = [f" token{number}" * (1 + number) for number in range(30)]
+    tokens = PointTokens(rng.integers(0, 30, (41, 10)), texts)
+    coloring = point_colors(points, "width", None, DARK)
+    packed = packed_points(points, coloring, DARK, narrowest_first(points), tokens=tokens)
+    head, xy, _ = unpacked(packed)
+    start = 4 + int(np.frombuffer(packed[:4], "<u4")[0]) + 4 * 41
+    numbers = np.frombuffer(packed[start : start + 6 * 41], "<u2").reshape(41, 3)
+    for place, one in enumerate(numbers):
+        row = place * head["step"] % 41
+        assert [head["tokens"][it] for it in one] == [texts[it][:24] for it in tokens.ids[row, :3]]
+    np.testing.assert_allclose(xy[:, 0], points["umap_x"], atol=1e-3)
+
+
+def test_too_many_different_tokens_are_fewer_a_point():
+    n = 40_000
+    ids = np.stack([np.arange(n), np.arange(n) + n, np.arange(n)], axis=1)
+    numbers, texts = _numbered(PointTokens(ids, [str(it) for it in range(2 * n)]))
+    assert numbers.shape == (n, 1)
+    assert [texts[it] for it in numbers[:3, 0]] == ["0", "1", "2"]
+
+
 @pytest.mark.parametrize("n", [1, 2, 3, 10, 4096, 1_048_576, 1_000_003])
 def test_the_order_visits_every_row_once_and_spreads(n):
     step = spread_step(n)
@@ -92,7 +115,7 @@ def test_bits_are_those_of_the_rows():
     np.testing.assert_array_equal(np.flatnonzero(bits), [0, 9, 20])
 
 
-def test_a_million_points_are_five_megabytes():
+def test_a_million_points_are_five_megabytes_and_twelve_with_tokens():
     n = 1_048_576
     points = pd.DataFrame(
         {
@@ -104,4 +127,8 @@ def test_a_million_points_are_five_megabytes():
         }
     )
     coloring = point_colors(points, "width", None, LIGHT)
-    assert len(packed_points(points, coloring, LIGHT, narrowest_first(points))) < 5.3e6
+    names = narrowest_first(points)
+    assert len(packed_points(points, coloring, LIGHT, names)) < 5.3e6
+    texts = [f" token{number}" for number in range(50_257)]
+    tokens = PointTokens(np.arange(3 * n).reshape(n, 3) % len(texts), texts)
+    assert len(packed_points(points, coloring, LIGHT, names, tokens=tokens)) < 12.5e6

@@ -152,6 +152,7 @@ def read_positions(lease: Lease, tokens: TokenSet) -> Sites:
         rows = unit_writes(saes[0], range(saes[0].cfg.d_sae)).float().cpu().numpy()
         bias = _bias(saes[0]).float().cpu().numpy()
         widths = [int(it.cfg.d_sae) for it in saes]
+    # What the model has at each position is needed, so firings on disk would spare no run of it.
     batches = batches_of(tokens, _BATCH_TOKENS)
     kept: list[np.ndarray] = []
     parts: list[list[csr_array]] = [[] for _ in widths]

@@ -116,6 +116,9 @@ class Units:
         return words_of_sample(self.held_out, self.index.vocabulary)
 
     def _firings(self, tokens: TokenSet, most: int) -> Sample:
+        # Not from every firing that may be kept (`core.firings`): there the rows went through the
+        # model in other batches, after which some activations differ in their last bits; and the
+        # random directions need the run all the same.
         def collect() -> dict[str, np.ndarray]:
             other = self._stand_in()
             if other is None:

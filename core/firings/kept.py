@@ -178,12 +178,13 @@ def home(directory: Path) -> Path:
 
 def kept_firings(directory: Path, *, model: str | None = None) -> list[Kept]:
     """All that are whole beside the store in `directory`, by text, then SAE."""
-    found = [
-        kept
-        for kept in _all(home(directory))
-        if kept.is_whole and model in (None, kept.about.model)
-    ]
+    found = [kept for kept in begun_firings(directory, model=model) if kept.is_whole]
     return sorted(found, key=lambda kept: (kept.about.text, kept.about.tokens, kept.about.sae))
+
+
+def begun_firings(directory: Path, *, model: str | None = None) -> list[Kept]:
+    """All of which at least something was begun, in no order."""
+    return [kept for kept in _all(home(directory)) if model in (None, kept.about.model)]
 
 
 def open_or_begin(

@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,7 +22,8 @@ from core.store import Store
 
 SHARD_TOKENS, SHORT_TOKENS = 16_384, 1024
 """Tokens of the longer shard, and of the shorter one, where the text has that many."""
-_POLL_SECONDS = 0.02
+_POLL_SECONDS, _LOOK_SECONDS = 0.02, 0.5
+"""Between two looks at the memory, and at which processes there are."""
 _BYTES_A_TOKEN = 16
 _MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86_400.0
 
@@ -34,7 +35,7 @@ class Cost:
     seconds: float = 0.0
     """Time, from now on."""
     memory: float = 0.0
-    """Bytes of memory of this process at its largest."""
+    """Bytes of memory of this process, and those that it starts, at their largest."""
     disk: float = 0.0
     """Bytes that stay on the disk."""
     store: float = 0.0
@@ -94,7 +95,7 @@ class Measured:
     seconds: float
     """Time."""
     memory: float
-    """Bytes of this process at its largest."""
+    """Bytes of memory at the largest."""
     disk: float
     """Bytes written to its folder."""
     store: float
@@ -112,15 +113,22 @@ def shards_of(tokens: int, *, shorter: int = SHORT_TOKENS) -> tuple[int, int]:
 
 
 def measured(
-    work: Callable[[Store, int, Progress], object], shards: Sequence[int], progress: Progress
+    work: Callable[[Store, int, Progress], object],
+    shards: Sequence[int],
+    progress: Progress,
+    *,
+    all_processes: bool = True,
 ) -> list[Measured]:
-    """What `work(store, tokens, progress)` takes on each shard; the first one also warms up."""
+    """What `work(store, tokens, progress)` takes on each shard; the first one also warms up.
+
+    The memory is that of this process and, with `all_processes`, of those that it started.
+    """
     found = []
     with tempfile.TemporaryDirectory(prefix="first-shard-") as folder:
         for number, tokens in enumerate((shards[0], *shards)):
             store = Store(Path(folder) / str(number))
             empty, others = store_bytes(store), bytes_beside(store)
-            with peak_memory() as peak:
+            with peak_memory(all_processes=all_processes) as peak:
                 began = time.monotonic()
                 work(store, tokens, progress)
                 took = time.monotonic() - began
@@ -170,23 +178,47 @@ def together(costs: Sequence[Cost]) -> Cost:
 
 
 @contextmanager
-def peak_memory() -> Iterator[Callable[[], int]]:
-    """A function that says how many bytes this process had at its largest since the block began."""
-    process, ended = psutil.Process(), threading.Event()
-    largest = process.memory_info().rss
+def peak_memory(*, all_processes: bool = True) -> Iterator[Callable[[], int]]:
+    """A function that says how many bytes this process had at its largest since the block began.
+
+    With `all_processes`, this one together with those that it started: numba and the reading of
+    documentation have processes of their own.
+    """
+    own, ended = _Processes(every=all_processes), threading.Event()
+    largest = own.bytes()
 
     def watch() -> None:
         nonlocal largest
         while not ended.wait(_POLL_SECONDS):
-            largest = max(largest, process.memory_info().rss)
+            largest = max(largest, own.bytes())
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     try:
-        yield lambda: max(largest, process.memory_info().rss)
+        yield lambda: max(largest, own.bytes())
     finally:
         ended.set()
         thread.join()
+
+
+class _Processes:
+    """This process, and those that it started, which are looked for now and then."""
+
+    def __init__(self, *, every: bool) -> None:
+        self._own, self._every = psutil.Process(), every
+        self._others: list[psutil.Process] = []
+        self._looked = -math.inf
+
+    def bytes(self) -> int:
+        """Memory of all of them."""
+        if self._every and time.monotonic() - self._looked > _LOOK_SECONDS:
+            self._others = self._own.children(recursive=True)
+            self._looked = time.monotonic()
+        total = int(self._own.memory_info().rss)
+        for process in self._others:
+            with suppress(psutil.NoSuchProcess):
+                total += int(process.memory_info().rss)
+        return total
 
 
 def store_bytes(store: Store) -> int:

@@ -7,7 +7,7 @@ from core.activations.pass_memory import index_bytes
 from core.activations.text_index import CONFIG, IndexRequest, make_index, was_ever_made
 from core.catalog.entries import SaeEntry
 from core.device import format_bytes
-from core.firings.kept import kept_firings
+from core.firings.kept import begun_firings, kept_firings
 from core.firings.make import make_firings
 from core.jobs.progress import Progress
 from core.latent.last_text import note_last_text
@@ -17,6 +17,7 @@ from core.run.handing_out import HandedOut
 from core.run.on_ray import RayHands
 from core.shell import Machine, address
 from core.store import Store
+from core.view.markup import n_of
 
 _START_SECONDS = 10.0
 """Until workers have imported torch and loaded the weights."""
@@ -72,8 +73,14 @@ class IndexTask:
 
         if self.hands is not None:
             self.hands.begin()
-        shards = measured(work, shards_of(request.tokens), progress)
-        cost = drawn_out(shards, request.tokens)
+        # The processes of workers are added by what each needs.
+        alone = self.hands is None
+        shards = measured(work, shards_of(request.tokens), progress, all_processes=alone)
+        left = self._share_left(request)
+        cost = drawn_out(shards, max(shards[-1].tokens, round(left * request.tokens)))
+        if left < 1:
+            note = f"{1 - left:.0%} of the firings are there already; the rest is counted here."
+            cost = replace(cost, notes=(*cost.notes, note))
         cost = replace(cost, memory=cost.memory + index_bytes(widths, CONFIG))
         return (
             cost if self.hands is None else _shared(cost, self.hands, index_bytes(widths, CONFIG))
@@ -88,7 +95,7 @@ class IndexTask:
             kept = make_firings(lease, store, request, readers=readers)
             size = format_bytes(sum(one.n_bytes for one in kept))
             n = sum(int(one.totals.count.sum()) for one in kept)
-            lines.append(f"{n:,} firings of {len(kept)} SAEs are kept in {size}.")
+            lines.append(f"{n:,} firings of {n_of(len(kept), 'SAE')} are kept in {size}.")
         found = make_index(lease, store, request, readers=readers)
         for entry, index in zip(self.entries, found, strict=True):
             named = (request.model, *entry.key, entry.version)
@@ -122,6 +129,17 @@ class IndexTask:
             if not was_ever_made(store, one) or (self.firings and one.saes[0] not in kept)
         )
         return replace(request, saes=missing)
+
+    def _share_left(self, request: IndexRequest) -> float:
+        """Share of the text of which an SAE's firings are missing: a run may have been killed."""
+        if not self.firings:
+            return 1.0
+        of = {
+            one.about.sae: len(one.missing()) / max(1, len(one.spans))
+            for one in begun_firings(self.machine.store.directory, model=request.model)
+            if one.is_of(request)
+        }
+        return max((of.get(sae, 1.0) for sae in request.saes), default=1.0)
 
     def _lease(self, request: IndexRequest, progress: Progress) -> Lease:
         names = [(release, sae) for release, sae, _ in request.saes]

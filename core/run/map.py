@@ -8,14 +8,15 @@ from core.lease import Lease
 from core.logit_lens import all_directions, top_token_ids
 from core.run.cost import Cost, drawn_out, measured
 from core.shell import Machine, address
+from core.splitting import map_offer
 from core.splitting.large_config import LARGE
-from core.splitting.large_map import seconds_of_parts
+from core.splitting.large_time import large_bytes
 from core.splitting.map import compute_map
 from core.splitting.map_data import MapRequest, build_map
 from core.splitting.rows import DecoderRows, LabelledSae, decoder_rows
 from core.splitting.sample_words import N_TOKENS
 from core.splitting.view import LINK, MapView
-from core.store import JSON, Key, Store
+from core.store import Store
 
 _SHARD_ROWS = 2048
 _STRIPE_ROWS = 256
@@ -44,13 +45,13 @@ class MapTask:
     @property
     def title(self) -> str:
         """What is done."""
-        n = sum(entry.width or 0 for entry in self.entries)
+        n = map_offer.n_latents(self.request)
         with_clusters = " with clusters" if self.request.config.clusters else ""
         return f"Map of {n:,} latents of {len(self.entries)} SAEs{with_clusters}"
 
     def is_made(self) -> bool:
         """Whether it was made before."""
-        return self.machine.store.get(self._mark, JSON) is not None
+        return map_offer.was_made(self.machine.store, self.request)
 
     def estimate(self, progress: Progress) -> Cost:
         """As `Task.estimate`: all steps on some rows, and the products of all pairs for a few."""
@@ -71,16 +72,7 @@ class MapTask:
         shards = measured(work, (max(k + 1, most // 2), most), progress)
         cost = drawn_out(shards, n)
         if n > LARGE.above:
-            tokens = measured(
-                lambda store, some, progress: top_token_ids(
-                    directions[:some], W_U, N_TOKENS, store=store, progress=progress
-                ),
-                (most // 2, most),
-                progress,
-            )
-            parts = sum(seconds_of_parts(rows, config, LARGE, fit))
-            basis = f"Measured on a part of {n:,} latents; the text of --hide-dead comes on top."
-            return replace(cost, seconds=drawn_out(tokens, n).seconds + parts, basis=basis)
+            return self._large(cost, rows, progress)
         # Pairs grow with the square: those of a few rows with all others tell.
         stripe = rows.directions[: min(n, _STRIPE_ROWS)]
         (pairs,) = measured(
@@ -94,7 +86,7 @@ class MapTask:
         """As `Task.run`; neighbours, layouts and clusters are kept, each as soon as it is found."""
         store, fit = self.machine.store, self.machine.worker.run
         found = build_map(self._lease(progress), store, fit, self.request)
-        store.keep(self._mark, {"n": len(found.map.points)}, JSON)
+        map_offer.note_made(store, self.request)
         more = LINK.to_parameters(self.view)
         where = address("feature-splitting", self.model, self.chosen, more)
         clusters = ""
@@ -104,9 +96,16 @@ class MapTask:
         said = [found.map.shortcuts] if found.map.shortcuts else []
         return [f"{len(found.map.points):,} latents placed{clusters}: {where}", *said]
 
-    @property
-    def _mark(self) -> Key:
-        return Key("map-made", 1, {"request": self.request.key})
+    def _large(self, cost: Cost, rows: DecoderRows, progress: Progress) -> Cost:
+        """As `estimate`, of a map with a sample first; `cost` is that of some rows."""
+        fit, store = self.machine.worker.run, self.machine.store
+        seconds = map_offer.seconds_needed(self._lease(progress), store, fit, self.request)
+        basis = (
+            f"Measured on a part of {len(rows):,} latents; the text of --hide-dead comes on top."
+        )
+        # What grows with the map: copies of all directions, and the graph of neighbours.
+        memory = cost.memory + large_bytes(len(rows), rows.directions.shape[1])
+        return replace(cost, seconds=seconds, memory=memory, basis=basis)
 
     def _lease(self, progress: Progress) -> Lease:
         names = [entry.key for entry in self.entries]

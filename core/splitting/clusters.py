@@ -8,15 +8,17 @@ cluster share come after those that some do, and do not make a name while there 
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Int
+from scipy.sparse import csr_array
 from sklearn.feature_extraction.text import CountVectorizer
 
 from core.splitting.map import SplittingMap
+from core.view.markup import visible_character
 
 _WORD = re.compile(r"[\w+#]+(?:[.'’/-][\w+#]+)*")
 """Words as people and programs write them: `torch.nn`, `__init__`, `c++`, `re-run`, `don't`."""
@@ -34,10 +36,23 @@ N_LABEL_TERMS = 3
 """Words in a cluster's label."""
 
 
+@dataclass(frozen=True)
+class TokenIds:
+    """Tokens of each point by their ids: of very many points their texts take long to count."""
+
+    ids: Int[np.ndarray, "n k"]
+    """Ids."""
+    texts: Sequence[str]
+    """Of each id."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
 def cluster_table(
     found: SplittingMap,
     descriptions: Sequence[str | Sequence[str]] | None = None,
-    tokens: Sequence[Sequence[str]] | None = None,
+    tokens: "Sequence[Sequence[str]] | TokenIds | None" = None,
 ) -> pd.DataFrame:
     """One row a cluster, the largest first.
 
@@ -49,7 +64,7 @@ def cluster_table(
         found: a map with clusters.
         descriptions: of each point, in the order of `found.points`; "" where there is none. A text
             is taken word by word; a list holds the terms themselves.
-        tokens: boosted tokens of each point, in that order.
+        tokens: boosted tokens of each point, in that order, as texts or as ids.
 
     Raises:
         ValueError: a map without clusters, or texts that are not one a point.
@@ -63,8 +78,12 @@ def cluster_table(
     words = None
     if descriptions is not None:
         words = [_words(text) if isinstance(text, str) else text for text in descriptions]
-    parts = [_token_terms(row) for row in tokens] if tokens is not None else None
-    terms, token_terms = _top_terms(labels, words), _top_terms(labels, parts)
+    terms = _top_terms(labels, words)
+    if isinstance(tokens, TokenIds):
+        token_terms = _top_tokens(labels, tokens)
+    else:
+        parts = [_token_terms(row) for row in tokens] if tokens is not None else None
+        token_terms = _top_terms(labels, parts)
     table = pd.DataFrame(
         {
             "cluster": numbers.astype(np.int64),
@@ -171,18 +190,56 @@ def _top_terms(
         return [_Terms()] * n_clusters
     counter = CountVectorizer(analyzer=_as_it_is)
     counts = counter.fit_transform(documents).tocsr()
+    names = counter.get_feature_names_out()
+
+    def alone(number: int, columns: np.ndarray) -> np.ndarray:
+        return np.array([sharing[number][str(names[term])] < 2 for term in columns], dtype=bool)
+
+    return _ranked(counts, names, alone)
+
+
+def _top_tokens(labels: Int[np.ndarray, " n"], tokens: TokenIds) -> list[_Terms]:
+    """As `_top_terms` of the tokens' texts: each counts once a latent."""
+    n_clusters = int(labels.max(initial=-1)) + 1
+    cleaned = [text.strip().lower() for text in tokens.texts]
+    names = np.array([*sorted({*cleaned} - {""}), None], dtype=object)[:-1]
+    number_of = {name: number for number, name in enumerate(names)}
+    numbers = np.array([number_of.get(text, -1) for text in cleaned])
+    inside = labels >= 0
+    terms = np.sort(numbers[tokens.ids[inside]], axis=1)
+    is_new = terms >= 0
+    is_new[:, 1:] &= terms[:, 1:] != terms[:, :-1]
+    cluster = np.broadcast_to(labels[inside][:, None], terms.shape)[is_new]
+    if not len(cluster):
+        return [_Terms()] * n_clusters
+    used, columns = np.unique(terms[is_new], return_inverse=True)
+    shape = n_clusters, len(used)
+    counts = csr_array((np.ones(len(cluster)), (cluster, columns)), shape=shape)
+    counts.sum_duplicates()
+
+    def alone(number: int, columns: np.ndarray) -> np.ndarray:
+        row = slice(counts.indptr[number], counts.indptr[number + 1])
+        return counts.data[row][np.searchsorted(counts.indices[row], columns)] < 2
+
+    return _ranked(counts, names[used], alone)
+
+
+def _ranked(
+    counts: csr_array, names: np.ndarray, alone: Callable[[int, np.ndarray], np.ndarray]
+) -> list[_Terms]:
+    """The terms of each cluster (row); `alone` tells which of some no two latents share."""
+    n_clusters = counts.shape[0]
     rarity = np.log1p(counts.sum() / n_clusters / np.asarray(counts.sum(axis=0)).ravel())
     weights = counts.multiply(rarity[None, :]).tocsr()
-    names = counter.get_feature_names_out()
     top = []
     for number in range(n_clusters):
         row = slice(weights.indptr[number], weights.indptr[number + 1])
         columns, values = weights.indices[row], weights.data[row]
-        alone = np.array([sharing[number][str(names[term])] < 2 for term in columns], dtype=bool)
+        is_alone = alone(number, columns)
         # Equal weights in the order of the alphabet, so that the same map reads the same.
-        best = np.lexsort((columns, -values, alone))[:N_TERMS]
+        best = np.lexsort((columns, -values, is_alone))[:N_TERMS]
         ranked = tuple(str(names[column]) for column in columns[best])
-        top.append(_Terms(ranked, int((~alone[best]).sum())))
+        top.append(_Terms(ranked, int((~is_alone[best]).sum())))
     return top
 
 
@@ -198,8 +255,13 @@ def _label(number: int, terms: _Terms, tokens: _Terms) -> str:
     """The cluster's name: what its latents share, else what they boost, else any of their terms."""
     named = terms.ranked[: terms.n_shared][:N_LABEL_TERMS]
     if named:
-        return ", ".join(named)
+        return ", ".join(map(_printed, named))
     boosted = tokens.ranked[: tokens.n_shared][:N_LABEL_TERMS]
     if boosted:
-        return "boosts " + ", ".join(boosted)
-    return ", ".join((terms.ranked or tokens.ranked)[:N_LABEL_TERMS]) or f"cluster {number}"
+        return "boosts " + ", ".join(map(_printed, boosted))
+    others = (terms.ranked or tokens.ranked)[:N_LABEL_TERMS]
+    return ", ".join(map(_printed, others)) or f"cluster {number}"
+
+
+def _printed(term: str) -> str:
+    return "".join(map(visible_character, term))

@@ -1,17 +1,13 @@
 """Places and clusters of very many latents: a map of a sample, and all others placed by it."""
 
-import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Int
-from torch import Tensor
 
 from core.jobs.progress import Progress
 from core.splitting import large_layout
@@ -19,14 +15,12 @@ from core.splitting.fits import Fit
 from core.splitting.large_config import LargeMap
 from core.splitting.map_config import MapConfig
 from core.splitting.map_work import Work, cluster_geometry, layout_key
-from core.splitting.neighbors import Neighbors, neighbors_of
+from core.splitting.neighbors import Neighbors, finds_all, neighbors_of
 from core.splitting.rows import DecoderRows
 from core.store import ARRAYS, Key
 from core.store.memory import ResultStore
 
 SETTLE = "core.splitting.large_layout:settle"
-SEARCH_SECONDS = "core.splitting.descent:seconds_of_search"
-LAYOUT_SECONDS = "core.splitting.large_layout:seconds_of_layout"
 
 
 @dataclass(frozen=True)
@@ -40,20 +34,20 @@ class LargeWork:
     fit: Fit
     progress: Progress | None
     large: LargeMap
+    told: Callable[[], None] = lambda: None
+    """Called before something is computed."""
 
     def points(self) -> dict[str, np.ndarray]:
         """`points` [n, 2], and of each row the row of the sample that it `follows`."""
-        return self._stored(self._key("splitting-large-points"), self._fit_points)
+        key = points_key(self.rows, self.config, self.large)
+        return self._stored(key, self._fit_points)
 
     def clusters(self) -> dict[str, np.ndarray]:
         """`labels` [n], and of each cluster `compactness` and `medoids`."""
-        settings = {
-            **self.config.cluster_layout,
-            "min_cluster_size": self.config.min_cluster_size,
-        }
-        return self._stored(self._key("splitting-large-clusters", **settings), self._label)
+        return self._stored(clusters_key(self.rows, self.config, self.large), self._label)
 
     def _fit_points(self) -> dict[str, np.ndarray]:
+        self.told()
         sample_xy = self._sample_work.points()["points"]
         self._next_part()
         start, follows = large_layout.places_from_sample(
@@ -78,6 +72,7 @@ class LargeWork:
         return {"points": places, "follows": follows}
 
     def _label(self) -> dict[str, np.ndarray]:
+        self.told()
         labels = self._sample_work.clusters()["labels"][self.points()["follows"]]
         found = cluster_geometry(self.rows.directions, labels)
         return {"labels": labels, "compactness": found.compactness, "medoids": found.medoids}
@@ -89,13 +84,7 @@ class LargeWork:
     @cached_property
     def _sample_work(self) -> Work:
         """The map of the sample, made and kept as any small one."""
-        chosen = self._sample
-        rows = replace(
-            self.rows,
-            directions=self.rows.directions[torch.as_tensor(chosen)],
-            sae_index=self.rows.sae_index[chosen],
-            latents=self.rows.latents[chosen],
-        )
+        rows = rows_of_sample(self.rows, self._sample)
         every = replace(self.large, above=max(self.large.above, len(rows)))
         self._next_part()
         near = neighbors_of(
@@ -103,15 +92,6 @@ class LargeWork:
         )
         self._next_part()
         return Work(rows, self.config, near, self.store, self.fit, self.progress)
-
-    def _key(self, kind: str, **settings: Any) -> Key:
-        parameters = {
-            "layout": layout_key(self.rows, self.config.layout).digest,
-            "large": self.large.parameters,
-            "exact": self.neighbors.recall is None,
-            **settings,
-        }
-        return Key(kind, large_layout.VERSION, parameters)
 
     def _stored(
         self, key: Key, compute: Callable[[], dict[str, np.ndarray]]
@@ -124,40 +104,32 @@ class LargeWork:
             self.progress.next_part()
 
 
-def seconds_of_parts(
-    rows: DecoderRows, config: MapConfig, large: LargeMap, fit: Fit
-) -> tuple[float, ...]:
-    """About how long each part of a large map takes here, measured on a first bit of each.
-
-    They are the neighbours of all rows, those of the sample, the sample's layout (with clusters,
-    twice that), and the epochs of all rows.
-    """
-    k, n = config.k, len(rows)
-    with tempfile.TemporaryDirectory(prefix="directions-") as folder:
-        # Of the rows only some are needed, and their number.
-        path = Path(folder) / "directions.npy"
-        np.save(path, rows.directions[: large.tried_rows].cpu().numpy())
-        some = fit(SEARCH_SECONDS, str(path), k, config=large)
-    tried = min(n, large.tried_rows)
-    of_all = some * n / tried * np.log(n) / np.log(max(2, tried))
-    of_sample = _seconds_of_products(rows.directions, k) * min(n, large.sample_rows) ** 2
-    sample, settling = fit(LAYOUT_SECONDS, n, k, config=large)
-    return float(of_all), of_sample, sample * (2 if config.clusters else 1), settling
+def rows_of_sample(rows: DecoderRows, chosen: Int[np.ndarray, " m"]) -> DecoderRows:
+    """Some of the rows, ascending."""
+    return replace(
+        rows,
+        directions=rows.directions[torch.as_tensor(chosen)],
+        sae_index=rows.sae_index[chosen],
+        latents=rows.latents[chosen],
+    )
 
 
-def _seconds_of_products(directions: Tensor, k: int) -> float:
-    """Seconds for one pair of rows in the exact search."""
-    some = directions[:256]
-    tile = directions[:32_768]
-    (some @ tile.T).topk(min(k, len(tile)), dim=1)  # the first product starts threads
-    began = time.perf_counter()
-    (some @ tile.T).topk(min(k, len(tile)), dim=1).indices.cpu()
-    return (time.perf_counter() - began) / (len(some) * len(tile))
+def points_key(rows: DecoderRows, config: MapConfig, large: LargeMap) -> Key:
+    """Where the coordinates of a large map are kept."""
+    return _key("splitting-large-points", rows, config, large)
 
 
-def plan_large(
-    rows: DecoderRows, config: MapConfig, large: LargeMap, fit: Fit, progress: Progress
-) -> None:
-    """Have `progress` tell the time that is left of the whole, from the start on."""
-    progress.update(0, 1, message="Measuring how long the map will take")
-    progress.plan(*seconds_of_parts(rows, config, large, fit))
+def clusters_key(rows: DecoderRows, config: MapConfig, large: LargeMap) -> Key:
+    """Where its clusters are kept."""
+    settings = {**config.cluster_layout, "min_cluster_size": config.min_cluster_size}
+    return _key("splitting-large-clusters", rows, config, large, **settings)
+
+
+def _key(kind: str, rows: DecoderRows, config: MapConfig, large: LargeMap, **settings: Any) -> Key:
+    parameters = {
+        "layout": layout_key(rows, config.layout).digest,
+        "large": large.parameters,
+        "exact": finds_all(rows, large),
+        **settings,
+    }
+    return Key(kind, large_layout.VERSION, parameters)

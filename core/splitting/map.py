@@ -17,7 +17,8 @@ from jaxtyping import Bool
 from core.jobs.progress import Progress
 from core.splitting.fits import Fit, run_here
 from core.splitting.large_config import LARGE, LargeMap
-from core.splitting.large_map import LargeWork, plan_large
+from core.splitting.large_map import LargeWork
+from core.splitting.large_time import TimeTold
 from core.splitting.map_config import MapConfig
 from core.splitting.map_work import ClusterGeometry, Work
 from core.splitting.neighbors import Neighbors, neighbors_of
@@ -112,12 +113,13 @@ def compute_map(
     kept: ResultStore = Memory() if store is None else store
     fit = fit or run_here
     is_large = len(rows) > large.above
-    if is_large and progress is not None:
-        plan_large(rows, config, large, fit, progress)
-    neighbors = neighbors_of(rows, config.k, store=kept, progress=progress, large=large, fit=fit)
+    told = TimeTold(rows, config, large, fit, kept, progress) if is_large else None
+    neighbors = neighbors_of(
+        rows, config.k, store=kept, progress=progress, large=large, fit=fit, told=told
+    )
     work: Work | LargeWork = Work(rows, config, neighbors, kept, fit, progress)
-    if is_large:
-        work = LargeWork(rows, config, neighbors, kept, fit, progress, large)
+    if told is not None:
+        work = LargeWork(rows, config, neighbors, kept, fit, progress, large, told)
     xy = work.points()["points"]
     points = rows.frame()
     points["umap_x"], points["umap_y"] = xy[:, 0], xy[:, 1]

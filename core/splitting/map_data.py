@@ -27,9 +27,10 @@ from core.logit_lens import (
 )
 from core.saes.firing_rates import FILE_NAME, read_firing_rates
 from core.saes.writes import input_scale, unit_writes
-from core.splitting.clusters import cluster_labels, cluster_table
+from core.splitting.clusters import TokenIds, cluster_labels, cluster_table
 from core.splitting.decoders import Decoder, decoders
 from core.splitting.fits import Fit
+from core.splitting.large_time import POINT_BYTES
 from core.splitting.map import SplittingMap, compute_map
 from core.splitting.map_config import MapConfig
 from core.splitting.members import Member
@@ -38,9 +39,6 @@ from core.splitting.sample_words import N_TOKENS
 from core.splitting.text_evidence import read_sample
 from core.store import Store
 from core.tokens import TokenTexts, vocabulary_texts
-
-_GRAPH_BYTES = 4000
-"""Of each point, in the worker: neighbours, their graph, the tree of clusters."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +86,8 @@ class MapData:
     """How often each latent fires by what was published with its SAE, by label, if it was."""
     per_input: frozenset[str] = frozenset()
     """Labels of the SAEs that normalise each input."""
+    model_fingerprint: str = ""
+    """Of the model."""
     _tables: dict[int, tuple[pd.DataFrame, pd.DataFrame]] = field(default_factory=dict)
     """The last tables of clusters, by what they were made from."""
 
@@ -145,12 +145,12 @@ class MapData:
     def per_point(self, by_label: Mapping[str, Sequence[object] | np.ndarray]) -> list[object]:
         """Values given for each latent of each SAE, in the order of the points."""
         points = self.map.points
-        found: list[object] = [None] * len(points)
+        found = np.full(len(points), None, dtype=object)
         for label, values in by_label.items():
             rows = np.flatnonzero((points["sae"] == label).to_numpy())
-            for row, latent in zip(rows, points["latent_idx"].to_numpy()[rows], strict=True):
-                found[row] = values[latent]
-        return found
+            found[rows] = np.asarray(values, dtype=object)[points["latent_idx"].to_numpy()[rows]]
+        plain: list[object] = found.tolist()
+        return plain
 
     def cluster_tables(self, texts: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame] | None:
         """The clusters with their names, and where names stand on the map; None without clusters.
@@ -163,7 +163,8 @@ class MapData:
         if key not in self._tables:
             # What a latent boosts has a column of its own; here it would crowd out what it is.
             spoken = [text if (terms := terms_of(text)) is None else terms for text in texts]
-            table = cluster_table(self.map, spoken, self.vocabulary.lists(self.tokens.boosted))
+            tokens = TokenIds(self.tokens.boosted, self.vocabulary.texts)
+            table = cluster_table(self.map, spoken, tokens)
             self._tables.clear()
             n_named = 40 if len(spoken) <= 100_000 else 2000  # a large map shows them by zoom
             self._tables[key] = table, cluster_labels(self.map, table, n_largest=n_named)
@@ -229,13 +230,14 @@ def build_map(lease: Lease, store: Store, fit: Fit, request: MapRequest) -> MapD
         fingerprints=dict(zip(labels, lease.sae_fingerprints, strict=True)),
         per_input=per_input,
         published_rates=_published_rates(request.members, rows.widths),
+        model_fingerprint=lease.model_fingerprint,
     )
 
 
 def _bytes_needed(args: Sequence[Any], n: int) -> int:
     arrays = [given for given in args if isinstance(given, np.ndarray)]
     placed = max((len(given) for given in arrays), default=n)
-    return sum(2 * given.nbytes for given in arrays) + placed * _GRAPH_BYTES
+    return sum(2 * given.nbytes for given in arrays) + placed * POINT_BYTES
 
 
 def _written(sae: SAE) -> Float[Tensor, "d_sae d_out"]:

@@ -4,6 +4,7 @@ UMAP's own search (NN-descent) finds few of the true neighbours when directions 
 decoder rows are; the products of all pairs fit no memory, but a stripe of them at a time does.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,20 +102,22 @@ def neighbors_of(
     progress: Progress | None = None,
     large: LargeMap = LARGE,
     fit: Any = None,
+    told: Callable[[], None] | None = None,
 ) -> Neighbors:
     """The `k` nearest of each row, from the store where it has them.
 
     More are found and kept than asked for, in steps, so that a few more neighbours in the next map
     do not mean another search. Of more rows than `large.above` most of them are
     found by `fit`, which runs numba (`core.splitting.descent`), and the recall is measured; on a
-    GPU all pairs are compared.
+    GPU all pairs are compared. `told` is called before they are looked for, if they are not kept.
     Raises `ValueError` as `exact_neighbors` does.
     """
     n = len(rows)
-    kept = min(n, next((step for step in _KEPT_STEPS if step >= k), k))
-    is_exact = n <= large.above or rows.directions.device.type == "cuda"
+    kept, is_exact = _kept(n, k), finds_all(rows, large)
 
     def compute() -> dict[str, np.ndarray]:
+        if told is not None:
+            told()
         if is_exact:
             found = exact_neighbors(rows.directions, kept, progress=progress)
             return {"ids": found.ids, "distances": found.distances}
@@ -126,13 +129,27 @@ def neighbors_of(
 
     if k > n or (store is None and is_exact):
         return exact_neighbors(rows.directions, k, progress=progress)
-    parameters = {"directions": rows.digest, "k": kept}
-    key = Key("splitting-neighbors", VERSION, parameters)
-    if not is_exact:
-        key = Key("splitting-descent", descent.VERSION, {**parameters, **large.search})
+    key = neighbors_key(rows, k, large)
     waiting = progress.check if progress is not None else None
     kept_in: ResultStore = Memory() if store is None else store
     arrays = kept_in.get_or_compute(key, compute, ARRAYS, waiting=waiting)
     recall = float(arrays["recall"][0]) if "recall" in arrays else None
     judged = 0 if recall is None else min(n, large.judged_rows)
     return Neighbors(arrays["ids"], arrays["distances"], recall, judged).first(k)
+
+
+def finds_all(rows: DecoderRows, large: LargeMap) -> bool:
+    """Whether all of the nearest are found: of few rows, and on a GPU."""
+    return len(rows) <= large.above or rows.directions.device.type == "cuda"
+
+
+def neighbors_key(rows: DecoderRows, k: int, large: LargeMap = LARGE) -> Key:
+    """Where `neighbors_of` keeps what it finds."""
+    parameters = {"directions": rows.digest, "k": _kept(len(rows), k)}
+    if finds_all(rows, large):
+        return Key("splitting-neighbors", VERSION, parameters)
+    return Key("splitting-descent", descent.VERSION, {**parameters, **large.search})
+
+
+def _kept(n: int, k: int) -> int:
+    return min(n, next((step for step in _KEPT_STEPS if step >= k), k))

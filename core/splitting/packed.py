@@ -1,4 +1,4 @@
-"""Very many points of a map in few bytes: 4 for the place and 1 for the colour of each.
+"""Very many points of a map in few bytes: 4 for the place, 1 for the colour, 6 for three tokens.
 
 Places are whole numbers of 16 bits on the map's extent, much finer than a pixel; what is exact
 (which latents lie inside of a selection) is found out where the map is. Points are in an order in
@@ -10,12 +10,13 @@ import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.colors
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8, UInt16
 
 from core.splitting.colors import Palette, PointColors, width_colors
 
@@ -23,16 +24,34 @@ SHADES = 256
 """Colours that a map can have."""
 _MOST_RUNS = 4096
 _FINEST = 65_535
+_HOVER_TOKENS, _TOKEN_LETTERS = 3, 24
+"""Boosted tokens that stand under the mouse, and letters of each at most."""
+
+
+@dataclass(frozen=True)
+class PointTokens:
+    """The tokens that each point boosts, for what stands under the mouse."""
+
+    ids: Int[np.ndarray, "n k"]
+    """The strongest first."""
+    texts: Sequence[str]
+    """Of each id."""
 
 
 def packed_points(
-    points: pd.DataFrame, coloring: PointColors, colors: Palette, names: Mapping[str, str]
+    points: pd.DataFrame,
+    coloring: PointColors,
+    colors: Palette,
+    names: Mapping[str, str],
+    *,
+    tokens: PointTokens | None = None,
 ) -> bytes:
     """Header, places and colours of `points`, as `pages/parts/splitting/point_map.js` reads them.
 
     Four bytes with the length of the header, the header (JSON, padded to a multiple of four), the
-    places (`uint16` [n, 2]) and the numbers of their colours (`uint8` [n]). `names` are what the
-    SAEs are called, narrowest first.
+    places (`uint16` [n, 2]), the numbers of `tokens` in the header's list (`uint16`
+    [n, `per_point`]; the first three, fewer where there are too many different ones), and the
+    numbers of their colours (`uint8` [n]). `names` are what the SAEs are called, narrowest first.
     """
     n = len(points)
     xy = points[["umap_x", "umap_y"]].to_numpy(dtype=np.float64)
@@ -42,6 +61,7 @@ def packed_points(
     shade, palette, legend = _shades(points, coloring, colors, names)
     step = spread_step(n)
     order = np.arange(n, dtype=np.int64) * step % max(n, 1)
+    numbers, texts = _numbered(tokens)
     header = {
         "n": n,
         "step": step,
@@ -50,6 +70,10 @@ def packed_points(
         "palette": palette,
         "legend": legend,
         "runs": _runs(points, names),
+        "tokens": texts,
+        "per_point": numbers.shape[1],
+        # As on small maps: high values, and the points of narrow SAEs.
+        "top": "low" if coloring.axis is None else "high",
         "ink": {
             "paper": colors.paper,
             "panel": colors.panel,
@@ -61,7 +85,8 @@ def packed_points(
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 4)
     length = np.array([len(text)], dtype="<u4").tobytes()
-    return b"".join([length, text, places[order].tobytes(), shade[order].tobytes()])
+    under_mouse = numbers[order].tobytes() if texts else b""
+    return b"".join([length, text, places[order].tobytes(), under_mouse, shade[order].tobytes()])
 
 
 def spread_step(n: int) -> int:
@@ -77,6 +102,20 @@ def row_bits(rows: Sequence[int] | Int[np.ndarray, " k"], n: int) -> bytes:
     chosen = np.zeros(n, dtype=bool)
     chosen[np.asarray(rows, dtype=np.int64)] = True
     return np.packbits(chosen, bitorder="little").tobytes()
+
+
+def _numbered(tokens: PointTokens | None) -> tuple[UInt16[np.ndarray, "n k"], list[str]]:
+    """Each point's tokens as numbers in a list of those that occur, and the list."""
+    if tokens is None:
+        return np.empty((0, 0), dtype="<u2"), []
+    for k in range(min(_HOVER_TOKENS, tokens.ids.shape[1]), 0, -1):
+        ids, is_used = tokens.ids[:, :k], np.zeros(len(tokens.texts), dtype=bool)
+        is_used[ids] = True
+        used = np.flatnonzero(is_used).tolist()
+        if len(used) <= 1 << 16:
+            number = np.cumsum(is_used) - 1
+            return number[ids].astype("<u2"), [tokens.texts[it][:_TOKEN_LETTERS] for it in used]
+    return np.empty((0, 0), dtype="<u2"), []
 
 
 def _shades(

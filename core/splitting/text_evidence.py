@@ -27,6 +27,7 @@ from core.splitting.members import Member
 from core.splitting.sample_words import CONFIG, SampleTimes, describe_states, sample_tokens
 from core.store import Key, Store
 from core.store.dataclass_codec import dataclass_codec
+from core.view.corpora import SAMPLE_TOKENS
 
 FIRING_TOKENS = 50_000
 """Of these, tokens whose firings are kept one by one."""
@@ -108,6 +109,13 @@ def evidence_key(model: str, members: Sequence[Member], corpus: Corpus) -> str:
     """Key of the job that reads the sample."""
     saes = [[*member.entry.key, member.entry.version] for member in members]
     return "evidence:" + json.dumps([model, saes, corpus.digest])
+
+
+def expected_seconds(store: Store, model: str, widths: Sequence[int]) -> float:
+    """About how long `read_sample` takes with SAEs of these widths; `model` is its fingerprint."""
+    times = SampleTimes(store, model, sum(widths))
+    reading = times.expected("firings", FIRING_TOKENS) + times.expected("read", SAMPLE_TOKENS)
+    return reading + sum(times.expected("describe", width) for width in widths)
 
 
 def _compute(lease: Lease, store: Store, token_set: TokenSet, corpus: Corpus) -> list[Evidence]:

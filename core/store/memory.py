@@ -20,6 +20,9 @@ class ResultStore(Protocol):
     def keep(self, key: Key, value: T, codec: Codec[T]) -> bool:
         """`put` where there is room; whether there was."""
 
+    def is_kept(self, key: Key, codec: Codec[Any]) -> bool:
+        """Whether there is a value of `key`."""
+
     def get_or_compute(
         self,
         key: Key,
@@ -49,6 +52,10 @@ class Memory:
         """`put`, for which there always is room."""
         self.put(key, value, codec)
         return True
+
+    def is_kept(self, key: Key, codec: Codec[Any]) -> bool:
+        """Whether there is a value of `key`."""
+        return (key.digest, codec.name) in self._values
 
     def get_or_compute(
         self,

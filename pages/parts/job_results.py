@@ -126,15 +126,23 @@ def recent_or_last(
     comes. `subject` is what must be the same for that to make sense, such as the model and the
     prompt; `asked` is given back with the result that it led to.
     """
-    last: tuple[Any, str, Any] | None = st.session_state.get(place)
-    before = resources.recent().get(last[1]) if last and last[0] == subject else None
-    found = recent_result(key, title, work, link=link, room=0 if before is not None else room)
+    before = last_one(asked, place=place, subject=subject)
+    room = 0 if before.result is not None else room
+    found = recent_result(key, title, work, link=link, room=room)
     if found is not None:
         st.session_state[place] = (subject, key, asked)
         return Kept(found, asked, is_current=True)
+    if before.result is not None:
+        st.caption("Below is what was there before; it stays until the new one is ready.")
+    return before
+
+
+def last_one(asked: Any, *, place: str, subject: Any) -> Kept:
+    """What `recent_or_last` showed last at `place`, of the same subject; no result if nothing."""
+    last: tuple[Any, str, Any] | None = st.session_state.get(place)
+    before = resources.recent().get(last[1]) if last and last[0] == subject else None
     if before is None or last is None:
         return Kept(None, asked, is_current=False)
-    st.caption("Below is what was there before; it stays until the new one is ready.")
     return Kept(before, last[2], is_current=False)
 
 

@@ -87,13 +87,14 @@ def draw(data: "MapData", view: "MapView", look: Look, *, dark: bool) -> "MapDra
 def _draw_many(data: "MapData", view: "MapView", look: Look, *, dark: bool) -> None:
     from core.splitting.colors import palette, point_colors
     from core.splitting.figure import narrowest_first
-    from core.splitting.packed import packed_points
+    from core.splitting.packed import PointTokens, packed_points
 
     points, colors = data.map.points, palette(dark=dark)
     coloring = point_colors(points, view.colour, look.values, colors)
+    tokens = PointTokens(data.tokens.boosted, data.vocabulary.texts)
     point_map.draw(
         points,
-        packed_points(points, coloring, colors, narrowest_first(points)),
+        packed_points(points, coloring, colors, narrowest_first(points), tokens=tokens),
         view,
         hits=look.hits,
         lassoed=look.lassoed,

@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     import numpy as np
 
     from core.lease import Lease
-    from core.splitting.map_data import MapRequest
+    from core.splitting.map_data import MapData, MapRequest
     from core.splitting.text_evidence import Evidence
 
 ROOM = 760
+_PLACE, _ASKED = "map_last", "map_asked"
 
 
 @dataclass(frozen=True)
@@ -38,24 +39,74 @@ def weights_ready(selection: Selection, members: Sequence[Member]) -> bool:
 
 
 def finished_map(request: "MapRequest", *, link: str) -> job_results.Kept:
-    """The map; while it is being made, which is then shown, the one before it at this site."""
+    """The map; while it is being made, which is then shown, the one before it at this site.
+
+    One that takes minutes is made at a click.
+    """
     from core.splitting.map_data import build_map
+    from core.splitting.map_offer import n_latents, note_made
 
     store = resources.store()
-    n = sum(member.entry.width or 0 for member in request.members)
     first = request.members[0].entry
+    subject = (request.model, first.hook_name, first.head, first.kind)
+    if not _may_begin(request, link):
+        return job_results.last_one(request, place=_PLACE, subject=subject)
+
+    def work(progress: Any) -> "MapData":
+        found = build_map(_lease(request, progress), store, resources.worker().run, request)
+        note_made(store, request)
+        return found
+
     return job_results.recent_or_last(
         request.key,
-        f"Map of {n:,} latents",
-        lambda progress: build_map(
-            _lease(request, progress), store, resources.worker().run, request
-        ),
+        f"Map of {n_latents(request):,} latents",
+        work,
         asked=request,
-        place="map_last",
-        subject=(request.model, first.hook_name, first.head, first.kind),
+        place=_PLACE,
+        subject=subject,
         link=link,
         room=ROOM,
     )
+
+
+def _may_begin(request: "MapRequest", link: str) -> bool:
+    """Whether the map is there, small or asked for; else says how long it takes, and asks."""
+    from core.splitting import map_offer
+    from core.usual_time import in_words
+
+    store, key = resources.store(), request.key
+    known = resources.recent().get(key) is not None or tasks.found(key) is not None
+    if known or st.session_state.get(_ASKED) == key or not map_offer.must_ask(store, request):
+        return True
+    n = map_offer.n_latents(request)
+    with st.container(border=True):
+        st.markdown(f"**A map of {n:,} latents takes a while, and is made when you ask for it**")
+        said, button = st.container(), st.container()
+        button.button(
+            "Make the map",
+            type="primary",
+            icon=":material/play_arrow:",
+            key="map_make",
+            on_click=lambda: st.session_state.update({_ASKED: key}),
+        )
+        seconds: float | None = job_results.result(
+            f"{key}:seconds",
+            f"How long a map of {n:,} latents takes",
+            lambda progress: map_offer.seconds_needed(
+                _lease(request, progress), store, resources.worker().run, request
+            ),
+            link=link,
+        )
+        if seconds is None:
+            said.caption("How long it takes on this machine is being measured on a part of it.")
+        else:
+            text = " It reads a sample of text first, to find dead latents."
+            said.caption(
+                f"It takes {in_words(seconds)} on this machine, as a part of it tells; what is "
+                "done is kept, also if you stop it, and a finished map opens unasked."
+                f"{text if request.hide_dead else ''}"
+            )
+    return False
 
 
 def found_evidence(request: "MapRequest", *, start: bool, link: str) -> Found:

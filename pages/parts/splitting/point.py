@@ -36,7 +36,9 @@ def draw(
         return
     label, latent = data.latent(row)
     width = data.family[label].width
-    st.markdown(f"**Latent {latent}** of {width:,}")
+    widths = [decoder.width for decoder in data.family.values()]
+    whose = f"{escape_markdown(label)}, {width:,}" if widths.count(width) > 1 else f"{width:,}"
+    st.markdown(f"**Latent {latent}** of {whose}")
     found = descriptions[label]
     text, source = str(found.texts[latent]), str(found.sources[latent])
     if text:

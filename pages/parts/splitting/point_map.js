@@ -1,31 +1,8 @@
 // The points of a large map, drawn by WebGL: moved and zoomed here, without asking the server.
 // What is chosen on it is told to the second component (point_map_marks.js), whose marks it draws.
 
-const VERTEX = `
-attribute vec2 place; attribute float shade;
-uniform vec2 scale, shift; uniform float size;
-varying float shown;
-void main() {
-  gl_Position = vec4(place * scale + shift, 0.0, 1.0);
-  gl_PointSize = size;
-  shown = shade;
-}`
-const FRAGMENT = `
-precision mediump float;
-uniform sampler2D palette; uniform vec4 ring;
-varying float shown;
-void main() {
-  float away = length(gl_PointCoord - 0.5);
-  if (away > 0.5) discard;
-  if (ring.a > 0.0) {
-    if (away < 0.28) discard;
-    gl_FragColor = vec4(ring.rgb, 1.0);
-  } else {
-    gl_FragColor = vec4(texture2D(palette, vec2((shown * 255.0 + 0.5) / 256.0, 0.5)).rgb, 0.8);
-  }
-}`
 const SLOW = 40 // ms: a frame that takes longer is drawn with fewer points while moving
-const MOST_LABELS = 60
+const LABELS = 24, MOST_LABELS = 40 // of the whole map, and zoomed in
 
 export default function (component) {
   const { data, parentElement, setStateValue } = component
@@ -33,18 +10,14 @@ export default function (component) {
   const root = parentElement.querySelector(".point-map")
   const [under, over] = root.querySelectorAll("canvas")
   const said = root.querySelector(".point-map-hover")
-  const gl = under.getContext("webgl", { antialias: false, preserveDrawingBuffer: true })
+  // Opaque, or the page would shine through what is blended, and no colour be that of the legend.
+  const gl = under.getContext("webgl", { alpha: false, antialias: false, preserveDrawingBuffer: true })
   if (!gl) {
     said.hidden = false
     said.textContent = "This browser draws no WebGL, which a map of so many points needs; switch it on, or choose narrower SAEs."
     return
   }
-  const bytes = new Uint8Array(data.buffer.slice(data.byteOffset, data.byteOffset + data.byteLength))
-  const length = new DataView(bytes.buffer).getUint32(0, true)
-  const head = JSON.parse(new TextDecoder().decode(bytes.subarray(4, 4 + length)))
-  const n = head.n
-  const places = new Uint16Array(bytes.buffer, 4 + length, 2 * n)
-  const shades = new Uint8Array(bytes.buffer, 4 + length + 4 * n, n)
+  const { head, n, places, tokens, shades } = unpacked(data)
   const row = (i) => (i * head.step) % n
   const ink = head.ink
   const maps = (window.pointMaps ??= {})
@@ -59,35 +32,8 @@ export default function (component) {
   const there = (v, axis) => head.from[axis] + v * head.extent[axis]
   const here = (v, axis) => (v - head.from[axis]) / head.extent[axis]
 
-  const program = gl.createProgram()
-  for (const [kind, source] of [[gl.VERTEX_SHADER, VERTEX], [gl.FRAGMENT_SHADER, FRAGMENT]]) {
-    const shader = gl.createShader(kind)
-    gl.shaderSource(shader, source)
-    gl.compileShader(shader)
-    gl.attachShader(program, shader)
-  }
-  gl.linkProgram(program)
-  gl.useProgram(program)
-  const at = (name) => gl.getUniformLocation(program, name)
-  const uniforms = { scale: at("scale"), shift: at("shift"), size: at("size"), ring: at("ring") }
-  const fill = (name, values, size, type) => {
-    gl.bindBuffer(gl.ARRAY_BUFFER, gl.createBuffer())
-    gl.bufferData(gl.ARRAY_BUFFER, values, gl.STATIC_DRAW)
-    const place = gl.getAttribLocation(program, name)
-    gl.enableVertexAttribArray(place)
-    gl.vertexAttribPointer(place, size, type, true, 0, 0)
-  }
-  fill("place", places, 2, gl.UNSIGNED_SHORT)
-  fill("shade", shades, 1, gl.UNSIGNED_BYTE)
-  const pixels = new Uint8Array(256 * 4)
-  head.palette.forEach(([r, g, b], i) => pixels.set([r, g, b, 255], 4 * i))
-  gl.bindTexture(gl.TEXTURE_2D, gl.createTexture())
-  gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, 256, 1, 0, gl.RGBA, gl.UNSIGNED_BYTE, pixels)
-  for (const which of [gl.TEXTURE_MIN_FILTER, gl.TEXTURE_MAG_FILTER])
-    gl.texParameteri(gl.TEXTURE_2D, which, gl.NEAREST)
-  gl.getExtension("OES_element_index_uint")
-  gl.enable(gl.BLEND)
-  gl.blendFunc(gl.SRC_ALPHA, gl.ONE_MINUS_SRC_ALPHA)
+  const uniforms = uploaded(gl, head, places, shades)
+  const distinct = seenPlaces(places)
 
   let groups = [] // of marked points: their places in the buffer, and a colour
   const rgb = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16) / 255)
@@ -115,17 +61,21 @@ export default function (component) {
     const ratio = window.devicePixelRatio || 1
     gl.viewport(0, 0, under.width, under.height)
     gl.clearColor(...rgb(ink.paper), 1)
-    gl.clear(gl.COLOR_BUFFER_BIT)
+    gl.enable(gl.DEPTH_TEST)
+    gl.clear(gl.COLOR_BUFFER_BIT | gl.DEPTH_BUFFER_BIT)
+    gl.uniform1f(uniforms.top, head.top === "high" ? 1 : -1)
     const w = view.x1 - view.x0, h = view.y1 - view.y0
     gl.uniform2f(uniforms.scale, 2 / w, 2 / h)
     gl.uniform2f(uniforms.shift, (-2 * view.x0) / w - 1, (-2 * view.y0) / h - 1)
     // Larger the fewer there are in view.
-    const size = Math.min(7, Math.max(1.2, 0.55 * Math.sqrt((width * height) / (n * Math.min(1, w * h) * 0.5))))
+    const inView = distinct * Math.min(1, w * h)
+    const size = Math.min(7, Math.max(1.4, 0.55 * Math.sqrt((width * height) / (inView * 0.5))))
     gl.uniform1f(uniforms.size, size * ratio)
     gl.uniform4f(uniforms.ring, 0, 0, 0, 0)
     gl.drawArrays(gl.POINTS, 0, moving ? part : n)
+    gl.disable(gl.DEPTH_TEST)
     for (const { buffer, count, color } of groups) {
-      gl.uniform1f(uniforms.size, (count > 2000 ? 5 : 10) * ratio)
+      gl.uniform1f(uniforms.size, (count > 2000 ? Math.max(5, size + 3) : Math.max(10, size + 4)) * ratio)
       gl.uniform4f(uniforms.ring, ...color, 1)
       gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, buffer)
       gl.drawElements(gl.POINTS, count, gl.UNSIGNED_INT, 0)
@@ -149,12 +99,16 @@ export default function (component) {
     draw2d.font = "12px 'Source Sans', sans-serif"
     draw2d.textAlign = "center"
     draw2d.textBaseline = "middle"
-    const taken = []
+    const chosen = mine.marks?.chosen
+    const taken = chosen ? [[toX(here(chosen[0], 0)), toY(here(chosen[1], 1)), 12]] : []
+    const clear = taken.length
+    const most = LABELS / Math.sqrt(Math.min(1, (view.x1 - view.x0) * (view.y1 - view.y0)))
     mine.written = []
     for (const [x, y, text] of mine.marks?.labels ?? []) {
-      const px = toX(here(x, 0)), py = toY(here(y, 1))
-      if (px < 0 || px > width || py < 0 || py > height) continue
-      const half = text.length * 3.4 + 5
+      const middle = toX(here(x, 0)), py = toY(here(y, 1))
+      if (middle < 0 || middle > width || py < 0 || py > height) continue
+      const half = draw2d.measureText(text).width / 2 + 5
+      const px = Math.max(half, Math.min(width - half, middle)) // whole, also at the edge
       if (taken.some(([a, b, c]) => Math.abs(a - px) < half + c && Math.abs(b - py) < 19)) continue
       taken.push([px, py, half])
       mine.written.push(text)
@@ -164,9 +118,8 @@ export default function (component) {
       draw2d.globalAlpha = 1
       draw2d.fillStyle = ink.text
       draw2d.fillText(text, px, py)
-      if (taken.length >= MOST_LABELS) break
+      if (taken.length - clear >= Math.min(MOST_LABELS, most)) break
     }
-    const chosen = mine.marks?.chosen
     if (chosen) {
       draw2d.beginPath()
       draw2d.arc(toX(here(chosen[0], 0)), toY(here(chosen[1], 1)), 10, 0, 7)
@@ -237,11 +190,17 @@ export default function (component) {
       const away = dx * dx + dy * dy
       if (away < best) { best = away; found = i }
     }
-    return found < 0 ? null : row(found)
+    return found < 0 ? null : found
   }
-  const name = (which) => {
+  // What stands under the mouse: whose latent it is, and what it boosts.
+  const name = (place) => {
+    const which = row(place)
     const run = head.runs.findLast(([first]) => first <= which)
-    return run ? `${run[1]} · latent ${run[2] + which - run[0]}` : ""
+    const boosted = [...tokens.subarray(place * head.per_point, (place + 1) * head.per_point)]
+    return [
+      run ? `${run[1]} · latent ${run[2] + which - run[0]}` : "",
+      boosted.length ? `makes more likely ${boosted.map((it) => `‘${head.tokens[it]}’`).join(", ")}` : "",
+    ].filter(Boolean)
   }
 
   let mode = mine.mode ?? "pan"
@@ -268,10 +227,12 @@ export default function (component) {
         clearTimeout(hovering)
         hovering = setTimeout(() => {
           const which = nearest(x, y, 6)
-          said.hidden = which === null || !name(which)
+          const lines = which === null ? [] : name(which)
+          said.hidden = !lines.length
           if (!said.hidden) {
-            said.textContent = name(which)
-            said.style.transform = `translate(${Math.min(x + 12, width - 160)}px, ${Math.max(0, y - 30)}px)`
+            said.textContent = lines.join("\n")
+            const left = Math.max(0, Math.min(x + 12, width - said.offsetWidth))
+            said.style.transform = `translate(${left}px, ${Math.max(0, y - said.offsetHeight - 8)}px)`
           }
         }, 60)
         return
@@ -291,7 +252,7 @@ export default function (component) {
       again()
       if (clicked) {
         const which = nearest(x, y, 8)
-        if (which !== null) tell(mine.clicked, { row: which })
+        if (which !== null) tell(mine.clicked, { row: row(which) })
       } else if (drawn && drawn.length > 2) {
         const area = { x: drawn.map(([v]) => there(v, 0)), y: drawn.map(([, v]) => there(v, 1)) }
         tell(mine.drawn, area)

@@ -1,4 +1,4 @@
-"""The map of very many latents: drawn by WebGL in the browser, from five bytes a point.
+"""The map of very many latents: drawn by WebGL in the browser, from eleven bytes a point.
 
 Two components: the points, which a browser is sent once (the same again is sent as a reference),
 and what is marked on them, which changes at a click. Only the link follows the zoom.
@@ -55,7 +55,7 @@ _CSS = """
 .point-map-canvas { position: relative; height: 672px; }
 .point-map canvas { position: absolute; inset: 0; width: 100%; height: 100%; touch-action: none; }
 .point-map-hover { position: absolute; top: 0; left: 0; padding: 2px 8px; border-radius: 4px;
-  background: #2f2d2b; color: #fff; pointer-events: none; white-space: nowrap; max-width: 90%;
+  background: #2f2d2b; color: #fff; pointer-events: none; white-space: pre; max-width: 90%;
   overflow: hidden; }
 """
 
@@ -132,9 +132,8 @@ def _place(points: "pd.DataFrame", row: int | None) -> list[float] | None:
 
 @cache
 def _points_component() -> Any:
-    return st.components.v2.component(
-        "point_map", html=_HTML, css=_CSS, js=(_HERE / "point_map.js").read_text()
-    )
+    parts = [(_HERE / name).read_text() for name in ("point_map_points.js", "point_map.js")]
+    return st.components.v2.component("point_map", html=_HTML, css=_CSS, js="\n".join(parts))
 
 
 @cache
