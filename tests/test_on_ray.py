@@ -1,9 +1,11 @@
 """Workers on a real Ray cluster of this machine: who comes, who goes, and the bits that remain."""
 
 import importlib.util
+import io
 import signal
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from core.activations.stored_index import open_index
 from core.activations.text_index import IndexRequest, make_index
 from core.firings.kept import kept_firings
 from core.firings.make import make_firings
+from core.lease import Lease
 from core.run import tasks
 from core.run.arguments import parser
 from core.run.cluster import ClusterOptions
@@ -23,8 +26,11 @@ from core.run.command import main
 from core.run.on_ray import RayHands
 from core.run.orders import Order
 from core.run.ray_cluster import places_in
+from core.sae_quality.result import Quality
+from core.sae_quality.run import QualityRequest, run_quality
 from core.settings import Settings
 from core.shell import Machine
+from core.store.dataclass_codec import dataclass_codec
 from tests import ray_small, waiting
 from tests.demo_bundle import write_demo
 from tests.headless import REPOSITORY, shorten, wait_until
@@ -177,42 +183,64 @@ def test_two_workers_of_which_one_is_killed_give_the_same_bits(
     text = tmp_path / "words.txt"
     lines = [" ".join(rng.choice(WORDS, rng.integers(5, 60))) for _ in range(150)]
     text.write_text("\n\n".join(lines))
-    given = ("index", "--release", "docs-small-res", "--text", str(text), "--tokens", "9k")
+    given = ("--release", "docs-small-res", "--text", str(text), "--tokens")
+    index, quality = ("index", *given, "9k"), ("quality", *given, "1k")
     shorten(monkeypatch)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
+    one = Machine(Settings(cache_dir=tmp_path / "one", demo_dir=demo, device="cpu"))
+    asked: IndexRequest = tasks.task_of(parser().parse_args(index), one).request
+    make_firings(_lease(one, asked), one.store, asked)
+    measured: QualityRequest = tasks.task_of(parser().parse_args(quality), one).request
+    run_quality(_lease(one, measured), one.store, measured)
+    settings = Settings(cache_dir=tmp_path / "two", demo_dir=demo, device="cpu")
+    hands = RayHands(ClusterOptions(workers=2, threads=1), settings, ray_small.Small)
+    close = hands.close
     try:
-        machine = Machine(Settings(cache_dir=tmp_path / "one", demo_dir=demo, device="cpu"))
-        request: IndexRequest = tasks.task_of(parser().parse_args(given), machine).request
-        lease = machine.engine.lease(request.model, [it[:2] for it in request.saes])
-        make_firings(lease, machine.store, request)
-        monkeypatch.setattr("core.run.worker.Worker", ray_small.Small)
-        shared = tmp_path / "two"
-        settings = Settings(cache_dir=shared, demo_dir=demo, device="cpu")
-        words = (*given, "--firings", "--yes", "--ray", "--workers", "2", "--threads", "1")
-        assert main(words, machine=lambda: Machine(settings)) == 0
-        said = capsys.readouterr().out
-        assert "Shared by 2 workers, each with 1 threads" in said
-        assert (shared / "killed").is_file()
-        met = len(list((shared / "met").iterdir()))
-        assert f"{max(met, 2)} workers took part" in said
-        other = Machine(settings)
-        for mine, theirs in zip(_kept(machine, request), _kept(other, request), strict=True):
-            assert mine.keys() == theirs.keys()
-            for name, value in mine.items():
-                np.testing.assert_array_equal(value, theirs[name], err_msg=name)
-        machine.close()
-        other.close()
+        # Both commands use one cluster, which is quicker.
+        monkeypatch.setattr(hands, "close", lambda: None)
+        monkeypatch.setattr("core.run.on_ray.RayHands", lambda *_: hands)
+        workers = ("--yes", "--ray", "--workers", "2", "--threads", "1")
+        for words in ((*index, "--firings", *workers), (*quality, *workers)):
+            assert main(words, machine=lambda: Machine(settings)) == 0
+            said = capsys.readouterr().out
+            assert "Shared by 2 workers, each with 1 threads" in said
+            assert f"{len(hands.memory)} workers took part" in said
+            assert len(hands.memory) >= 2
     finally:
+        close()
         torch.set_num_threads(before)
+    assert (settings.cache_dir / "killed").is_file()
+    two = Machine(settings)
+    for mine, theirs in zip(_kept(one, asked), _kept(two, asked), strict=True):
+        assert mine.keys() == theirs.keys()
+        for name, value in mine.items():
+            np.testing.assert_array_equal(value, theirs[name], err_msg=name)
+    monkeypatch.setattr("core.sae_quality.measure.measure_quality", _Nobody.statistics)
+    mine, theirs = _figures(one, measured), _figures(two, measured)
+    assert len(mine) == 3
+    assert mine == theirs
+    one.close()
+    two.close()
+
+
+def _lease(machine: Machine, request: IndexRequest | QualityRequest) -> Lease:
+    return machine.engine.lease(request.model, [it[:2] for it in request.saes])
+
+
+def _figures(machine: Machine, request: QualityRequest) -> list[dict[str, bytes]]:
+    """The parts of the entries in the store."""
+    found = run_quality(_lease(machine, request), machine.store, request)
+    entries = [dataclass_codec(Quality).encode(it.quality) for it in found]
+    archives = [zipfile.ZipFile(io.BytesIO(entry)) for entry in entries]
+    return [{name: it.read(name) for name in it.namelist()} for it in archives]
 
 
 def _kept(machine: Machine, request: IndexRequest) -> list[dict]:
     """Files of firings as they lie there, and the arrays of the index as a page finds them."""
-    lease = machine.engine.lease(request.model, [it[:2] for it in request.saes])
     found = []
     for opened, place in zip(
-        make_index(lease, machine.store, request, readers=_Nobody()),
+        make_index(_lease(machine, request), machine.store, request, readers=_Nobody()),
         sorted(kept_firings(machine.store.directory), key=lambda it: it.sae),
         strict=True,
     ):
