@@ -1,5 +1,7 @@
 """Rows handed out in any order, some of them lost: the bits are those of one process."""
 
+import io
+import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,19 +10,22 @@ import numpy as np
 import pytest
 import torch
 
-from core.activations import text_index
 from core.activations.parts import PartFile, cut
 from core.activations.stored_index import open_index
 from core.activations.text_index import IndexRequest, make_index
 from core.corpus.documents import Corpus, Document
 from core.firings.kept import kept_firings
 from core.firings.make import make_firings
-from core.run import handing_out, worker
 from core.run.handing_out import HandedOut
+from core.run.handing_out_saes import HandedOutSaes
 from core.run.worker import Worker
+from core.sae_quality.result import Quality
+from core.sae_quality.run import QualityRequest, run_quality
 from core.settings import Settings
 from core.shell import Machine
+from core.store.dataclass_codec import dataclass_codec
 from tests.demo_bundle import write_demo
+from tests.headless import shorten
 
 HOOKS = ("blocks.0.hook_resid_pre", "blocks.1.hook_resid_pre")
 pytestmark = pytest.mark.slow
@@ -62,9 +67,7 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture
 def small(monkeypatch) -> None:
     """Stretches of a few rows."""
-    for module in (text_index, handing_out, worker):
-        monkeypatch.setattr(module, "BATCH_TOKENS", 128)
-    monkeypatch.setattr("core.firings.make.BATCH_TOKENS", 128)
+    shorten(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -193,6 +196,35 @@ def test_workers_that_do_other_sums_are_left_out(demo, tmp_path, small) -> None:
     # The same weights from another folder are the same.
     readers = HandedOut(Here(replace(machine.settings, demo_dir=other)), machine.store.directory)
     _arrays(machine, _request(), readers)
+
+
+def _quality(machine: Machine, measurers=None) -> list[dict[str, bytes]]:
+    """The parts of each entry of the store."""
+    request = QualityRequest("docs-small", NAMES, _request().corpus, 1500)
+    lease = machine.engine.lease("docs-small", request.names)
+    found = run_quality(lease, machine.store, request, measurers=measurers)
+    entries = [dataclass_codec(Quality).encode(one.quality) for one in found]
+    assert len(entries) == len(NAMES)
+    archives = [zipfile.ZipFile(io.BytesIO(entry)) for entry in entries]
+    return [{name: it.read(name) for name in it.namelist()} for it in archives]
+
+
+def test_the_quality_of_saes_measured_in_any_order(demo, tmp_path) -> None:
+    whole = _quality(_machine(tmp_path / "one", demo))
+    assert whole[0] != whole[1]
+    other = _machine(tmp_path / "two", demo)
+    folder = other.store.directory
+    with pytest.raises(KeyboardInterrupt):
+        _quality(other, HandedOutSaes(Here(other.settings, until=1), folder))
+    second = Here(other.settings)
+    assert _quality(other, HandedOutSaes(second, folder)) == whole
+    assert len(second.did) == 1, "what was measured before the interruption is kept"
+    third = _machine(tmp_path / "three", demo)
+    measure = Worker.measure
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Worker, "measure", lambda *given: (("x", "y"), measure(*given)[1]))
+        with pytest.raises(ValueError, match="A worker has other weights of docs-small-res"):
+            _quality(third, HandedOutSaes(Here(third.settings), third.store.directory))
 
 
 def test_pieces_begin_where_stretches_do() -> None:

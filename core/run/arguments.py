@@ -79,6 +79,10 @@ def _index(commands: "argparse._SubParsersAction") -> None:
         help="keep every firing, too: Parquet files, for searches over all SAEs at once (tab Find)",
     )
     made.add_argument("--bos", action="store_true", help="let the beginning-of-text token count")
+    _add_workers(made)
+
+
+def _add_workers(made: argparse.ArgumentParser) -> None:
     group = made.add_argument_group(
         "several workers",
         "With requirements-ray.txt installed; the results are those of one process. What the "
@@ -105,6 +109,7 @@ def _quality(commands: "argparse._SubParsersAction") -> None:
     made = _command(commands, "quality", "Measure how good SAEs are, with intervals and nulls.")
     add_sae(made, one=False)
     add_text(made, tokens=_quality_tokens())
+    _add_workers(made)
 
 
 def _quality_tokens() -> int:

@@ -19,7 +19,8 @@ from core.firings.kept import Kept
 from core.firings.make import Files, tell_firings
 from core.jobs.progress import Progress
 from core.lease import Lease
-from core.run.worker import Order, Seen, Text, seen
+from core.run.orders import Order, Seen, Text
+from core.run.worker import seen
 from core.store import ARRAYS
 from core.store.frame import pack
 from core.store.leftovers import write_whole
@@ -66,9 +67,8 @@ class HandedOut:
         """As `core.activations.text_index.RowReaders`."""
         token_set = reading.token_set
         parts = self._parts(lease, token_set)
-        file = self._passes / f"tokens-{token_set.digest[:32]}"
-        text = Text(reading.model, reading.saes, str(file), _batch(token_set))
-        _write_tokens(file, token_set)
+        file = write_tokens(self._passes, token_set)
+        text = Text(reading.model, reading.saes, str(file), first_rows(token_set))
         context = token_set.context
         return self._gathered(
             lease.progress,
@@ -76,7 +76,7 @@ class HandedOut:
             [LatentStatistics.empty(CONFIG, d_sae=n, context=context) for n in reading.widths],
             token_set,
             lambda span: Order("read", (text, parts, span), _tokens(token_set, span)),
-            (Order("see", (text,)), self._fits(lease, token_set)),
+            (Order("see", (text,)), alike(lease, token_set, threads=self._hands.threads)),
             message="Reading the text",
         )
 
@@ -92,8 +92,9 @@ class HandedOut:
         about = places[0].about
         file = places[0].folder.parent / f"tokens-{about.tokens_digest[:32]}"
         names = tuple(place.sae for place in places)
-        text = Text(about.model, names, str(file), _batch(token_set))
-        first, fits = Order("see", (text,)), self._fits(lease, token_set)
+        text = Text(about.model, names, str(file), first_rows(token_set))
+        first = Order("see", (text,))
+        fits = alike(lease, token_set, threads=self._hands.threads)
 
         def tell(done: float) -> None:
             tell_firings(lease, min(int(done), told.total), told.total)
@@ -182,40 +183,45 @@ class HandedOut:
         context = token_set.context
         return PartFile(self._passes, pass_name(identity, CONFIG, context), CONFIG, context)
 
-    def _fits(self, lease: Lease, token_set: TokenSet) -> Callable[[Seen], str | None]:
-        """What is to be said of a worker that would do other sums than the others, or this process.
 
-        On another kind of device than this one's, workers are compared with one another.
-        """
-        mine = seen(lease, token_set, _batch(token_set), threads=self._hands.threads)
-        used: list[Seen] = []
+def alike(lease: Lease, token_set: TokenSet, *, threads: int) -> Callable[[Seen], str | None]:
+    """What is to be said of a worker that would do other sums than the others, or this process.
 
-        def fits(found: Seen) -> str | None:
-            if found.weights != mine.weights:
-                return (
-                    f"A worker, {found.where}, has other weights under these names than "
-                    f"{mine.where}; give all the same files."
-                )
-            reference = used[0] if used else mine if mine.device == found.device else found
-            if found.firings != reference.firings:
-                return (
-                    f"A worker, {found.where} ({found.device}), computes other activations than "
-                    f"{reference.where} ({reference.device}); use machines with processors and "
-                    "GPUs of one kind, and the same version of torch."
-                )
-            used.append(found)
-            return None
+    On another kind of device than this one's, workers are compared with one another.
+    """
+    mine = seen(lease, token_set, first_rows(token_set), threads=threads)
+    used: list[Seen] = []
 
-        return fits
+    def fits(found: Seen) -> str | None:
+        if found.weights != mine.weights:
+            return (
+                f"A worker, {found.where}, has other weights under these names than "
+                f"{mine.where}; give all the same files."
+            )
+        reference = used[0] if used else mine if mine.device == found.device else found
+        if found.firings != reference.firings:
+            return (
+                f"A worker, {found.where} ({found.device}), computes other activations than "
+                f"{reference.where} ({reference.device}); use machines with processors and "
+                "GPUs of one kind, and the same version of torch."
+            )
+        used.append(found)
+        return None
+
+    return fits
 
 
-def _batch(token_set: TokenSet) -> int:
+def first_rows(token_set: TokenSet) -> int:
+    """Rows of the batch by which workers are compared."""
     return max(1, BATCH_TOKENS // token_set.context)
+
+
+def write_tokens(folder: Path, token_set: TokenSet) -> Path:
+    """The file in which workers find a text."""
+    file = folder / f"tokens-{token_set.digest[:32]}"
+    write_whole(file, pack(file.name, ARRAYS.encode(token_set.to_arrays())))
+    return file
 
 
 def _tokens(token_set: TokenSet, span: Span) -> int:
     return int(token_set.mask[span[0] : span[1]].sum())
-
-
-def _write_tokens(file: Path, token_set: TokenSet) -> None:
-    write_whole(file, pack(file.name, ARRAYS.encode(token_set.to_arrays())))

@@ -1,6 +1,5 @@
 """Indexes of all latents of some SAEs on a text: what the dashboards read."""
 
-import os
 from dataclasses import dataclass, replace
 
 from core.activations.pass_memory import index_bytes
@@ -15,12 +14,10 @@ from core.lease import Lease
 from core.run.cost import Cost, drawn_out, measured, shards_of
 from core.run.handing_out import HandedOut
 from core.run.on_ray import RayHands
+from core.run.shared_cost import shared, took_part
 from core.shell import Machine, address
 from core.store import Store
 from core.view.markup import n_of
-
-_START_SECONDS = 10.0
-"""Until workers have imported torch and loaded the weights."""
 
 
 @dataclass
@@ -81,10 +78,13 @@ class IndexTask:
         if left < 1:
             note = f"{1 - left:.0%} of the firings are there already; the rest is counted here."
             cost = replace(cost, notes=(*cost.notes, note))
-        cost = replace(cost, memory=cost.memory + index_bytes(widths, CONFIG))
-        return (
-            cost if self.hands is None else _shared(cost, self.hands, index_bytes(widths, CONFIG))
-        )
+        kept = index_bytes(widths, CONFIG)
+        cost = replace(cost, memory=cost.memory + kept)
+        if self.hands is None:
+            return cost
+        # What a worker keeps is turned into a file; this process has the sum, a part, and copies.
+        worker, own = cost.memory + 2 * kept, cost.memory + 3 * kept
+        return shared(cost, self.hands, worker=worker, own=own)
 
     def run(self, progress: Progress) -> list[str]:
         """As `Task.run`."""
@@ -108,11 +108,8 @@ class IndexTask:
                 f"{' / '.join(entry.key)}: {fire:,} of {index.d_sae:,} latents fire on "
                 f"{index.n_tokens:,} tokens: {address('latent', request.model, entry, more)}"
             )
-        if self.hands is not None and self.hands.memory:
-            used = self.hands.memory
-            most = format_bytes(max(used.values()))
-            lines.append(f"{len(used)} workers took part, each with at most {most} of memory.")
-            lines += [f"Not used: {note}" for note in self.hands.notes]
+        if self.hands is not None:
+            lines += took_part(self.hands)
         return lines
 
     def _missing(self) -> IndexRequest:
@@ -144,25 +141,3 @@ class IndexTask:
     def _lease(self, request: IndexRequest, progress: Progress) -> Lease:
         names = [(release, sae) for release, sae, _ in request.saes]
         return self.machine.engine.lease(request.model, names, progress=progress)
-
-
-def _shared(cost: Cost, hands: RayHands, kept: int) -> Cost:
-    """What it costs where workers share it; `kept` are the bytes that one keeps of latents."""
-    n, threads, cores = hands.workers, hands.threads, os.cpu_count() or 1
-    # What a worker keeps is turned into a file; this process has the sum, a part, and copies.
-    worker, own = cost.memory + 2 * kept, cost.memory + 3 * kept
-    notes = [
-        f"Shared by {n} workers, each with {threads} threads and up to "
-        f"{format_bytes(worker)} of memory; the time takes them to be as fast as this machine."
-    ]
-    if hands.is_local and n * threads > cores and hands.settings.device == "cpu":
-        notes.append(
-            f"{n} workers with {threads} threads each share {cores} cores: --threads "
-            f"{max(1, cores // n)} gives each its own."
-        )
-    return replace(
-        cost,
-        seconds=cost.seconds / n + _START_SECONDS,
-        memory=own + (n * worker if hands.is_local else 0),
-        notes=(*cost.notes, *notes),
-    )

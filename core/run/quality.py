@@ -6,6 +6,9 @@ from core.catalog.entries import SaeEntry
 from core.jobs.progress import Progress
 from core.lease import Lease
 from core.run.cost import Cost, drawn_out, measured, shards_of, together
+from core.run.handing_out_saes import HandedOutSaes
+from core.run.on_ray import RayHands
+from core.run.shared_cost import shared, took_part
 from core.sae_quality.measure import QualityConfig
 from core.sae_quality.run import QualityRequest, mark_measured, run_quality, was_measured
 from core.shell import Machine, address
@@ -24,6 +27,8 @@ class QualityTask:
     """Its SAEs."""
     text: str
     """The text, as links write it."""
+    hands: RayHands | None = None
+    """Workers that measure, an SAE each; this process if None."""
 
     @property
     def model(self) -> str:
@@ -65,13 +70,19 @@ class QualityTask:
                 found_in = measured(work, shards, progress)
                 costs[width] = drawn_out(found_in, request.tokens)
             found.append(costs[width])
-        return together(found)
+        cost = together(found)
+        if self.hands is None:
+            return cost
+        self.hands.begin()
+        memory = cost.memory
+        return shared(cost, self.hands, worker=memory, own=memory, orders=len(found))
 
     def run(self, progress: Progress) -> list[str]:
         """As `Task.run`; what was measured of an SAE is kept before the next one is begun."""
         store, request = self.machine.store, self.request
-        found = run_quality(self._lease(request, progress), store, request)
-        lines = []
+        others = None if self.hands is None else HandedOutSaes(self.hands, store.directory)
+        found = run_quality(self._lease(request, progress), store, request, measurers=others)
+        lines = [] if self.hands is None else took_part(self.hands)
         mark_measured(store, request)
         for number, (entry, one) in enumerate(zip(self.entries, found, strict=True)):
             mark_measured(store, self._one(number))

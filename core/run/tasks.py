@@ -87,7 +87,8 @@ def _quality(options: argparse.Namespace, machine: Machine) -> Task:
 
     corpus = corpus_for(machine, choice)
     request = QualityRequest(model, versions_of(entries), corpus, options.tokens)
-    return QualityTask(machine, request, tuple(entries), choice.text)
+    hands = _hands(options, machine)
+    return QualityTask(machine, request, tuple(entries), choice.text, hands)
 
 
 def _map(options: argparse.Namespace, machine: Machine) -> Task:

@@ -11,7 +11,6 @@ import platform
 import resource
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -27,52 +26,16 @@ from core.engine import Engine
 from core.firings.kept import Kept, kept_in
 from core.firings.make import keep_span, save_totals, statistics_of
 from core.jobs.progress import Progress
-from core.lease import Lease, SaeName
+from core.lease import Lease
+from core.run.orders import Order, Report, Seen, Text
+from core.sae_quality.measure import QualityConfig, measure_quality
+from core.sae_quality.result import Quality
 from core.settings import Settings
 from core.store import ARRAYS
+from core.store.dataclass_codec import dataclass_codec
 from core.store.frame import DamagedEntry, unpack_as
 
 Span = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Order:
-    """One thing that any worker can do."""
-
-    what: str
-    """Method of `Worker`."""
-    given: tuple[Any, ...]
-    """Its arguments."""
-    tokens: int = 0
-    """Tokens that it reads, for the progress."""
-
-
-@dataclass(frozen=True)
-class Text:
-    """What is read, by whom."""
-
-    model: str
-    """Name of the model."""
-    saes: tuple[SaeName, ...]
-    """`(release, sae_id)` of each SAE."""
-    tokens: str
-    """File of the token set, in the folder that all share."""
-    rows: int
-    """Rows of the first batch, by which workers are compared."""
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What a worker has and computes, to be compared before it takes part."""
-
-    where: str
-    """Machine and process, for people."""
-    device: str
-    """Kind of device."""
-    weights: tuple[str, ...]
-    """Fingerprints of the model and the SAEs."""
-    firings: str
-    """Digest of all firings of a first batch."""
 
 
 class Worker:
@@ -92,6 +55,10 @@ class Worker:
     def carry_out(self, order: Order) -> Any:
         """Do it; what the method returns."""
         return getattr(self, order.what)(*order.given)
+
+    def report(self, order: Order) -> Report:
+        """Do it, and say who did."""
+        return Report(self.carry_out(order), where(), most_memory())
 
     def see(self, text: Text) -> Seen:
         """Load what is read, and run the first batch.
@@ -134,6 +101,13 @@ class Worker:
         """Add up the files of a place of firings."""
         place = _place(folder)
         save_totals(self._engine.lease(place.about.model, progress=self._begin()), place)
+
+    def measure(self, text: Text, config: QualityConfig) -> tuple[tuple[str, ...], bytes]:
+        """Fingerprints of the model and the one SAE, and its quality as the store would keep it."""
+        lease = self._engine.lease(text.model, text.saes, progress=self._begin())
+        quality = measure_quality(lease, tokens_in(Path(text.tokens)), config=config)
+        weights = (lease.model_fingerprint, *lease.sae_fingerprints)
+        return weights, dataclass_codec(Quality).encode(quality)
 
     def told(self) -> tuple[float, str, int]:
         """Tokens of the present order that are read, the machine, most bytes of memory so far."""

@@ -2,9 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from core.asking import check_may_compute
 from core.corpus.documents import Corpus
@@ -54,34 +54,71 @@ class QualityOnText:
     """Name of the text."""
 
 
-def run_quality(lease: "Lease", store: Store, request: QualityRequest) -> "list[QualityOnText]":
+class Measurers(Protocol):
+    """Who measures: this process, or workers to whom it is handed out."""
+
+    def measure(
+        self,
+        lease: "Lease",
+        request: QualityRequest,
+        texts: "Mapping[int, TokenSet]",
+        config: "QualityConfig",
+    ) -> "Iterator[tuple[int, Quality]]":
+        """The number of each SAE that has a text here, and its quality on it, as they are done."""
+
+
+class _Here:
+    """This process."""
+
+    def measure(
+        self,
+        lease: "Lease",
+        request: QualityRequest,
+        texts: "Mapping[int, TokenSet]",
+        config: "QualityConfig",
+    ) -> "Iterator[tuple[int, Quality]]":
+        """As `Measurers.measure`."""
+        from core.sae_quality.measure import measure_quality
+
+        for number, tokens in texts.items():
+            yield number, measure_quality(lease.with_saes([number]), tokens, config=config)
+
+
+def run_quality(
+    lease: "Lease", store: Store, request: QualityRequest, *, measurers: Measurers | None = None
+) -> "list[QualityOnText]":
     """The quality of each SAE of the lease, read from the store or measured now.
 
     What was measured is kept at once, so a cancelled run of several goes on where it stopped.
+    `measurers` do the work; this process if None.
+
     Raises as `core.sae_quality.measure_quality`, and ValueError for a text that cannot be read.
     """
     from core.sae_quality.measure import QualityConfig
     from core.store.dataclass_codec import dataclass_codec
 
-    codec = dataclass_codec(_quality())
-    config, found = QualityConfig(), []
-    for number in range(len(request.saes)):
+    codec, config, n = dataclass_codec(_quality()), QualityConfig(), len(request.saes)
+    found: dict[int, Quality] = {}
+    missing: dict[int, TokenSet] = {}
+    keys, texts = [], dict[str, "TokenSet"]()
+    for number in range(n):
         one = lease.with_saes([number])
         tokens = text_of(one, store, request.corpus, request.tokens)
-        key = _key(one, tokens, config)
-        quality = store.get(key, codec)
+        keys.append(_key(one, tokens, config))
+        quality = store.get(keys[-1], codec)
         if quality is None:
-            from core.sae_quality.measure import measure_quality
-
-            check_may_compute()
-            quality = measure_quality(one, tokens, config=config)
-            store.keep(key, quality, codec)
-        found.append(QualityOnText(quality, request.corpus.name))
-        if len(request.saes) > 1:
-            lease.progress.update(
-                number + 1, len(request.saes), unit="SAEs", message="Measuring the SAEs"
-            )
-    return found
+            # One object for all SAEs that read the same: each copy is as long as the text.
+            missing[number] = texts.setdefault(tokens.digest, tokens)
+        else:
+            found[number] = quality
+    if missing:
+        check_may_compute()
+        for number, quality in (measurers or _Here()).measure(lease, request, missing, config):
+            store.keep(keys[number], quality, codec)
+            found[number] = quality
+            if n > 1:
+                lease.progress.update(len(found), n, unit="SAEs", message="Measuring the SAEs")
+    return [QualityOnText(found[number], request.corpus.name) for number in range(n)]
 
 
 def was_measured(store: Store, request: QualityRequest) -> bool:
