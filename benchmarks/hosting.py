@@ -6,7 +6,7 @@ First one reader alone, on a server of the kind that `make run` starts, does eve
 readers will do; the numbers that the pages showed are what must be seen again. Then the hosted app
 starts on a copy of that store, behind a proxy that names people. Two of them have long texts read.
 Each of the others has a Chromium context, an SAE, latents and texts of their own. The minutes begin
-when all of them have opened their first page; from then on each thinks for half a minute, on the
+when all of them have opened their first page; from then on each reads for a minute, on the
 average, between two steps. Chromium, both servers and this script share the machine. Needs Chromium
 and Playwright; runs on the demo, offline.
 """
@@ -273,7 +273,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sessions", type=int, default=20, help="readers at a time")
     parser.add_argument("--minutes", type=float, default=5.0, help="how long they stay")
-    parser.add_argument("--think", type=float, default=30.0, help="mean seconds between two steps")
+    parser.add_argument("--think", type=float, default=60.0, help="mean seconds between two steps")
     parser.add_argument(
         "--rest", type=float, default=150.0, help="seconds after which memory is looked at again"
     )
