@@ -46,7 +46,13 @@ def catalog() -> Catalog:
 
 def choices(*, hub: bool) -> Choices:
     """What the menus offer, at most a second old."""
-    return _choices()(hub=hub)
+    return latest_choices()(hub=hub)
+
+
+@st.cache_resource(show_spinner=False)
+def latest_choices() -> LatestChoices:
+    """What the menus offered a moment ago."""
+    return _latest_choices()
 
 
 @st.cache_resource(show_spinner=False)
@@ -163,7 +169,7 @@ def _made_desk() -> Desk:
 
 
 _catalog = Shared(lambda: Catalog(settings()))
-_choices = Shared(lambda: LatestChoices(catalog()))
+_latest_choices = Shared(lambda: LatestChoices(catalog()))
 _engine = Shared(lambda: Engine(catalog(), device=settings().device, store=store()))
 _store = Shared(_swept_store)
 _jobs = Shared(

@@ -79,7 +79,7 @@ def test_words_typed_of_a_latent_are_kept_and_can_be_deleted(
 def test_notes_typed_are_on_the_list(server: str, page: "playwright.Page") -> None:
     _open(page, f"{server}/latent?{SAE}&latent=5&tokens=3000&tab=lists", "There are no lists yet")
     page.get_by_role("button", name="Add to a list").click()
-    _at_once(page, page.get_by_role("textbox", name="Note"), "a first note", "Add")
+    _at_once(page, page.get_by_role("textbox", name="Note", exact=True), "a first note", "Add")
     note = page.get_by_role("textbox", name="Note on latent 5")
     note.wait_for()
     settled(page)
@@ -210,4 +210,4 @@ def test_an_example_opens_its_text_which_follows_to_the_next_page(
     text = box.input_value()
     settled(page)
     page.get_by_role("radio", name="Prompt").click()
-    playwright.expect(page.get_by_role("textbox", name="Text")).to_have_value(text)
+    playwright.expect(page.get_by_role("textbox", name="Text", exact=True)).to_have_value(text)

@@ -42,7 +42,7 @@ def test_a_visitor_cannot_wipe_what_all_share(server: None) -> None:
     doors = (
         *(resources.catalog, resources.engine, resources.store, resources.jobs, resources.loads),
         *(resources.warm_up, resources.recent, resources.published_descriptions),
-        resources.recent_fits,
+        *(resources.recent_fits, resources.latest_choices),
     )
     before = [door() for door in doors]
     for _ in range(3):
