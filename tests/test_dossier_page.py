@@ -127,3 +127,29 @@ def test_trials_and_comparisons_open_from_a_link(served) -> None:
     heads = [it.value for it in both.header]
     assert heads == ["On the same texts", "Evidence side by side", "On one map"]
     assert "Once both dossiers are computed." in shown
+
+
+@pytest.mark.parametrize(
+    ("tab", "box", "typed", "button", "job"),
+    [
+        ("test", "dossier_hypothesis", "cat", "dossier_try", "dossier-trial:"),
+        ("batch", "dossier_latents", "4, 6", "dossier_batch_start", "dossiers:"),
+    ],
+)
+def test_what_is_typed_is_begun_by_the_click_that_leaves_the_field(
+    served, monkeypatch: pytest.MonkeyPatch, tab: str, box: str, typed: str, button: str, job: str
+) -> None:
+    from pages.parts import tasks
+
+    begun: list[str] = []
+    monkeypatch.setattr(tasks, "submit", lambda key, *_, **__: begun.append(key))
+    page = served(tab=tab)
+    page.button(key=button).click().run()
+    assert not begun, "nothing is typed yet"
+    assert not page.exception
+    fields = [*page.text_input, *page.text_area]
+    next(it for it in fields if it.key == box).input(typed)
+    page.button(key=button).click()
+    page.run()
+    assert not page.exception
+    assert [key.partition(":")[0] + ":" for key in begun] == [job]

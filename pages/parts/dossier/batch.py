@@ -34,6 +34,8 @@ def draw(selection: Selection, view: View, page: DossierView) -> None:
         **VIEW.widget("dossier_latents", "latents", read=lambda text: text.strip()),
     )
     if not page.latents:
+        # The button is there before, for the click that leaves the field.
+        _button("Make dossiers")
         st.caption("Write which latents of this SAE are to be looked at.")
         return
     width = entry.width if entry is not None and entry.width is not None else 1 << 21
@@ -44,12 +46,7 @@ def draw(selection: Selection, view: View, page: DossierView) -> None:
     key = "dossiers:" + ",".join(it.of(it.latent).key for it in requests)
     job = tasks.found(key)
     if found is None and job is None:
-        if action.clicked(
-            f"Make {n_of(len(requests), 'dossier')}",
-            type="primary",
-            icon=":material/play_arrow:",
-            key="dossier_batch_start",
-        ):
+        if _button(f"Make {n_of(len(requests), 'dossier')}"):
             _submit(key, requests, selection, page)
             st.rerun()
         return
@@ -60,6 +57,11 @@ def draw(selection: Selection, view: View, page: DossierView) -> None:
         found = stored_batch(resources.store(), requests)
     if found is not None:
         _table(found, selection)
+
+
+def _button(label: str) -> bool:
+    icon = ":material/play_arrow:"
+    return action.clicked(label, type="primary", icon=icon, key="dossier_batch_start")
 
 
 def _submit(

@@ -47,10 +47,8 @@ def draw(selection: Selection, view: View, page: DossierView) -> None:
     if entry is not None and entry.source == "hub" and not loading.is_loaded(selection):
         loading.draw(selection, entry)
         return
-    if page.hypothesis and asked is not False:
+    if asked is not False:
         _button(request, selection, page, asked)
-    elif not page.hypothesis:
-        st.caption("Type a hypothesis to try it.")
     _trials(request)
 
 
@@ -106,12 +104,14 @@ def _button(
         work=_work(request, page, asked, who),
         link=latent_links.address("dossier", selection, **LINK.to_parameters(page)),
         kind="primary",
-        may=_may,
+        may=lambda: _may(page),
     )
 
 
-def _may() -> None:
+def _may(page: DossierView) -> None:
     people.require(Action.WRITE)
+    if not page.hypothesis:
+        raise ValueError("Nothing is typed yet; say where you think that the latent fires.")
     st.session_state.pop(_LINE, None)  # the new trial is the one to look at
 
 
