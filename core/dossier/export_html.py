@@ -42,6 +42,7 @@ h3{font-size:1rem;margin:1.2rem 0 .3rem} .q{opacity:.7;margin:0 0 .6rem}
 table{border-collapse:collapse;font-size:.86rem;margin:.3rem 0 .8rem;max-width:100%}
 td,th{border-bottom:1px solid rgba(128,128,128,.3);padding:.22rem .6rem .22rem 0;text-align:left;
  vertical-align:top;overflow-wrap:anywhere} .note{font-size:.82rem;opacity:.7;margin:-.5rem 0 .8rem}
+td:nth-child(2){min-width:5.2rem}
 .lead{font-size:1.1rem}.cite{font-size:.8rem;opacity:.75;overflow-wrap:anywhere}
 </style>"""
 TABLE_STYLE = """<style>
@@ -49,6 +50,7 @@ TABLE_STYLE = """<style>
 .dx td,.dx th{border-bottom:1px solid rgba(128,128,128,.3);padding:.3rem .7rem .3rem 0;
  text-align:left;vertical-align:top;overflow-wrap:anywhere}
 .dx th{opacity:.65;font-weight:400}
+.dx td:nth-child(2){min-width:5.2rem}
 .agrees,.disagrees{white-space:nowrap}.agrees{color:#17803d}.disagrees{color:#c0262d}
 @media (prefers-color-scheme:dark){.agrees{color:#5fd38d}.disagrees{color:#ff7b80}}
 .dx-bars{display:flex;align-items:flex-end;height:5.6rem;max-width:40rem;gap:1px}
