@@ -94,14 +94,17 @@ def test_a_reader_has_texts_read_and_starts_nothing(page, server):
 def test_a_runner_computes_writes_and_is_named(page, server):
     with seen_by(page, server[0], "ann@lab.org", "/latent?tab=lists"):
         says(page, "ann@lab.org, a runner of this server")
+        settled(page)
         page.get_by_role("button", name="Add to a list").click()
         page.get_by_role("button", name="Add", exact=True).click()
         says(page, "is on the list, which holds 1 now")
     with seen_by(page, server[0], "bob@lab.org", "/latent?tab=lists"):
+        settled(page)
         page.get_by_role("button", name="Remove this list").click()
         page.get_by_role("button", name="Remove", exact=True).click()
         says(page, "Only administrators of this server may change or remove what others wrote")
     with seen_by(page, server[0], "ann@lab.org", "/latent?tab=lists"):
+        settled(page)
         page.get_by_role("button", name="Remove this list").click()
         page.get_by_role("button", name="Remove", exact=True).click()
         says(page, "There are no lists yet")

@@ -17,7 +17,6 @@ from core.view.markup import escape_markdown
 from pages.parts import errors
 
 _CLICKED, _REFUSED = "clicked_buttons", "clicks_refused"
-_READ_SECONDS = 6.0
 
 
 def clicked(label: str, *, key: str, **options: Any) -> bool:
@@ -64,7 +63,7 @@ def shown(key: str) -> None:
     if said is None:
         return
     went_well, sentence, since = said
-    if time.monotonic() - since > _READ_SECONDS:
+    if time.monotonic() - since > errors.READ_SECONDS:
         del st.session_state[f"{key}_said"]
         return
     if went_well:

@@ -14,6 +14,8 @@ from core.jobs.job import plain_sentence
 from core.view.markup import escape_markdown
 
 log = logging.getLogger(__name__)
+READ_SECONDS = 6.0
+"""How long it stands there how a click went."""
 
 
 class shown_plainly:
