@@ -197,6 +197,7 @@ def test_users_sae_appears_without_restart(open_app: Open, settings: Settings) -
     releases = app.selectbox(key="choose_release")
     assert "mine (yours)" not in releases.options
     write_user_sae(settings.user_sae_dirs[0] / "my-sae")
+    time.sleep(1.1)  # menus are at most a second old
     app.run()
     assert "mine (yours)" in app.selectbox(key="choose_release").options
     app.selectbox(key="choose_release").set_value("mine")
@@ -206,6 +207,7 @@ def test_users_sae_appears_without_restart(open_app: Open, settings: Settings) -
     assert len(app.dataframe) == 3
     # And when the folder is gone, the page says so and goes on.
     shutil.rmtree(settings.user_sae_dirs[0] / "my-sae")
+    time.sleep(1.1)
     settle(app)
     assert not app.exception
     assert "cannot be shown" in app.warning[0].value
