@@ -3,7 +3,7 @@
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.parts import action
+from pages.parts import errors
 
 
 def _page() -> None:
@@ -113,7 +113,7 @@ def test_how_a_click_went_outlives_the_runs_that_come_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [100.0]
-    monkeypatch.setattr(action.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(errors.time, "monotonic", lambda: now[0])
     app = AppTest.from_function(_kept).run()
     app.button(key="keep").click().run()
     for later in (0.1, 3.0):

@@ -7,7 +7,6 @@ the run that follows acts with the values of that run. No button waits, disabled
 filled: it would not be there for the click that leaves the field.
 """
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -59,13 +58,10 @@ def shown(key: str) -> None:
 
     It stays for some seconds, however often the page is drawn meanwhile: a run may come at once.
     """
-    said = st.session_state.get(f"{key}_said")
+    said = errors.outcome(f"{key}_said")
     if said is None:
         return
-    went_well, sentence, since = said
-    if time.monotonic() - since > errors.READ_SECONDS:
-        del st.session_state[f"{key}_said"]
-        return
+    went_well, sentence = said
     if went_well:
         st.success(escape_markdown(sentence), icon=":material/check:")
     else:
@@ -80,9 +76,9 @@ def _done(act: Callable[[], str | None], key: str) -> None:
     try:
         sentence = act()
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
-        st.session_state[f"{key}_said"] = False, errors.sentence_for(error), time.monotonic()
+        errors.note_outcome(f"{key}_said", (False, errors.sentence_for(error)))
         return
     if sentence:
-        st.session_state[f"{key}_said"] = True, sentence, time.monotonic()
+        errors.note_outcome(f"{key}_said", (True, sentence))
     else:
-        st.session_state.pop(f"{key}_said", None)
+        errors.forget_outcome(f"{key}_said")

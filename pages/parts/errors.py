@@ -2,7 +2,9 @@
 
 import logging
 import secrets
+import time
 from types import TracebackType
+from typing import Any
 
 import streamlit as st
 
@@ -14,7 +16,7 @@ from core.jobs.job import plain_sentence
 from core.view.markup import escape_markdown
 
 log = logging.getLogger(__name__)
-READ_SECONDS = 6.0
+_READ_SECONDS = 6.0
 """How long it stands there how a click went."""
 
 
@@ -55,3 +57,23 @@ def sentence_for(error: Exception) -> str:
         f"page may help; if it stays, report it with the reference {reference}, under which the "
         "server's log has the details."
     )
+
+
+def note_outcome(name: str, outcome: Any) -> None:
+    """Keep how a click went, for some seconds: a run of the page may be cut short by the next one
+    before anybody has seen it."""
+    st.session_state[name] = outcome, time.monotonic()
+
+
+def outcome(name: str) -> Any:
+    """What `note_outcome` kept; None where there is nothing, or nothing any more."""
+    kept, since = st.session_state.get(name, (None, 0.0))
+    if kept is not None and time.monotonic() - since > _READ_SECONDS:
+        forget_outcome(name)
+        return None
+    return kept
+
+
+def forget_outcome(name: str) -> None:
+    """A later click went another way."""
+    st.session_state.pop(name, None)

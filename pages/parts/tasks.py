@@ -1,6 +1,5 @@
 """Jobs on behalf of whoever looks at the page: `core.hosting.desk` with the person filled in."""
 
-import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -60,19 +59,13 @@ def attempt(act: Callable[[], object]) -> None:
     try:
         act()
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
-        st.session_state[_SAID] = errors.sentence_for(error), time.monotonic()
+        errors.note_outcome(_SAID, errors.sentence_for(error))
     else:
-        st.session_state.pop(_SAID, None)
+        errors.forget_outcome(_SAID)
 
 
 def said() -> None:
-    """What the last callback was refused for: for some seconds, because a run of the page may be
-    cut short by the next one before anybody has seen it."""
-    known = st.session_state.get(_SAID)
-    if known is None:
-        return
-    sentence, since = known
-    if time.monotonic() - since > errors.READ_SECONDS:
-        del st.session_state[_SAID]
-        return
-    st.error(escape_markdown(sentence), icon=":material/block:")
+    """What the last callback was refused for."""
+    sentence = errors.outcome(_SAID)
+    if sentence is not None:
+        st.error(escape_markdown(sentence), icon=":material/block:")
