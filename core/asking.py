@@ -19,6 +19,13 @@ class NotFetched(ValueError):
     """Something would have to be downloaded for somebody who may not."""
 
 
+class NotThere(BaseException):
+    """Something was wanted that is not stored, where one only looks.
+
+    No `Exception`: work that goes on where a part of it is refused would hand out half a result.
+    """
+
+
 @dataclass(frozen=True)
 class Asking:
     """What holds for one thread while it works."""
@@ -37,6 +44,7 @@ class Asking:
 
 
 _ASKING: ContextVar[Asking] = ContextVar("asking", default=Asking())  # noqa: B039 - it is frozen
+_LOOKING: ContextVar[bool] = ContextVar("looking", default=False)
 
 
 @contextmanager
@@ -49,13 +57,28 @@ def asking(new: Asking) -> Iterator[None]:
         _ASKING.reset(token)
 
 
+@contextmanager
+def looking() -> Iterator[None]:
+    """This thread only looks whether all that it wants is stored, until the block ends.
+
+    `NotThere` is raised where something would be computed or downloaded, whoever asks.
+    """
+    token = _LOOKING.set(True)
+    try:
+        yield
+    finally:
+        _LOOKING.reset(token)
+
+
 def may_compute() -> bool:
     """Whether what is not stored may be computed and kept."""
-    return _ASKING.get().may_compute
+    return _ASKING.get().may_compute and not _LOOKING.get()
 
 
 def check_may_compute() -> None:
-    """To be called before something is computed. Raises NotStored."""
+    """To be called before something is computed. Raises NotStored; NotThere where one looks."""
+    if _LOOKING.get():
+        raise NotThere
     if not may_compute():
         raise NotStored(
             "This has not been computed on this server yet, and you may see only what has; ask "
@@ -64,7 +87,9 @@ def check_may_compute() -> None:
 
 
 def check_may_fetch(what: str) -> None:
-    """To be called before `what` is downloaded. Raises NotFetched."""
+    """To be called before `what` is downloaded. Raises NotFetched; NotThere where one looks."""
+    if _LOOKING.get():
+        raise NotThere
     if not _ASKING.get().may_fetch:
         raise NotFetched(
             f"{what} is not on this server, and only its administrators may download; ask one of "

@@ -8,6 +8,9 @@ import plotly.graph_objects as go
 
 from core.csv_text import LINE_END, harmless_table
 
+SEE_THROUGH = "rgba(0,0,0,0)"
+"""Background of a figure through which that of the page is seen."""
+
 
 def csv_bytes(table: pd.DataFrame, *, index_label: str | None = None) -> bytes:
     """The table as CSV in UTF-8, marked as such for spreadsheets; reads back with pandas.
@@ -29,8 +32,16 @@ def parquet_bytes(table: pd.DataFrame) -> bytes:
 
 
 def figure_html(figure: go.Figure, *, title: str) -> str:
-    """A page of its own, with everything it needs inside (some 5 MB), to open without a network."""
-    background = figure.layout.paper_bgcolor or "#ffffff"
+    """A page of its own, with everything it needs inside (some 5 MB), to open without a network.
+
+    Figures for the app's pages are see-through; here they get the background of their template.
+    """
+    figure = go.Figure(figure)
+    template = figure.layout.template.layout
+    for part in ("paper_bgcolor", "plot_bgcolor"):
+        if figure.layout[part] in (None, SEE_THROUGH):
+            figure.layout[part] = template[part] or "#ffffff"
+    background = figure.layout.paper_bgcolor
     body = figure.to_html(
         full_html=False,
         include_plotlyjs=True,

@@ -7,7 +7,7 @@ said of SAEs that are not loaded can be found by their names.
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from core.asking import NotStored
+from core.asking import may_compute
 from core.store import JSON, Key, Store
 
 _VERSION = 1
@@ -29,10 +29,8 @@ def remember_weights(
     """Note the weights of the SAE called `name`: `(model, release, sae_id, version)`."""
     if recall_weights(store, name) == KnownWeights(fingerprint, d_sae):
         return
-    try:
+    if may_compute():  # else the next who may notes it
         store.keep(_key(name), asdict(KnownWeights(fingerprint, d_sae)), JSON)
-    except NotStored:  # somebody who only looks; the next who may compute notes it
-        return
 
 
 def recall_weights(store: Store, name: tuple[str, str, str, str]) -> KnownWeights | None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from statistics import median
 from typing import Any
 
-from core.asking import NotStored
+from core.asking import may_compute
 from core.store import JSON, Key, Store
 from core.urgency import sharing
 
@@ -32,10 +32,8 @@ def remember_time(
         return
     alone = seconds / (sharing() if shared_by is None else shared_by)
     times = [*_times(store, work), [float(units), float(alone)]][-_KEPT:]
-    try:
+    if may_compute():  # nobody notes who only looks
         store.keep(_key(work), times, JSON)
-    except NotStored:  # somebody who only looks
-        return
 
 
 def usual_seconds(store: Store, work: str, *, units: float = 1.0) -> float | None:

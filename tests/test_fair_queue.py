@@ -2,11 +2,15 @@
 
 import random
 import threading
+import time
+from pathlib import Path
 
 import pytest
 
-from core.jobs import JobManager, JobState
+from core.asking import check_may_compute, may_compute
+from core.jobs import JobManager, JobState, Progress
 from core.jobs.queue import UNKNOWN, Running, Turns, Waiting, forecast
+from core.store import JSON, Key, Store
 from tests.test_jobs import PATIENCE, Clock, Gate, finished
 
 
@@ -50,6 +54,89 @@ def test_a_quick_place_is_for_short_work_alone():
         gate.go.set()
     for job in jobs:
         finished(job)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """A store of its own."""
+    return Store(tmp_path)
+
+
+def test_what_is_stored_is_opened_while_all_places_are_taken(store):
+    key = Key("seen", 1, {})
+    store.put(key, "what was computed", JSON)
+    manager, gates = JobManager(max_workers=1, quick_workers=1), [Gate(), Gate()]
+    begun: list[str] = []
+
+    def open_or_make(progress: Progress) -> str:
+        begun.append("looks" if not may_compute() else "may compute")
+        return store.get_or_compute(key, lambda: "made anew", JSON)
+
+    first = manager.submit("map:0", "Map", gates[0], owner="x")
+    assert gates[0].started.wait(PATIENCE)
+    second = manager.submit("map:1", "Map", gates[1], owner="x")
+    assert finished(
+        manager.submit("i:1", "Index", open_or_make, owner="x", looks=True)
+    ).result() == ("what was computed")
+    store.clear_recomputable()
+    third = manager.submit("i:2", "Index", open_or_make, owner="x", looks=True)
+    deadline = time.monotonic() + PATIENCE
+    while len(begun) < 2 or third.state is JobState.RUNNING:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    # It has looked, and waits for its turn: behind the one that came before it.
+    assert (third.state, begun) == (JobState.QUEUED, ["looks", "looks"])
+    assert manager.view(third).place.number == 2
+    assert store.get(key, JSON) is None
+    for gate in gates:
+        gate.go.set()
+    assert finished(third).result() == "made anew"
+    assert begun == ["looks", "looks", "may compute"]
+    finished(first), finished(second)
+
+
+def test_nothing_goes_on_without_what_was_not_there(store):
+    """Work that bears refusals would hand out half of its result."""
+    manager, gate = JobManager(max_workers=1, quick_workers=1), Gate()
+
+    def bears_refusals(progress: Progress) -> str:
+        try:
+            return store.get_or_compute(Key("part", 1, {}), lambda: "a part", JSON)
+        except ValueError:
+            return "without it"
+
+    busy = manager.submit("map:0", "Map", gate, owner="x")
+    assert gate.started.wait(PATIENCE)
+    job = manager.submit("i:1", "Index", bears_refusals, owner="x", looks=True)
+    time.sleep(0.1)
+    gate.go.set()
+    assert finished(job).result() == "a part"
+    finished(busy)
+
+
+def test_who_is_stopped_while_looking_does_not_wait_again(store):
+    manager, gate, looked = JobManager(max_workers=1, quick_workers=1), Gate(), Gate()
+
+    def looks(progress: Progress) -> None:
+        looked.started.set()
+        looked.go.wait(PATIENCE)
+        check_may_compute()
+
+    busy = manager.submit("map:0", "Map", gate, owner="x")
+    assert gate.started.wait(PATIENCE)
+    job = manager.submit("i:1", "Index", looks, owner="x", looks=True)
+    assert looked.started.wait(PATIENCE)
+    manager.cancel("i:1")
+    looked.go.set()
+    assert job.wait(PATIENCE)
+    assert job.state is JobState.CANCELLED
+    gate.go.set()
+    finished(busy)
+
+
+def test_a_job_does_not_only_look_where_a_place_is_free():
+    manager = JobManager(max_workers=1, quick_workers=1)
+    assert finished(manager.submit("i:1", "Index", lambda _: may_compute(), looks=True)).result()
 
 
 def test_turns_go_round_and_short_work_of_one_account_goes_first():

@@ -10,7 +10,8 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
-from core.export import figure_html
+from core.autointerp.figure import score_figure
+from core.export import SEE_THROUGH, figure_html
 from core.splitting.colors import DARK, LIGHT
 from core.splitting.figure import MapDrawing, map_figure, narrowest_first
 from core.splitting.hover import PYTHON_STRING, hover_texts
@@ -210,6 +211,16 @@ class TestMap:
         assert DARK.paper in page
         assert 'src="http' not in page
         assert len(page) > 1_000_000  # plotly.js itself
+
+    @pytest.mark.parametrize(("dark", "paper"), [(True, "rgb(17,17,17)"), (False, "white")])
+    def test_a_figure_that_is_see_through_on_its_page_is_readable_in_a_file(
+        self, dark: bool, paper: str
+    ) -> None:
+        figure = score_figure({"latents": [0.5, 0.9]}, dark=dark)
+        assert figure.layout.paper_bgcolor == SEE_THROUGH
+        page = figure_html(figure, title="scores")
+        assert f"background:{paper}" in page
+        assert figure.layout.paper_bgcolor == SEE_THROUGH  # the page's own is left as it is
 
 
 class TestWeight:

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import plotly.graph_objects as go
 
+from core.export import SEE_THROUGH
+
 TITLES = {
     "latents": "The SAE's latents",
     "neurons": "Neurons of its layer",
@@ -103,8 +105,9 @@ def score_figure(
         showlegend=False,
         bargap=0,
         barmode="overlay",
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
+        template="plotly_dark" if dark else "plotly_white",
+        paper_bgcolor=SEE_THROUGH,
+        plot_bgcolor=SEE_THROUGH,
         font={"color": ink, "size": 13},
         xaxis={
             "title": f"{title} (0.5 is what knowing nothing scores)",

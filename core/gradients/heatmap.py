@@ -107,10 +107,9 @@ def _add_markers(figure: go.Figure, heatmap: go.Heatmap, matrix: GradientMatrix)
             marker={"symbol": "square", "size": _CELL, "opacity": 0},
             selected=unseen,
             unselected=unseen,
-            customdata=[
-                [*heatmap.customdata[source][target], float(matrix.values[target, source])]
-                for source, target in zip(sources, targets, strict=True)
-            ],
+            customdata=np.column_stack(
+                [heatmap.customdata[sources, targets], matrix.values[targets, sources]]
+            ),
             hovertemplate=heatmap.hovertemplate.replace("%{z:", "%{customdata[6]:"),
             showlegend=False,
         )
@@ -147,7 +146,10 @@ def _cut_note(whole: GradientMatrix, drawn: GradientMatrix) -> str | None:
 
 def _customdata(
     matrix: GradientMatrix, labels: dict[str, list[str]], descriptions: Mapping[str, str]
-) -> list[list[list[object]]]:
+) -> np.ndarray:
+    """What hovering says of each cell, (n_sources, n_targets, 6): an array, because Plotly looks at
+    every entry of lists."""
+
     def told(label: str) -> str:
         text = " ".join(descriptions.get(label, "").split())
         text = text if len(text) <= _SHORT else f"{text[: _SHORT - 1]}…"
@@ -161,7 +163,10 @@ def _customdata(
         (int(n), escaped(name), told(name))
         for n, name in zip(matrix.sources["number"], labels["from"], strict=True)
     ]
-    return [[[t[0], s[0], s[1], t[1], s[2], t[2]] for t in to] for s in source]
+    said = np.empty((len(source), len(to), 6), dtype=object)
+    said[..., [0, 3, 5]] = np.array(to, dtype=object)
+    said[..., [1, 2, 4]] = np.array(source, dtype=object)[:, None]
+    return said
 
 
 def _ticks(labels: list[str]) -> dict[str, object]:

@@ -11,7 +11,7 @@ from core.asking import Asking, asking
 from core.device import format_bytes
 from core.hosting import rights
 from core.hosting.audit import Audit
-from core.hosting.kinds import asks_services, is_short, kind_of, right_to
+from core.hosting.kinds import asks_services, is_short, kind_of, looks, right_to
 from core.hosting.log_lines import coming_from, facts, origin
 from core.hosting.meter import Meter
 from core.hosting.people import Person, Role
@@ -69,7 +69,9 @@ class Desk:
             ValueError: the server takes no jobs because it is about to stop.
         """
         if person.local:
-            return manager.submit(key, title, work, short=is_short(key), link=link)
+            return manager.submit(
+                key, title, work, short=is_short(key), looks=looks(key), link=link
+            )
         needed = right_to(key) if right is None else right
         stored_only = False
         if not rights.allowed(person, needed):
@@ -89,6 +91,7 @@ class Desk:
                 owner=person.id,
                 account=person.account,
                 short=stored_only or is_short(key),
+                looks=looks(key),
                 link=link,
             )
         except RuntimeError as closed:

@@ -28,6 +28,11 @@ _LONG = (Action.RUN, False)
 
 
 _ASKING = ("autointerp", "meaning", "neuronpedia")
+_OPENED = (
+    *("latent-index", "latent-about", "lens", "enrichment", "steering-scores", "dossier"),
+    *("sae-quality", "absorption", "stitching", "meta-sae", "map", "heads", "induction"),
+    *("patch-scoping", "patch-scoping-peaks"),
+)
 
 
 def kind_of(key: str) -> str:
@@ -43,6 +48,11 @@ def right_to(key: str) -> Action:
 def is_short(key: str) -> bool:
     """Whether it is over in seconds."""
     return _KINDS.get(kind_of(key), _LONG)[1]
+
+
+def looks(key: str) -> bool:
+    """Whether pages ask for it each time they are opened, and mostly find it stored."""
+    return kind_of(key) in _OPENED
 
 
 def asks_services(key: str) -> bool:

@@ -17,12 +17,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from core.asking import NotThere
 from core.device import is_out_of_memory
 from core.jobs.job import Job, JobFailed, JobState, JobView, plain_sentence
 from core.jobs.progress import JobCancelled, Progress
 from core.jobs.queue import Place, Running, Turns, Waiting, forecast, free_place
 from core.jobs.usual import UsualSeconds
-from core.urgency import Urgency, working, yield_processor
 
 __all__ = [
     "Job",
@@ -31,7 +31,6 @@ __all__ = [
     "JobManager",
     "JobState",
     "JobView",
-    "Place",
     "Progress",
 ]
 
@@ -86,6 +85,7 @@ class JobManager:
         owner: str | None = None,
         account: str | None = None,
         short: bool = False,
+        looks: bool = False,
         link: str | None = None,
     ) -> Job[T]:
         """The job of `key`: the one queued, running or done, else a new one that runs `work`.
@@ -93,8 +93,8 @@ class JobManager:
         `work` reports through its `Progress` and should call `check` or `update` often, for that
         is where it can be cancelled. It must not wait for another job: all workers may be waiting.
         `owner` is who asks, `account` whose share of the machine it takes (the owner's if None);
-        `short` says that it is over in seconds. Raises `RuntimeError` after `shutdown`, and while
-        the manager is drained.
+        `short` says that it is over in seconds; with `looks` it does not wait for a place where all
+        that it wants is stored. Raises `RuntimeError` after `shutdown`, and while drained.
         """
         with self._lock:
             job = self._latest(key)
@@ -111,6 +111,7 @@ class JobManager:
                     progress=Progress(clock=self._clock),
                     submitted_at=self._wall_clock(),
                     short=short,
+                    looks=looks,
                 )
                 self._jobs[job.id] = job
                 self._queue.append(job)
@@ -165,9 +166,9 @@ class JobManager:
         with self._lock:
             self._closed = ""
 
-    def wait_all(self, timeout: float) -> bool:
+    def wait_all(self, timeout: float | None) -> bool:
         """Wait until no job is queued or running; whether that came within `timeout` seconds."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + (threading.TIMEOUT_MAX / 2 if timeout is None else timeout)
         with self._lock:
             jobs = list(self._jobs.values())
         return all(job.wait(max(0.0, deadline - time.monotonic())) for job in jobs)
@@ -186,12 +187,7 @@ class JobManager:
             for job in list(self._jobs.values()):
                 if not job.state.finished:
                     self._cancel(job)
-            jobs = list(self._jobs.values())
-        deadline = None if timeout is None else time.monotonic() + timeout
-        return all(
-            job.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
-            for job in jobs
-        )
+        return self.wait_all(timeout)
 
     # The methods below are called with the lock held, except _run, a worker thread.
 
@@ -214,7 +210,8 @@ class JobManager:
             job, quick = found
             job.quick_place = quick
             self._queue.remove(job)
-            self._turns.took(job.account)
+            if not job.only_looks:
+                self._turns.took(job.account)
             # Daemon threads: stopping the app must not wait for hours of work.
             thread = threading.Thread(
                 target=self._run, args=(job,), name=f"{JOB_THREAD}{job.title}", daemon=True
@@ -226,15 +223,18 @@ class JobManager:
 
     def _next(self) -> tuple[Job[Any], bool] | None:
         """The job that starts now, and whether in a quick place."""
-        waiting, running = self._waiting(), self._at_work()
-        for quick in free_place(running, **self._places):
+        running = self._at_work()
+        free = free_place(running, **self._places)
+        waiting = self._waiting(look=all(free))
+        for quick in free:
             chosen = self._turns.next(waiting, running, short_only=quick)
             if chosen is not None:
                 return self._jobs[chosen.id], quick
         return None
 
-    def _waiting(self) -> list[Waiting]:
-        return [Waiting(job.id, job.account, job.short, self._usual.of(job)) for job in self._queue]
+    def _waiting(self, *, look: bool = False) -> list[Waiting]:
+        usual, jobs = self._usual.of, self._queue
+        return [Waiting(it.id, it.account, it.short, usual(it), look and it.looks) for it in jobs]
 
     def _at_work(self) -> list[Running]:
         return [
@@ -250,15 +250,11 @@ class JobManager:
     def _run(self, job: Job[Any]) -> None:
         state, result, error = JobState.CANCELLED, None, None
         try:
-            job.progress.check()
-            work = job._work
-            if work is not None:
-                long = self._background and not job.short
-                if long:
-                    yield_processor(self._yielding)
-                with working(Urgency.LONG if long else Urgency.SHORT):
-                    result = work(job.progress)
-                state = JobState.DONE
+            result = job._do(background=self._background, yielding=self._yielding)
+            state = JobState.DONE
+        except NotThere:
+            if self._waits_again(job):
+                return
         except JobCancelled:
             log.info("Cancelled: %s", job.title)
             if job.progress.reason:
@@ -276,6 +272,17 @@ class JobManager:
                 self._usual.learn(job)
             self._forget_oldest()
             self._start_next()
+
+    def _waits_again(self, job: Job[Any]) -> bool:
+        """Back in the queue, unless it was cancelled meanwhile."""
+        with self._lock:
+            if job.progress.cancelled:
+                return False
+            del self._running[job.id]
+            job._wait_again()
+            self._queue.append(job)
+            self._start_next()
+        return True
 
     def _after_out_of_memory(self, job: Job[Any], problem: BaseException) -> None:
         """That job alone fails: what it held goes, and what is idle, before the next one starts."""

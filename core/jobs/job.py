@@ -2,14 +2,17 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
+from core.asking import looking
 from core.device import is_out_of_memory
 from core.jobs.progress import JobCancelled, Progress
 from core.jobs.queue import Place
 from core.room import EngineMemoryError
+from core.urgency import Urgency, working, yield_processor
 
 T = TypeVar("T")
 
@@ -98,9 +101,11 @@ class Job(Generic[T]):
         progress: Progress,
         submitted_at: float,
         short: bool = False,
+        looks: bool = False,
     ) -> None:
         self.id, self.key, self.title, self.link = number, key, title, link
         self.progress, self.short, self.quick_place = progress, short, False
+        self.looks = looks and not short
         self._work: Callable[[Progress], T] | None = work
         self._lock = threading.Lock()
         self._finished = threading.Event()
@@ -117,6 +122,11 @@ class Job(Generic[T]):
         """Where the job is in its life."""
         with self._lock:
             return self._state
+
+    @property
+    def only_looks(self) -> bool:
+        """Whether the place it has is for looking whether its result is stored."""
+        return self.quick_place and not self.short
 
     @property
     def account(self) -> str:
@@ -191,6 +201,20 @@ class Job(Generic[T]):
                 return True
             # A job on its way to being cancelled will not give a newcomer a result.
             return not self._state.finished and not self.progress.cancelled
+
+    def _do(self, *, background: bool, yielding: int) -> Any:
+        """What the work returns. Raises what it raises, and NotThere where it only looks."""
+        self.progress.check()
+        long = background and not self.short and not self.only_looks
+        if long:
+            yield_processor(yielding)
+        urgency = Urgency.LONG if long else Urgency.SHORT
+        with working(urgency), looking() if self.only_looks else nullcontext():
+            return None if self._work is None else self._work(self.progress)
+
+    def _wait_again(self) -> None:
+        with self._lock:
+            self._state, self._started_at, self.looks = JobState.QUEUED, None, False
 
     def _finish(
         self, state: JobState, at: float, *, result: Any = None, error: str | None = None

@@ -1,9 +1,11 @@
 """Whose job is next: fair between people, and nobody's short work waits for anybody's long work.
 
 There are two kinds of places. Any job may take a general one; a quick place takes short work alone
-(a text that somebody typed), so that it never waits for a batch. Where a place is free, the turn
-goes to the account with the fewest jobs running and, of those, to the one whose last turn was
-longest ago. Of the jobs of one account the short ones go first, and else the oldest.
+(a text that somebody typed), so that it never waits for a batch. While no general place is free, it
+also lets a job look whether its result is stored; one that has to be computed waits on. Where a
+place is free, the turn goes to the account with the fewest jobs running and, of those, to the one
+whose last turn was longest ago. Of the jobs of one account the short ones go first, and else the
+oldest.
 """
 
 import heapq
@@ -26,6 +28,8 @@ class Waiting:
     """Whether it is over in seconds and somebody waits for it in front of a page."""
     seconds: float = UNKNOWN
     """How long it will take."""
+    looks: bool = False
+    """Whether it may look in a quick place now."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ class Turns:
         self, waiting: Sequence[Waiting], running: Sequence[Running], *, short_only: bool
     ) -> Waiting | None:
         """The job whose turn it is; None where none may start."""
-        fit = [it for it in waiting if it.short or not short_only]
+        fit = [it for it in waiting if it.short or it.looks or not short_only]
         n_running: dict[str, int] = {}
         for job in running:
             n_running[job.account] = n_running.get(job.account, 0) + 1

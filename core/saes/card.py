@@ -76,7 +76,7 @@ def sae_card(
     there says (log10 of each latent's firing rate).
     """
     metadata = sae.cfg.metadata
-    listed = get_pretrained_saes_directory().get(release or "")
+    listed = get_pretrained_saes_directory().get(release) if release else None
     l0 = listed.expected_l0.get(sae_id) if listed and sae_id else None
     rates = read_firing_rates(Path(folder) / FILE_NAME, sae.cfg.d_sae) if folder else None
     if not l0 and rates is not None:

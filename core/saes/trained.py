@@ -15,7 +15,8 @@ def at_trained_site(sae: SAE, *, release: str | None = None, folder: Path | None
     heads, also where their loader forgets to say so.
     """
     metadata = sae.cfg.metadata
-    listed = get_pretrained_saes_directory().get(release or "")
+    # Reading the list takes seconds once in a process: not for SAEs that cannot be on it.
+    listed = get_pretrained_saes_directory().get(release) if release else None
     config = {**metadata.to_dict(), "architecture": sae.cfg.architecture()}
     reading = reading_of(
         config,

@@ -5,13 +5,12 @@ are loaded.
 """
 
 import time
-from contextlib import suppress
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from core.asking import NotStored
+from core.asking import may_compute
 from core.lease import Lease
 from core.logit_lens import all_directions, top_token_ids
 from core.splitting.fits import Fit
@@ -42,9 +41,8 @@ def was_made(store: Store, request: MapRequest) -> bool:
 
 def note_made(store: Store, request: MapRequest) -> None:
     """Note that it was."""
-    if not was_made(store, request):
-        with suppress(NotStored):  # somebody who only looks
-            store.keep(_mark(request), {"n": n_latents(request)}, JSON)
+    if may_compute() and not was_made(store, request):
+        store.keep(_mark(request), {"n": n_latents(request)}, JSON)
 
 
 def seconds_needed(lease: Lease, store: Store, fit: Fit, request: MapRequest) -> float:

@@ -24,16 +24,24 @@ def table(make: "Callable[[], pd.DataFrame]", name: str, *, key: str, what: str 
         )
 
 
-def figure(drawing: "go.Figure", name: str, *, title: str, key: str, what: str = "Page") -> None:
+def figure(
+    drawing: "go.Figure | Callable[[], go.Figure]",
+    name: str,
+    *,
+    title: str,
+    key: str,
+    what: str = "Page",
+) -> None:
     """The figure as a page that opens without a network; the figure's camera saves images.
 
-    `what` tells the buttons of several figures on one page apart.
+    `drawing` makes the figure where the page does not show this one. `what` tells the buttons of
+    several figures on one page apart.
     """
     from core.export import figure_html
 
     _button(
         f"{what} (HTML)",
-        lambda: figure_html(drawing, title=title).encode(),
+        lambda: figure_html(drawing() if callable(drawing) else drawing, title=title).encode(),
         f"{name}.html",
         f"{key}_html",
     )

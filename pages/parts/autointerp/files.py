@@ -56,9 +56,12 @@ def draw(record: "Record", entry: SaeEntry, *, dark: bool) -> None:
             key="ai_neuronpedia",
             icon=":material/download:",
         )
-        drawing = score_figure(distributions(record), dark=dark)
         downloads.figure(
-            drawing, name, title="Scores of explanations", key="ai_figure", what="Scores"
+            lambda: score_figure(distributions(record), dark=dark),
+            name,
+            title="Scores of explanations",
+            key="ai_figure",
+            what="Scores",
         )
 
 

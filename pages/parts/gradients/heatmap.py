@@ -62,11 +62,10 @@ def draw(
 
 
 def without_background(figure: "go.Figure") -> "go.Figure":
-    """The figure without a background of its own, which files need and the page does not."""
-    import plotly.graph_objects as go
+    """The same figure, through which the page is seen; files get their background back."""
+    from core.export import SEE_THROUGH
 
-    clear = "rgba(0,0,0,0)"
-    return go.Figure(figure).update_layout(paper_bgcolor=clear, plot_bgcolor=clear)
+    return figure.update_layout(paper_bgcolor=SEE_THROUGH, plot_bgcolor=SEE_THROUGH)
 
 
 def camera(name: str) -> dict[str, Any]:
@@ -126,9 +125,10 @@ def downloads(matrix: "GradientMatrix") -> None:
     """The matrix as it is shown, as a page, tables and numbers."""
     from core.gradients.heatmap import gradient_heatmap
 
+    dark = look.is_dark()
     with st.container(horizontal=True, gap="small"):
         files.figure(
-            gradient_heatmap(matrix, dark=look.is_dark()),
+            lambda: gradient_heatmap(matrix, dark=dark),
             "gradients",
             title="Latent gradients",
             key="grad_page",

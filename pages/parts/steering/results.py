@@ -159,7 +159,7 @@ def _downloads(result: "SteerResult") -> None:
         downloads.table(joined, "steering", key="steer_table")
         if not result.rows["gain"].isna().all():
             downloads.figure(
-                damage_figure(result.rows),
+                lambda: damage_figure(result.rows),
                 "steering-curve",
                 title="Concept against damage",
                 key="steer_curve_file",
