@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from core.gradients.gradient_request import GradientResult
 
+_PATIENCE = 1.5
+"""Seconds in which a cell is mostly verified: less than drawing the page once more takes."""
+
 
 def draw(
     result: "GradientResult",
@@ -42,8 +45,7 @@ def draw(
             f"{exact_markdown(matrix.targets['label'].iloc[place[0]])}**"
         )
         close.button("Close", key="grad_close", on_click=lambda: controls.change(cell=()))
-        with errors.shown_plainly():
-            _verified(result, view, place)
+        checked = st.container()
         left, right = st.columns(2)
         with left:
             st.caption("From")
@@ -51,6 +53,9 @@ def draw(
         with right:
             st.caption("To")
             end(result.parts, matrix.targets, place[0], request.target, selection, descriptions)
+        # Last, because the model is run for it: both ends are read meanwhile.
+        with checked, errors.shown_plainly():
+            _verified(result, view, place)
 
 
 def end(
@@ -123,7 +128,7 @@ def _verified(result: "GradientResult", view: GradientView, place: tuple[int, in
         st.caption("The gradient of this cell is zero.")
         return
     cells = [(view.cell[0], view.cell[1], view.cell[2], view.cell[3])]
-    found = heatmap.check_result(result, cells, "Verifying a cell")
+    found = heatmap.check_result(result, cells, "Verifying a cell", wait=_PATIENCE)
     if found is None:
         return
     row = found.verification.cells.iloc[0]
