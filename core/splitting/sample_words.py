@@ -29,9 +29,9 @@ N_TOKENS = 10
 CONFIG = IndexConfig(n_top=12, n_quantiles=1, per_quantile=1, buffer=0, n_partners=0)
 """What is kept of each latent while the sample is read."""
 _BEFORE = _AFTER = 8
-_SECONDS = {"firings": 4e-8, "read": 1e-8, "describe": 3e-4}
-"""Seconds a token and latent (of "describe": a latent) before they were measured here: keeping
-every firing takes four times as long as reading."""
+_SECONDS = {"text": 5e-5, "firings": 8e-8, "read": 5e-8, "describe": 5e-4}
+"""Seconds a token and latent (of "text": a token, of "describe": a latent) before they were
+measured here: those of the demo's model on two cores."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,14 +52,16 @@ def describe_sample(lease: Lease, store: Store, corpus: Corpus) -> None:
             about BOS.
         JobCancelled: through the lease's progress.
     """
-    token_set = sample_tokens(lease, store, corpus)
-    with lease.turn() as (_, saes):
-        widths = [int(sae.cfg.d_sae) for sae in saes]
+    widths = widths_of(lease)
     times = SampleTimes(store, lease.model_fingerprint, sum(widths))
-    lease.progress.plan(
-        times.expected("read", token_set.n_tokens),
+    work = [
+        times.expected("read", SAMPLE_TOKENS),
         *[times.expected("describe", width) for width in widths],
-    )
+    ]
+    lease.progress.plan(times.expected("text", SAMPLE_TOKENS), *work)
+    token_set = sample_tokens(lease, store, corpus, times)
+    # Anew: the text is there, mostly at once, which tells nothing of the rest.
+    lease.progress.plan(*work)
     with times.measured("read", token_set.n_tokens):
         states = build_statistics(lease, token_set, CONFIG)
     found = describe_states(lease, store, token_set, states, times)
@@ -67,12 +69,20 @@ def describe_sample(lease: Lease, store: Store, corpus: Corpus) -> None:
         remember_offline(store, fingerprint, described.offline)
 
 
-def sample_tokens(lease: Lease, store: Store, corpus: Corpus) -> TokenSet:
+def widths_of(lease: Lease) -> list[int]:
+    """Latents of each SAE of the lease."""
+    with lease.turn() as (_, saes):
+        return [int(sae.cfg.d_sae) for sae in saes]
+
+
+def sample_tokens(lease: Lease, store: Store, corpus: Corpus, times: "SampleTimes") -> TokenSet:
     """The sample as all SAEs of the lease read it. Raises ValueError where they do not agree."""
     with lease.turn() as (model, saes):
         token_in_front(model, saes)  # all are looked at on the same tokens
         packing = default_packing(model, saes[0], max_tokens=SAMPLE_TOKENS)
-    return load_token_set(corpus, lease.tokenizer, packing, store=store, progress=lease.progress)
+    tokenizer, progress = lease.tokenizer, lease.progress
+    with times.measured("text", SAMPLE_TOKENS, partly_stored=True):
+        return load_token_set(corpus, tokenizer, packing, store=store, progress=progress)
 
 
 def describe_states(
@@ -117,7 +127,8 @@ class SampleTimes:
         self._store, self._model, self._d_sae = store, model, d_sae
 
     def expected(self, part: str, units: int) -> float:
-        """Seconds for so many tokens, or latents of the part "describe"."""
+        """Seconds for so many tokens, or latents of the part "describe"; "text" is cutting it into
+        tokens, "firings" and "read" are the model's work."""
         known = usual_seconds(self._store, self._work(part), units=self._units(part, units))
         return _SECONDS[part] * self._units(part, units) * sharing() if known is None else known
 
@@ -127,14 +138,15 @@ class SampleTimes:
         remember_time(self._store, self._work(part), seconds, units=n)
 
     @contextmanager
-    def measured(self, part: str, units: int) -> Iterator[None]:
-        """A block that is a part."""
-        with measured(self._store, self._work(part), units=self._units(part, units)):
+    def measured(self, part: str, units: int, *, partly_stored: bool = False) -> Iterator[None]:
+        """A block that is a part, as `core.usual_time.measured`."""
+        n = self._units(part, units)
+        with measured(self._store, self._work(part), units=n, partly_stored=partly_stored):
             yield
 
     def _units(self, part: str, units: int) -> float:
         # Reading goes with the latents that are encoded at each token.
-        return float(units) if part == "describe" else float(units) * self._d_sae
+        return float(units) * (self._d_sae if part in ("firings", "read") else 1)
 
     def _work(self, part: str) -> str:
         return f"sample-{part}:{self._model}"

@@ -24,7 +24,13 @@ from core.descriptions.table import Descriptions
 from core.lease import Lease
 from core.saes.writes import WRITES_VERSION
 from core.splitting.members import Member
-from core.splitting.sample_words import CONFIG, SampleTimes, describe_states, sample_tokens
+from core.splitting.sample_words import (
+    CONFIG,
+    SampleTimes,
+    describe_states,
+    sample_tokens,
+    widths_of,
+)
 from core.store import Key, Store
 from core.store.dataclass_codec import dataclass_codec
 from core.view.corpora import SAMPLE_TOKENS
@@ -72,7 +78,10 @@ def read_sample(
         ValueError: the corpus cannot be read, an SAE does not fit the model, or SAEs do not agree
             about BOS.
     """
-    token_set = sample_tokens(lease, store, corpus)
+    widths = widths_of(lease)
+    times = SampleTimes(store, lease.model_fingerprint, sum(widths))
+    lease.progress.plan(*_expected(times, widths))
+    token_set = sample_tokens(lease, store, corpus, times)
     parameters = {
         "model": lease.model_fingerprint,
         "tokens": token_set.digest,
@@ -114,20 +123,24 @@ def evidence_key(model: str, members: Sequence[Member], corpus: Corpus) -> str:
 def expected_seconds(store: Store, model: str, widths: Sequence[int]) -> float:
     """About how long `read_sample` takes with SAEs of these widths; `model` is its fingerprint."""
     times = SampleTimes(store, model, sum(widths))
-    reading = times.expected("firings", FIRING_TOKENS) + times.expected("read", SAMPLE_TOKENS)
-    return reading + sum(times.expected("describe", width) for width in widths)
+    return sum(_expected(times, widths))
+
+
+def _expected(times: SampleTimes, widths: Sequence[int]) -> list[float]:
+    """Seconds of each part: the text, its firings, reading it, describing each SAE."""
+    return [
+        times.expected("text", SAMPLE_TOKENS),
+        times.expected("firings", FIRING_TOKENS),
+        times.expected("read", SAMPLE_TOKENS),
+        *[times.expected("describe", width) for width in widths],
+    ]
 
 
 def _compute(lease: Lease, store: Store, token_set: TokenSet, corpus: Corpus) -> list[Evidence]:
-    progress = lease.progress
-    with lease.turn() as (_, saes):
-        widths = [int(sae.cfg.d_sae) for sae in saes]
+    progress, widths = lease.progress, widths_of(lease)
     times = SampleTimes(store, lease.model_fingerprint, sum(widths))
-    progress.plan(
-        times.expected("firings", FIRING_TOKENS),
-        times.expected("read", token_set.n_tokens),
-        *[times.expected("describe", width) for width in widths],
-    )
+    # Anew: the text is there, mostly at once, which tells nothing of the rest.
+    progress.plan(*_expected(times, widths)[1:])
     with times.measured("firings", FIRING_TOKENS):
         firings = _firings(lease, token_set)
     progress.next_part()
