@@ -113,7 +113,6 @@ async def together(
             for name, sae in zip(_runners(), READ_AT_LENGTH, strict=True)
         ]
         await asyncio.sleep(20)  # both are at it
-        watch.note("before they come")
         all_there = asyncio.Barrier(len(people))
         sessions = [
             _session(
@@ -203,11 +202,16 @@ async def _keep_busy(browser: Any, address: str, sae: str) -> None:
     context = await browser.new_context()
     page = await context.new_page()
     page.set_default_timeout(120_000)
-    for times in count(1):
-        link = f"/latent?model=docs-small&release=docs-small-res&sae={sae}&latent=0&corpus=docs"
-        await page.goto(f"{address}{link}&tokens={LONG * times}")
-        await page.get_by_role("button", name="Read this text").click()
-        await page.get_by_text("Strongest examples").first.wait_for(timeout=0)
+    try:
+        for times in count(1):
+            link = f"/latent?model=docs-small&release=docs-small-res&sae={sae}&latent=0&corpus=docs"
+            await page.goto(f"{address}{link}&tokens={LONG * times}")
+            await page.get_by_role("button", name="Read this text").click()
+            await page.get_by_text("Strongest examples").first.wait_for(timeout=0)
+    finally:
+        # What the text takes is no longer the server's when its memory is looked at.
+        await page.get_by_role("button", name="Cancel").first.click()
+        await page.get_by_text("This was cancelled").first.wait_for()
 
 
 def _runners() -> list[str]:
@@ -255,10 +259,11 @@ def measure(
         for reader in people[: len(SAES)]:
             asyncio.run(alone(doors[reader.name], [reader], Tally(), rounds=1))
         _say("The server is warm.")
+        watch.note("before they come")
         asyncio.run(
             together(doors, people, known, tally, minutes=minutes, think=think, watch=watch)
         )
-        _say("All have left.")
+        _say("All have left, and the long texts were stopped.")
         time.sleep(rest)
         watch.note("after they left")
     return apart, tally, watch

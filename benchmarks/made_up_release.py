@@ -1,6 +1,6 @@
 """A made-up release of four layers x 65,536 latents on the demo's model, from a shell, end to end.
 
-    python -m benchmarks.made_up_release FOLDER [write] [index] [search] [map] [same]
+    python -m benchmarks.made_up_release FOLDER [write] [index] [search] [map] [same] [ray]
 
 `write` makes SAEs in FOLDER, as sae_lens does: release `made-up`, one SAE before each layer of the
 demo's model, and `made-up-site`, four before layer 2, which a map shows together. Each is a TopK
@@ -10,10 +10,10 @@ beforehand and what it took, the memory of all its processes among it. Both are 
 the way and go on. `search` looks for tokens, a pattern and planted latents in every firing, and
 holds what the planted ones do against the demo's own SAEs. `same` makes the index of one of the
 four alone, and the map once more, in another store, undisturbed, and compares what was kept, bit
-by bit. Without words, all of it.
+by bit. `ray` reads a fifth of the text with all four in one process and with two workers, and
+compares likewise. Without words, all but `ray`, which requirements-ray.txt is needed for.
 """
 
-import hashlib
 import os
 import re
 import signal
@@ -22,36 +22,29 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from sae_lens import SAE
 from sae_lens.saes.topk_sae import TopKSAE, TopKSAEConfig
 
+from benchmarks.made_up_kept import environment, index_digests, machine, map_digests, unlike
 from benchmarks.million_rows import planted_million
 from benchmarks.splitting import Watch
-from core.activations.stored_index import open_index
-from core.activations.text_index import make_index
 from core.firings.kept import Kept, kept_firings
 from core.firings.places import places_of_regex, places_of_tokens, tokens_named
 from core.firings.search import firing_at, places_of_latent, ranked
 from core.firings.shard import read_shard
-from core.lease import Lease
-from core.run.arguments import parser
-from core.run.tasks import task_of
-from core.settings import REPOSITORY, Settings
-from core.shell import Machine
-from core.splitting.map import compute_map
-from core.splitting.rows import LabelledSae, decoder_rows
+from core.settings import REPOSITORY
 from core.tokens import vocabulary_texts
 
 LAYERS, LATENTS, TOKENS = 4, 65_536, 100_000
 DEMO = REPOSITORY / "demo" / "saes" / "docs-small-res"
 INDEX = ("index", "--release", "made-up", "--tokens", str(TOKENS), "--firings", "--yes")
 OWN = ("index", "--release", "docs-small-res", "--tokens", str(TOKENS), "--firings", "--yes")
+FEWER = (*INDEX[:4], str(TOKENS // 5), *INDEX[5:])
+ON_RAY = (*FEWER, "--ray", "--workers", "2", "--threads", "1")
 ALONE = (*INDEX[:3], "--sae", "blocks.2.hook_resid_pre", *INDEX[3:])
 ON_MAP = tuple(f"seed_{number}" for number in range(LAYERS))
 MAP = ("map", "--release", "made-up-site", "--sae", *ON_MAP, "--clusters", "--yes")
@@ -108,7 +101,7 @@ def run(
         process = subprocess.Popen(
             command,
             cwd=REPOSITORY,
-            env={**os.environ, **_environment(folder, cache)},
+            env={**os.environ, **environment(folder, cache)},
             stdout=subprocess.PIPE,
             stderr=messages,
             text=True,
@@ -129,17 +122,6 @@ def run(
     _say(f"-> {how} {took:.0f} s, all its processes {watch.peak / 1e9:.2f} GB at most\n")
     if process.returncode and not killed:
         raise RuntimeError(log.read_text()[-2000:])
-
-
-def _environment(folder: Path, cache: str) -> dict[str, str]:
-    saes = os.pathsep.join(str(folder / name) for name in ("made-up", "made-up-site"))
-    return {"SAE_EXPLORER_SAES": saes, "SAE_EXPLORER_CACHE": str(folder / cache)}
-
-
-def machine(folder: Path, cache: str) -> Machine:
-    """What the commands saw, for reading what they kept."""
-    read = Settings.from_environment({**os.environ, **_environment(folder, cache)})
-    return Machine(replace(read, device="cpu"))
 
 
 def search(folder: Path) -> None:
@@ -211,49 +193,6 @@ def _firings(kept: Kept) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return place, latent, value
 
 
-def kept_digests(folder: Path, cache: str) -> dict[str, str]:
-    """What the firings and the index of `ALONE` and the map are, bit by bit, read as pages do."""
-    found = {}
-    here = machine(folder, cache)
-    task: Any = task_of(parser().parse_args(ALONE), here)
-    wanted = {(*entry.key, entry.version) for entry in task.entries}
-    for one in kept_firings(here.store.directory):
-        for file in sorted(one.folder.iterdir()) if one.about.sae in wanted else []:
-            if file.suffix == ".parquet" or file.name == "totals":
-                found[f"{one.folder.name}/{file.name}"] = _digest(file.read_bytes())
-    lease = here.engine.lease("docs-small", [entry.key for entry in task.entries])
-    for entry, opened in zip(
-        task.entries, make_index(lease, here.store, task.request, readers=_Nobody()), strict=True
-    ):
-        index = open_index(here.store, opened.key)
-        assert index is not None
-        for name, array in index.to_arrays().items():
-            found[f"index of {entry.sae_id}: {name}"] = _digest(np.ascontiguousarray(array).data)
-    task = task_of(parser().parse_args(MAP), here)
-    with here.engine.lease("docs-small", [entry.key for entry in task.entries]).turn() as (_, saes):
-        members = zip(task.request.members, saes, strict=True)
-        rows = decoder_rows([LabelledSae(member.label, sae) for member, sae in members])
-    found_map = compute_map(rows, task.request.config, store=here.store, fit=_nothing)
-    for name in ("umap_x", "umap_y", "cluster"):
-        found[f"map: {name}"] = _digest(found_map.points[name].to_numpy().tobytes())
-    here.close()
-    return found
-
-
-class _Nobody:
-    def statistics(self, lease: Lease, reading: Any) -> list:
-        """Fails: an index that is kept is not made again."""
-        raise AssertionError("this was computed before")
-
-
-def _nothing(function: str, *args: Any, **settings: Any) -> Any:
-    raise AssertionError(f"{function} was asked for, of a map that was computed before")
-
-
-def _digest(content: Any) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
 def _say(text: str) -> None:
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
@@ -280,14 +219,22 @@ def main(folder: Path, wanted: list[str]) -> None:
         run(folder, "cache", MAP, kill=lambda messages: "Moving all latents" in messages)
         run(folder, "cache", MAP)
     if "same" in steps:
+        stores = ("cache", "again")
         for words in (ALONE, MAP):
             run(folder, "again", words)
-        one, other = kept_digests(folder, "cache"), kept_digests(folder, "again")
-        unlike = sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
-        _say(f"{len(one)} files and arrays are compared")
-        if unlike:
-            raise AssertionError(f"Not the same: {unlike}")
-        _say("All are the same to the bit.")
+        kept = (index_digests(folder, it, ALONE) | map_digests(folder, it, MAP) for it in stores)
+        _compare(*kept)
+    if "ray" in steps:
+        run(folder, "one", FEWER)
+        run(folder, "two", ON_RAY)
+        _compare(index_digests(folder, "one", FEWER), index_digests(folder, "two", FEWER))
+
+
+def _compare(one: dict[str, str], other: dict[str, str]) -> None:
+    _say(f"{len(one)} files and arrays are compared")
+    if different := unlike(one, other):
+        raise AssertionError(f"Not the same: {different}")
+    _say("All are the same to the bit.")
 
 
 if __name__ == "__main__":

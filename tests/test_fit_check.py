@@ -17,6 +17,7 @@ from transformers import GPT2LMHeadModel
 from core.corpus.docs import docs_sample
 from core.corpus.documents import pasted_text
 from core.corpus.load import default_packing, load_token_set
+from core.corpus.packing import Packing
 from core.corpus.token_set import TokenSet
 from core.fit_check import FitCheck, check_fit
 from core.models import Model, cache_sites, load_model
@@ -27,6 +28,7 @@ pytestmark = pytest.mark.slow
 
 DEMO = Path(__file__).resolve().parent.parent / "demo"
 SHIPPED = sorted(it.parent for it in (DEMO / "saes").glob("*/*/cfg.json"))
+_CUT: dict[Packing, TokenSet] = {}
 RESID = "docs-small-res/blocks.2.hook_resid_pre"
 
 
@@ -40,8 +42,12 @@ def shipped(name: str) -> SAE:
 
 
 def docs(model: Model, sae: SAE, n: int = 2000) -> TokenSet:
+    """Of the demo's model, whose tokens are cut once for each packing."""
     packing = replace(default_packing(model, sae), max_tokens=n)
-    return load_token_set(docs_sample(), model.tokenizer, packing)
+    known = _CUT.get(packing)
+    if known is None:
+        known = _CUT[packing] = load_token_set(docs_sample(), model.tokenizer, packing)
+    return known
 
 
 def text(model: Model, sae: SAE, words: str) -> TokenSet:
