@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 PATIENCE_MS = 180_000
 """How long a test waits for what must come."""
+UNEXPECTED = "Reference "
+"""How the log begins what a page did not expect (`pages.parts.errors`)."""
 SETTLED_SECONDS = 60.0
 """A page that polls is never at rest for long; then the last click wins."""
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
@@ -84,6 +86,9 @@ def demo_server(
     finally:
         process.terminate()
         process.wait(timeout=30)
+    said = (folder / "server.log").read_text(errors="replace")
+    if UNEXPECTED in said:  # at the foot of a page, perhaps, where no test looks
+        pytest.fail(f"A page met what it did not expect: {said[said.index(UNEXPECTED) :][:3000]}")
 
 
 def _await(process: subprocess.Popen[bytes], address: str, log: Path) -> None:

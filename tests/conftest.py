@@ -4,8 +4,10 @@
 The environment is set before anything imports torch or huggingface_hub, which read it once.
 """
 
+import logging
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 _PRIVATE_HOME = tempfile.TemporaryDirectory(prefix="sae-explorer-tests-")
@@ -46,6 +48,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("browser") or item.get_closest_marker("real_weights"):
             item.add_marker("slow")
+
+
+class _Heard(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.records: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(self.format(record))
+
+
+@pytest.fixture(autouse=True)
+def nothing_unexpected(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No page meets what it did not expect, also where a test does not look.
+
+    Tests that have one do so are marked `unexpected`.
+    """
+    heard, log = _Heard(), logging.getLogger("pages.parts.errors")
+    log.addHandler(heard)
+    yield
+    log.removeHandler(heard)
+    if request.node.get_closest_marker("unexpected") is None:
+        assert not heard.records, heard.records[0]
 
 
 @pytest.fixture(scope="session")

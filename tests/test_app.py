@@ -284,6 +284,7 @@ def test_nothing_is_downloaded_without_a_click(
     assert app.button(key="download_and_load").label == "Download and load"
 
 
+@pytest.mark.unexpected
 def test_unexpected_errors_get_a_reference_and_no_traceback(
     open_app: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

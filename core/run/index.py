@@ -78,7 +78,8 @@ class IndexTask:
         if left < 1:
             note = f"{1 - left:.0%} of the firings are there already; the rest is counted here."
             cost = replace(cost, notes=(*cost.notes, note))
-        kept = index_bytes(widths, CONFIG)
+        # From firings that are kept one SAE after the other is indexed, else several at a time.
+        kept = index_bytes([max(widths)] if self.firings else widths, CONFIG)
         cost = replace(cost, memory=cost.memory + kept)
         if self.hands is None:
             return cost

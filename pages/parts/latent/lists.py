@@ -167,7 +167,7 @@ def _note(name: str, items: Sequence[Noted], selection: Selection) -> None:
 
 
 def _load(name: str) -> None:
-    with st.expander("Load a list from a file", key="latent_list_load"):
+    with st.expander("Load a list from a file", key="latent_list_from_file"):
         uploads.uploader(
             "CSV or JSON, as downloaded here",
             type=["csv", "json"],
