@@ -60,6 +60,10 @@ class Client:
             if not kind or node["type"] == kind:
                 yield node
 
+    def is_busy(self) -> bool:
+        """Whether the page shows how far some work is."""
+        return any(self.nodes("progress"))
+
     def table(self, *columns: str) -> list[Node]:
         """The lines of the first table that has these columns."""
         for node in self.nodes("dataframe"):

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -168,6 +169,9 @@ def test_a_program_finds_a_planted_latent(server):
             client.set("Latent (0 to 63)", line["latent"])
             if found is None:
                 client.set("Part of the page", "Dashboard")
+            while client.is_busy() and client.n_calls < MOST_CALLS:  # the text is being read
+                time.sleep(2)
+                client.look()
             examples = client.table("at token", "active tokens")
             found = line["latent"]
             if all(it["at token"] == LETTER for it in examples):
