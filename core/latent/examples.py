@@ -43,6 +43,7 @@ STYLE = """<style>
 .lx-open{background:none;border:0;padding:0;color:inherit;font-family:inherit;text-align:left;
  text-decoration:underline dotted;text-underline-offset:3px;cursor:pointer}
 .lx-open:hover{text-decoration-style:solid}
+:root:not(.lx-listens) .lx-open{pointer-events:none}
 .lx-t{position:relative;border-radius:2px}
 .lx-t:hover{outline:1px solid rgba(128,128,128,.9)}
 .lx-t:hover::after{content:attr(data-v);position:absolute;left:0;bottom:1.45em;z-index:9;

@@ -25,7 +25,12 @@ export default function (component) {
     if (name) setTriggerValue("opened", Number(name.dataset.place))
   }
   document.addEventListener("click", clicked)
-  return () => document.removeEventListener("click", clicked)
+  // Until now a click would have been lost, so the names took none (core/latent/examples.py).
+  document.documentElement.classList.add("lx-listens")
+  return () => {
+    document.removeEventListener("click", clicked)
+    document.documentElement.classList.remove("lx-listens")
+  }
 }
 """
 
