@@ -189,7 +189,7 @@ class JobManager:
                     self._cancel(job)
         return self.wait_all(timeout)
 
-    # The methods below are called with the lock held, except _run, a worker thread.
+    # The methods below are called with the lock held, except _run, a worker thread, and its own.
 
     def _latest(self, key: str) -> Job[Any] | None:
         return max(

@@ -52,13 +52,9 @@ def describe_sample(lease: Lease, store: Store, corpus: Corpus) -> None:
             about BOS.
         JobCancelled: through the lease's progress.
     """
-    widths = widths_of(lease)
-    times = SampleTimes(store, lease.model_fingerprint, sum(widths))
-    work = [
-        times.expected("read", SAMPLE_TOKENS),
-        *[times.expected("describe", width) for width in widths],
-    ]
-    lease.progress.plan(times.expected("text", SAMPLE_TOKENS), *work)
+    times = SampleTimes.of(lease, store)
+    text, *work = times.parts(("text", SAMPLE_TOKENS), ("read", SAMPLE_TOKENS))
+    lease.progress.plan(text, *work)
     token_set = sample_tokens(lease, store, corpus, times)
     # Anew: the text is there, mostly at once, which tells nothing of the rest.
     lease.progress.plan(*work)
@@ -67,12 +63,6 @@ def describe_sample(lease: Lease, store: Store, corpus: Corpus) -> None:
     found = describe_states(lease, store, token_set, states, times)
     for fingerprint, described in zip(lease.sae_fingerprints, found, strict=True):
         remember_offline(store, fingerprint, described.offline)
-
-
-def widths_of(lease: Lease) -> list[int]:
-    """Latents of each SAE of the lease."""
-    with lease.turn() as (_, saes):
-        return [int(sae.cfg.d_sae) for sae in saes]
 
 
 def sample_tokens(lease: Lease, store: Store, corpus: Corpus, times: "SampleTimes") -> TokenSet:
@@ -122,9 +112,21 @@ def describe_states(
 class SampleTimes:
     """How long the parts of reading a sample take, as the last ones on this machine did."""
 
-    def __init__(self, store: Store, model: str, d_sae: int) -> None:
-        """`model` is the model's fingerprint, `d_sae` the number of latents of all SAEs."""
-        self._store, self._model, self._d_sae = store, model, d_sae
+    def __init__(self, store: Store, model: str, widths: Sequence[int]) -> None:
+        """`model` is the model's fingerprint, `widths` the number of latents of each SAE."""
+        self._store, self._model, self._widths = store, model, widths
+
+    @classmethod
+    def of(cls, lease: Lease, store: Store) -> "SampleTimes":
+        """Those of the lease's SAEs."""
+        with lease.turn() as (_, saes):
+            widths = [int(sae.cfg.d_sae) for sae in saes]
+        return cls(store, lease.model_fingerprint, widths)
+
+    def parts(self, *tokens: tuple[str, int]) -> list[float]:
+        """Seconds of each part with so many tokens, and then of describing each SAE."""
+        units = [*tokens, *(("describe", width) for width in self._widths)]
+        return [self.expected(part, n) for part, n in units]
 
     def expected(self, part: str, units: int) -> float:
         """Seconds for so many tokens, or latents of the part "describe"; "text" is cutting it into
@@ -146,7 +148,7 @@ class SampleTimes:
 
     def _units(self, part: str, units: int) -> float:
         # Reading goes with the latents that are encoded at each token.
-        return float(units) * (self._d_sae if part in ("firings", "read") else 1)
+        return float(units) * (sum(self._widths) if part in ("firings", "read") else 1)
 
     def _work(self, part: str) -> str:
         return f"sample-{part}:{self._model}"

@@ -24,19 +24,15 @@ from core.descriptions.table import Descriptions
 from core.lease import Lease
 from core.saes.writes import WRITES_VERSION
 from core.splitting.members import Member
-from core.splitting.sample_words import (
-    CONFIG,
-    SampleTimes,
-    describe_states,
-    sample_tokens,
-    widths_of,
-)
+from core.splitting.sample_words import CONFIG, SampleTimes, describe_states, sample_tokens
 from core.store import Key, Store
 from core.store.dataclass_codec import dataclass_codec
 from core.view.corpora import SAMPLE_TOKENS
 
 FIRING_TOKENS = 50_000
 """Of these, tokens whose firings are kept one by one."""
+_PARTS = (("text", SAMPLE_TOKENS), ("firings", FIRING_TOKENS), ("read", SAMPLE_TOKENS))
+"""What is done with how many tokens, before each SAE is described."""
 _VERSION = 2
 
 
@@ -78,9 +74,8 @@ def read_sample(
         ValueError: the corpus cannot be read, an SAE does not fit the model, or SAEs do not agree
             about BOS.
     """
-    widths = widths_of(lease)
-    times = SampleTimes(store, lease.model_fingerprint, sum(widths))
-    lease.progress.plan(*_expected(times, widths))
+    times = SampleTimes.of(lease, store)
+    lease.progress.plan(*times.parts(*_PARTS))
     token_set = sample_tokens(lease, store, corpus, times)
     parameters = {
         "model": lease.model_fingerprint,
@@ -122,25 +117,13 @@ def evidence_key(model: str, members: Sequence[Member], corpus: Corpus) -> str:
 
 def expected_seconds(store: Store, model: str, widths: Sequence[int]) -> float:
     """About how long `read_sample` takes with SAEs of these widths; `model` is its fingerprint."""
-    times = SampleTimes(store, model, sum(widths))
-    return sum(_expected(times, widths))
-
-
-def _expected(times: SampleTimes, widths: Sequence[int]) -> list[float]:
-    """Seconds of each part: the text, its firings, reading it, describing each SAE."""
-    return [
-        times.expected("text", SAMPLE_TOKENS),
-        times.expected("firings", FIRING_TOKENS),
-        times.expected("read", SAMPLE_TOKENS),
-        *[times.expected("describe", width) for width in widths],
-    ]
+    return sum(SampleTimes(store, model, widths).parts(*_PARTS))
 
 
 def _compute(lease: Lease, store: Store, token_set: TokenSet, corpus: Corpus) -> list[Evidence]:
-    progress, widths = lease.progress, widths_of(lease)
-    times = SampleTimes(store, lease.model_fingerprint, sum(widths))
+    progress, times = lease.progress, SampleTimes.of(lease, store)
     # Anew: the text is there, mostly at once, which tells nothing of the rest.
-    progress.plan(*_expected(times, widths)[1:])
+    progress.plan(*times.parts(*_PARTS[1:]))
     with times.measured("firings", FIRING_TOKENS):
         firings = _firings(lease, token_set)
     progress.next_part()
