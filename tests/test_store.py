@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 
 from core.store import ARRAYS, BYTES, FRAME, JSON, Key, Store, StoreError
 from core.store.connections import MOST
-from core.store.disk import SafeDisk
+from core.store.disk import SafeCache, SafeDisk
 from core.store.leftovers import sweep, use
 from core.store.process_lock import file_lock
 from core.store.unkept import Unkept
@@ -496,10 +497,30 @@ def test_old_texts_and_passes_are_swept_and_used_ones_left(tmp_path):
     assert sweep(tmp_path / "nowhere") == 0
 
 
-def files_of(store):
+def files_in(directory):
     folder = Path("/proc/self/fd")
     names = [os.readlink(it) for it in folder.iterdir() if it.exists()]
-    return [name for name in names if name.startswith(str(store.directory))]
+    return [name for name in names if name.startswith(str(directory))]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files in /proc")
+def test_as_many_connections_as_places_also_where_all_are_used_at_once(tmp_path):
+    cache = SafeCache(str(tmp_path), timeout=60, disk=SafeDisk)
+    all_at_once = threading.Barrier(MOST)
+
+    def use_one(_):
+        with cache.borrowed():
+            cache.set("a", b"1")
+            all_at_once.wait(PATIENCE)
+
+    with ThreadPoolExecutor(MOST) as threads:
+        list(threads.map(use_one, range(MOST)))
+    with cache.borrowed():
+        assert cache.get("a") == b"1", "the thread that opened it uses one of them too"
+    databases = [it for it in files_in(tmp_path) if it.endswith(".db")]
+    assert len(databases) == MOST
+    cache.close()
+    assert files_in(tmp_path) == []
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files in /proc")
@@ -520,7 +541,7 @@ def test_many_threads_share_few_connections(tmp_path):
         thread.start()
     for _ in threads:
         assert done.acquire(timeout=PATIENCE)
-    held = files_of(store)
+    held = files_in(store.directory)
     go_on.set()
     for thread in threads:
         thread.join()
@@ -528,5 +549,5 @@ def test_many_threads_share_few_connections(tmp_path):
     assert all(found)
     assert len(held) <= 2 * (2 * MOST + 1), held
     store.close()
-    assert files_of(store) == []
+    assert files_in(store.directory) == []
     assert store.get(key(n=0, step=0), JSON) == 0

@@ -100,6 +100,11 @@ class SafeCache(diskcache.Cache):
 
     _connections: Connections | None = None  # the constructor of diskcache needs one already
 
+    def __init__(self, directory: str, **settings: Any) -> None:
+        super().__init__(directory, **settings)
+        # It leaves its own connection to the thread that opened the cache, which may live for long.
+        self._shared.give(self._local.__dict__.pop("con"))
+
     @contextmanager
     def borrowed(self) -> Iterator[None]:
         """Work with one connection in this thread until the block ends."""
