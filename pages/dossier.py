@@ -34,7 +34,7 @@ def draw(view: View) -> None:
         list(TABS),
         format_func=TABS.__getitem__,
         label_visibility="collapsed",
-        **VIEW.widget("dossier_tab", "tab"),
+        **VIEW.choices("dossier_tab", "tab"),
     )
     if not job_results.libraries_ready(room=600):
         return

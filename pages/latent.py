@@ -53,7 +53,7 @@ def _tab(entry: SaeEntry, page: LatentPageView) -> str:
         required=True,
         format_func=TABS.__getitem__,
         label_visibility="collapsed",
-        **session.widget("latent_tab", "tab"),
+        **session.choices("latent_tab", "tab"),
     )
     return page.tab
 

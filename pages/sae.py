@@ -35,7 +35,7 @@ def draw(view: View) -> None:
         required=True,
         format_func=TABS.__getitem__,
         label_visibility="collapsed",
-        **VIEW.widget("sae_tab", "tab"),
+        **VIEW.choices("sae_tab", "tab"),
     )
     if not opening.ready(view):
         return

@@ -41,7 +41,9 @@ def page_server(
         for name, value in {**(link or {}), **parameters}.items():
             app.query_params[name] = value
         app.switch_page(file)
-        return settle(app)
+        settle(app)
+        assert other_defaults(app) == [], "a browser that draws them late sends these back"
+        return app
 
     try:
         yield open_link
@@ -63,6 +65,32 @@ def settle(app: AppTest) -> AppTest:
         if not busy() and known_jobs() == before:
             break
     return app
+
+
+def other_defaults(app: AppTest) -> list[tuple[str, object, object]]:
+    """Widgets whose default is not what they show: label, default, what is shown.
+
+    Those of a session in which nothing was typed or chosen yet (see `pages.parts.page_state.show`).
+    """
+    found: list[tuple[str, object, object]] = []
+    for it in (*app.toggle, *app.text_input, *app.text_area):
+        found.append((it.label, it.proto.default, it.value))
+    for it in app.number_input:
+        default = it.proto.default if it.proto.HasField("default") else None
+        found.append((it.label, default, it.value))
+    for it in (*app.selectbox, *app.radio):
+        found.append((it.label, it.proto.default, it.index or 0))
+    for it in app.multiselect:
+        found.append((it.label, [*it.proto.default], [*it.indices]))
+    for it in app.get("button_group"):
+        found.append((it.proto.label, [*it.proto.default], [*it.indices]))
+    for it in app.slider:
+        shown = it._widget_state.double_array_value.data
+        found.append((it.label, [*it.proto.default], [*shown]))
+    for it in app.select_slider:
+        texts = it._widget_state.string_array_value.data
+        found.append((it.label, [*it.proto.default], [it.options.index(text) for text in texts]))
+    return [one for one in found if one[1] != one[2]]
 
 
 def known_jobs() -> list[tuple[int, str]]:

@@ -4,6 +4,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from pages.parts import page_state
+from tests.page_sessions import other_defaults
 
 
 def _page() -> None:
@@ -28,7 +29,7 @@ def _page() -> None:
     page = PageState("test", Link(View(), fields), forgets={"cell": ("depth", "kind")})
     view = page.begin()
     st.slider("Depth", 0, 9, **page.widget("test_depth", "depth"))
-    st.segmented_control("Kind", ["rows", "columns"], **page.widget("test_kind", "kind"))
+    st.segmented_control("Kind", ["rows", "columns"], **page.choices("test_kind", "kind"))
     twice = view.cell * 2
     st.number_input(
         "Twice the cell",
@@ -118,3 +119,53 @@ def test_a_bare_address_keeps_the_view_of_the_session() -> None:
     app = _app(depth="4")
     assert _go_to(app).text[0].value == "4 rows 0"
     assert _address(app) == {"depth": "4"}
+
+
+def _page_of_every_kind() -> None:
+    from dataclasses import dataclass
+
+    import streamlit as st
+
+    from core.link import Link, LinkField, one_of, whole
+    from pages.parts.page_state import PageState
+
+    @dataclass(frozen=True)
+    class View:
+        number: int = 1
+        word: str = "a"
+
+    words = ["a", "b", "c"]
+    fields = [
+        LinkField("number", "number", whole(0, 9)),
+        LinkField("word", "word", one_of(words)),
+    ]
+    page = PageState("test", Link(View(), fields))
+    view = page.begin()
+    st.slider("Slider", 0, 9, **page.widget("slider", "number"))
+    st.number_input("Number", 0, 9, **page.widget("number", "number"))
+    st.toggle("Toggle", **page.widget("toggle", "number", value=view.number > 5, read=int))
+    st.text_input("Line", **page.widget("line", "word"))
+    st.text_area("Area", **page.widget("area", "word"))
+    st.segmented_control("Buttons", words, **page.choices("buttons", "word"))
+    st.multiselect("Several", words, **page.choices("several", "word", value=[view.word]))
+    st.selectbox("Menu", **page.menu("menu", "word", words))
+    st.radio("Radio", **page.menu("radio", "word", words))
+    st.select_slider("Steps", words, **page.widget("steps", "word"))
+
+
+def test_what_a_widget_shows_is_its_default_too() -> None:
+    """A browser that draws a widget late takes its default, and may send that back."""
+    app = AppTest.from_function(_page_of_every_kind)
+    app.query_params["number"], app.query_params["word"] = "7", "c"
+    app.run()
+    assert not app.exception
+    assert app.slider[0].value == app.number_input[0].value == 7
+    assert app.toggle[0].value
+    assert app.selectbox[0].value == app.radio[0].value == "c"
+    assert app.text_area[0].proto.default == "c"
+    assert other_defaults(app) == []
+    app.number_input[0].set_value(3).run()
+    app.selectbox[0].set_value("b").run()
+    assert other_defaults(app) == []
+    assert app.slider[0].value == 3
+    assert app.text_input[0].value == "b"

@@ -63,10 +63,19 @@ class SessionLink:
 def show(key: str, value: Any) -> None:
     """Have the widget of this key show `value`, and leave it alone where it does already.
 
-    A value that is set goes to the browser, over whatever is being typed there.
+    A value that is set goes to the browser, over whatever is being typed there. The widget needs it
+    as its default too (`value`, `default` or `index`): a browser first takes the default of a
+    widget that it has not drawn yet, and where something is sent at that moment, that default comes
+    back as if it had been chosen.
     """
     if key not in st.session_state or st.session_state[key] != value:
         st.session_state[key] = value
+
+
+def options_of(options: Sequence[Any], shown: Any) -> dict[str, Any]:
+    """The options of a menu and which of them is its default: the one that is shown."""
+    options = list(options)
+    return {"options": options, "index": options.index(shown) if shown in options else 0}
 
 
 class PageState(Generic[V]):
@@ -150,14 +159,54 @@ class PageState(Generic[V]):
         read: Callable[[Any], Any] | None = None,
         **others: Any,
     ) -> dict[str, Any]:
-        """The `key` and `on_change` of a widget that shows and changes one field of the view.
+        """What makes a box, a slider or a switch show and change one field of the view.
 
             st.slider("Depth", 0, 9, **PAGE.widget("depth_slider", "depth"))
 
         It shows `value`, or what the field holds where that is None. What is chosen goes through
-        `read` into the field, and `others` change with it. A row of buttons whose choice is taken
-        back leaves the field as it was.
+        `read` into the field, and `others` change with it.
         """
+        shown, keyed = self._keyed(key, field, value, read, others)
+        return {**keyed, "value": shown}
+
+    def choices(
+        self,
+        key: str,
+        field: str,
+        *,
+        value: Any = None,
+        read: Callable[[Any], Any] | None = None,
+        **others: Any,
+    ) -> dict[str, Any]:
+        """As `widget`, for a row of buttons or a menu of which several can be chosen.
+
+        A row of buttons whose choice is taken back leaves the field as it was.
+        """
+        shown, keyed = self._keyed(key, field, value, read, others)
+        return {**keyed, "default": shown}
+
+    def menu(
+        self,
+        key: str,
+        field: str,
+        options: Sequence[Any],
+        *,
+        value: Any = None,
+        read: Callable[[Any], Any] | None = None,
+        **others: Any,
+    ) -> dict[str, Any]:
+        """As `widget`, for a menu or a list of radio buttons, with its options."""
+        shown, keyed = self._keyed(key, field, value, read, others)
+        return {**keyed, **options_of(options, shown)}
+
+    def _keyed(
+        self,
+        key: str,
+        field: str,
+        value: Any,
+        read: Callable[[Any], Any] | None,
+        others: Mapping[str, Any],
+    ) -> tuple[Any, dict[str, Any]]:
         shown = getattr(self.current(), field) if value is None else value
         show(key, shown)
 
@@ -169,4 +218,4 @@ class PageState(Generic[V]):
                 chosen = read(chosen)
             self.change(**{field: chosen, **others})
 
-        return {"key": key, "on_change": changed}
+        return shown, {"key": key, "on_change": changed}

@@ -16,7 +16,7 @@ from core.hosting.rights import Action
 from core.view.choices import Choices, distinct_labels
 from core.view.selection import Selection, to_parameters, with_model, with_release, with_sae
 from pages.parts import back_button, keyboard, people, registry, view_state
-from pages.parts.page_state import show
+from pages.parts.page_state import options_of, show
 from pages.parts.polling import reserve_room
 from pages.parts.view_state import View
 
@@ -65,7 +65,7 @@ def _menus(choices: Choices, selection: Selection) -> None:
     show(_SAE, selection.sae_id)
     st.selectbox(
         "Model",
-        list(models),
+        **options_of(list(models), selection.model),
         format_func=lambda name: models[name],
         key=_MODEL,
         on_change=_chosen,
@@ -75,7 +75,7 @@ def _menus(choices: Choices, selection: Selection) -> None:
     )
     st.selectbox(
         "SAE release",
-        list(titles),
+        **options_of(list(titles), selection.release),
         format_func=lambda name: titles[name],
         key=_RELEASE,
         on_change=_chosen,
@@ -88,7 +88,7 @@ def _menus(choices: Choices, selection: Selection) -> None:
         st.caption(words_of_release(entries))
     st.selectbox(
         "SAE",
-        saes,
+        **options_of(saes, selection.sae_id),
         key=_SAE,
         on_change=_chosen,
         args=(_SAE,),
@@ -104,6 +104,7 @@ def _latent(selection: Selection, width: int | None) -> None:
         "Latent" if last is None else f"Latent (0 to {last})",
         min_value=0,
         max_value=last,
+        value=selection.latent,
         step=1,
         key=_LATENT,
         on_change=_chosen,

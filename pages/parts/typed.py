@@ -48,7 +48,8 @@ def _box(
 
     if key not in st.session_state:
         st.session_state[key] = value
-    text = str(widget(label, key=key, on_change=changed, **options) or "")
+    shown = st.session_state[key]  # also what a browser takes that has not drawn the box yet
+    text = str(widget(label, shown, key=key, on_change=changed, **options) or "")
     cut_from = st.session_state.get(key + CUT)
     if cut_from:
         place.warning(

@@ -100,10 +100,9 @@ def draw(view: AutointerpView, selection: Selection) -> None:
 def _menu(name: str, label: str, options: dict[str, str], width: int = 300) -> None:
     st.selectbox(
         label,
-        list(options),
         format_func=options.__getitem__,
         width=width,
-        **VIEW.widget(f"ai_{name}", name),
+        **VIEW.menu(f"ai_{name}", name, list(options)),
     )
 
 
@@ -115,9 +114,11 @@ def _latents(view: AutointerpView, selection: Selection) -> None:
                 label, low, high, width=150, help=note, **VIEW.widget(f"ai_{name}", name)
             )
     elif view.choose == "list":
-        show("ai_latents", write_latents(view.latents).replace(",", ", "))
+        listed = write_latents(view.latents).replace(",", ", ")
+        show("ai_latents", listed)
         st.text_input(
             "Latents",
+            listed,
             key="ai_latents",
             placeholder="3, 7, 10-14",
             on_change=_list_changed,
@@ -158,13 +159,15 @@ def _pills(
 ) -> None:
     key = f"ai_{name}"
     options = list(offered)  # type: ignore[call-overload]
-    st.session_state[key] = [option for option in on if option in options]
+    chosen = [option for option in on if option in options]
+    st.session_state[key] = chosen
     notes = "  \n".join("**{}**: {}".format(*titles[option]) for option in options)
     st.pills(
         label,
         options,
         format_func=lambda option: titles[option][0],
         selection_mode="multi",
+        default=chosen,
         key=key,
         on_change=_pills_changed,
         args=(name, tuple(options), on),
@@ -189,22 +192,27 @@ def _settings(view: AutointerpView) -> None:
             low, high = LIMITS[name]
             step = {"total_tokens": 10_000, "thinking_tokens": 500}.get(name, 1)
             column = right if number % 2 else left
-            column.number_input(label, low, high, step=step, key=f"ai_{name}", help=note)
+            column.number_input(
+                label, low, high, step=step, value=getattr(view, name), key=f"ai_{name}", help=note
+            )
         right.number_input(
             "Active above",
             0.0,
             0.99,
             step=0.01,
+            value=view.act_threshold_frac,
             key="ai_act_threshold_frac",
             help="Share of the latent's strongest activation above which a token counts as active.",
         )
         st.toggle(
             "Strongest examples must lie apart",
+            value=view.no_overlap,
             key="ai_no_overlap",
             help="By more than the tokens on either side, in one text.",
         )
         st.toggle(
             "Quote three explanations in the prompt",
+            value=view.use_examples_in_explanation_prompt,
             key="ai_use_examples_in_explanation_prompt",
             help="For chat models.",
         )

@@ -12,6 +12,7 @@ from core.view.selection import Selection
 from pages.parts import action, errors, look, typed, view_state
 from pages.parts.autointerp import jobs
 from pages.parts.latent import elsewhere
+from pages.parts.page_state import options_of
 
 if TYPE_CHECKING:
     from core.autointerp.record import Record
@@ -86,7 +87,7 @@ def _choice(done: Sequence[int], latent: int, selection: Selection) -> None:
     st.session_state["ai_latent"] = latent
     st.selectbox(
         "Latent",
-        done,
+        **options_of(done, latent),
         key="ai_latent",
         width=200,
         on_change=lambda: view_state.choose(

@@ -210,6 +210,7 @@ def comparison(record: "Record") -> None:
     st.selectbox(
         "Compare with",
         list(titles),
+        index=list(titles).index(current) if current else None,
         format_func=titles.__getitem__,
         key="ai_other",
         placeholder="Choose another run of this SAE",

@@ -84,6 +84,7 @@ def _fields(typed: "Typed", page: PageState[Any]) -> None:
     )
     middle.text_input(
         "Address",
+        value=typed.url,
         key="ai_service_url",
         placeholder="https://api.openai.com/v1",
         on_change=_changed,
@@ -103,15 +104,23 @@ def _fields(typed: "Typed", page: PageState[Any]) -> None:
     one.number_input(
         "Dollars per million tokens sent",
         0.0,
+        value=typed.prompt_price,
         key="ai_service_prompt_price",
         on_change=_changed,
         help="Prices change, so none is built in: type the one of the day. Left at 0, the cost is "
         "not known and the budget counts questions alone.",
     )
-    two.number_input("… and received", 0.0, key="ai_service_completion_price", on_change=_changed)
+    two.number_input(
+        "… and received",
+        0.0,
+        value=typed.completion_price,
+        key="ai_service_completion_price",
+        on_change=_changed,
+    )
     three.number_input(
         "Budget in dollars",
         0.0,
+        value=typed.dollars,
         key="ai_service_dollars",
         on_change=_changed,
         disabled=typed.price is None,
@@ -121,6 +130,7 @@ def _fields(typed: "Typed", page: PageState[Any]) -> None:
         "Budget in questions",
         0,
         1_000_000,
+        value=typed.calls,
         key="ai_service_calls",
         on_change=_changed,
         help="The run stops after so many, repeated ones included. Stored answers do not count.",

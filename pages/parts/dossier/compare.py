@@ -15,6 +15,7 @@ from pages.parts import latent_links, weights
 from pages.parts.dossier import VIEW, beside, chapters, jobs, offered
 from pages.parts.dossier.latent import request_of
 from pages.parts.dossier.summary import breath
+from pages.parts.page_state import options_of
 from pages.parts.view_state import View
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def _other(
         st.session_state["dossier_other"] = label
         st.selectbox(
             "SAE to compare with",
-            list(by_label),
+            **options_of(list(by_label), label),
             key="dossier_other",
             on_change=lambda: _choose(by_label),
         )

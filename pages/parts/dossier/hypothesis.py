@@ -60,7 +60,7 @@ def _fields(page: DossierView) -> "Service | bool | None":
             list(KINDS),
             required=True,
             format_func=KINDS.__getitem__,
-            **VIEW.widget("dossier_kind", "kind"),
+            **VIEW.choices("dossier_kind", "kind"),
         )
         if page.kind == "explanation":
             st.segmented_control(
@@ -68,7 +68,7 @@ def _fields(page: DossierView) -> "Service | bool | None":
                 list(JUDGES),
                 required=True,
                 format_func=JUDGES.__getitem__,
-                **VIEW.widget("dossier_judge", "judge"),
+                **VIEW.choices("dossier_judge", "judge"),
             )
         if people.current().local:
             typed.line("Your name", key=_NAME, most=40, width=180)

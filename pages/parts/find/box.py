@@ -66,7 +66,7 @@ def _box(selection: Selection, asked: FindView) -> None:
             format_func=WAYS.__getitem__,
             help="Words: descriptions that hold all of them, in any order. Pattern: a regular "
             "expression (RE2). Meaning: descriptions that are about the same.",
-            **session.widget("find_by", "by"),
+            **session.choices("find_by", "by"),
         )
 
 

@@ -8,7 +8,7 @@ from pages.parts.page_state import PageState
 
 _state = PageState("find", LINK)
 begin, current, problems = _state.begin, _state.current, _state.problems
-change, widget = _state.change, _state.widget
+change, widget, choices = _state.change, _state.widget, _state.choices
 _TIMES = "find_collected_times"
 
 

@@ -89,7 +89,7 @@ def _chain(
         list(titles),
         format_func=lambda name: titles[name],
         help="The circuit goes through these SAEs in the order in which the model passes them.",
-        **controls.widget(
+        **controls.choices(
             "grad_chain",
             "chain",
             value=[sae_choices.name_of(entry) for entry in chain],
@@ -105,10 +105,9 @@ def _end(result: "CircuitResult", view: GradientView) -> None:
     end = view.end if view.end in titles else result.request.end or result.ends[0].end
     st.selectbox(
         "Explain",
-        list(titles),
         format_func=lambda end: titles[end],
         help="A likely next token, or a latent of the last SAE that is active at the last token.",
-        **controls.widget("grad_end", "end", value=end),
+        **controls.menu("grad_end", "end", list(titles), value=end),
     )
 
 

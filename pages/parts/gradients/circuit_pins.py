@@ -50,7 +50,7 @@ def draw(result: "CircuitResult", view: GradientView, texts: Mapping[int, str]) 
             placeholder="Choose here, or click a node and pin it",
             help="What you keep an eye on. Pinned nodes have a rim and can be drawn alone; they "
             "are in the link.",
-            **controls.widget(
+            **controls.choices(
                 "grad_pinned",
                 "pinned",
                 value=[place for place in view.pinned if place in titles],

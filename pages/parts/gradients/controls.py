@@ -44,7 +44,8 @@ _page = PageState(
         "only_pinned": ("prompt", "chain"),
     },
 )
-problems, change, widget = _page.problems, _page.change, _page.widget
+problems, change = _page.problems, _page.change
+widget, choices, menu = _page.widget, _page.choices, _page.menu
 current = _page.current
 
 
@@ -94,7 +95,7 @@ def tabs() -> None:
         required=True,
         format_func=TABS.__getitem__,
         label_visibility="collapsed",
-        **widget("grad_tab", "tab"),
+        **choices("grad_tab", "tab"),
     )
 
 
@@ -138,10 +139,9 @@ def sae(
     names = sae_choices.menu(entries)
     st.selectbox(
         label,
-        list(names),
         format_func=lambda name: names[name],
         help=help,
-        **widget(f"grad_{field}", field, value=sae_choices.name_of(chosen)),
+        **menu(f"grad_{field}", field, list(names), value=sae_choices.name_of(chosen)),
     )
 
 
@@ -152,7 +152,7 @@ def choice(label: str, field: str, options: dict[str, str], **more: Any) -> None
         list(options),
         required=True,
         format_func=options.__getitem__,
-        **widget(f"grad_{field}", field),
+        **choices(f"grad_{field}", field),
         **more,
     )
 
@@ -192,11 +192,10 @@ def method(view: GradientView) -> None:
         if view.tab in ("latents", "logits"):
             st.radio(
                 "What stands at the place of the earlier SAE",
-                list(_ERRORS),
                 format_func=_ERRORS.__getitem__,
                 help="Later latents are computed from it. Heads park their attention on the first "
                 "token; an SAE that was not trained on it would change everything behind.",
-                **widget("grad_keep_error", "keep_error"),
+                **menu("grad_keep_error", "keep_error", list(_ERRORS)),
             )
         if view.tab != "circuit":
             number(

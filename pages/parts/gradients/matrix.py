@@ -266,7 +266,7 @@ def _positions(label: str, field: str, view: GradientView, tokens: Sequence[str]
         range(len(tokens)),
         format_func=lambda place: f"{place} {visible_token(tokens[place])}",
         placeholder="all positions",
-        **controls.widget(
+        **controls.choices(
             f"grad_{field}", field, value=chosen, read=lambda places: tuple(sorted(places))
         ),
     )

@@ -70,13 +70,13 @@ def _text(
         names = [0, *range(1, len(examples) + 1)]
         st.selectbox(
             "Text to look at",
-            names,
             format_func=lambda n: (
                 "A text that I type" if n == 0 else f"Strongest example {n}: {examples[n - 1][0]}"
             ),
-            **state.widget(
+            **state.menu(
                 _EXAMPLE,
                 "example",
+                names,
                 value=view.example if view.example in names else 0,
                 destination=0,
             ),
@@ -140,14 +140,14 @@ def _drawn(selection: Selection, sources: "Sources", state: PageState[Attributio
         return
     st.selectbox(
         "Token at which the latent is taken apart",
-        places,
         format_func=lambda place: (
             f"{place - n_leading + 1}: {visible_token(sources.tokens[place])}"
             f"   (activation {sources.activations[place]:.3f})"
         ),
-        **state.widget(
+        **state.menu(
             _TO,
             "destination",
+            places,
             value=sources.destination,
             read=lambda place: place - n_leading + 1,
         ),

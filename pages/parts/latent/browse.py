@@ -103,17 +103,15 @@ def _filters(view: LatentPageView) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         st.selectbox(
             "Order",
-            list(ORDERS),
             format_func=ORDERS.__getitem__,
             width=280,
-            **session.widget("latent_order", "order"),
+            **session.menu("latent_order", "order", list(ORDERS)),
         )
         st.selectbox(
             "Show",
-            list(KINDS),
             format_func=KINDS.__getitem__,
             width=220,
-            **session.widget("latent_kind", "kind", density=()),
+            **session.menu("latent_kind", "kind", list(KINDS), density=()),
         )
         typed.line(
             "Description holds",

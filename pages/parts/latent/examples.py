@@ -74,7 +74,7 @@ def draw(
             format_func=lambda n: f"± {n}",
             label_visibility="collapsed",
             help="How many tokens are shown on either side of each example.",
-            **session.widget("latent_around", "around"),
+            **session.choices("latent_around", "around"),
         )
     source.listen(selection)
     with errors.shown_plainly():
@@ -103,10 +103,9 @@ def draw_bands(dashboard: "Dashboard", view: LatentPageView, show: Show | None) 
     chosen = view.band if 0 <= view.band <= len(bands) else 0
     st.selectbox(
         "Part of the range",
-        range(len(bands) + 1),
         format_func=lambda number: _band_title(dashboard, number),
         width=520,
-        **session.widget("latent_band", "band", value=chosen),
+        **session.menu("latent_band", "band", range(len(bands) + 1), value=chosen),
     )
     if chosen:
         show(bands[chosen - 1].examples)

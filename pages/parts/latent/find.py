@@ -97,7 +97,7 @@ def _controls(view: FindView, state: PageState[FindView]) -> None:
         list(FIND_WAYS),
         required=True,
         format_func=FIND_WAYS.__getitem__,
-        **state.widget("find_way", "way", typed=""),
+        **state.choices("find_way", "way", typed=""),
     )
     box = typed.area if view.way == "text" else typed.line
     if view.way != "latent":
@@ -118,7 +118,7 @@ def _controls(view: FindView, state: PageState[FindView]) -> None:
             list(FIND_RANKINGS),
             required=True,
             format_func=FIND_RANKINGS.__getitem__,
-            **state.widget("find_by", "by"),
+            **state.choices("find_by", "by"),
             help="Activation: the largest there; SAEs differ in scale. Share of its maximum: of "
             "its largest activation in the whole text. Specificity: the share of its firings that "
             "are there, at the lower end of its 95 % interval, so that a latent that fired once "

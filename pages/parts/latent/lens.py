@@ -118,7 +118,7 @@ def _all(selection: Selection, entry: SaeEntry, view: LensView, state: PageState
         list(COLOURS),
         required=True,
         format_func=COLOURS.__getitem__,
-        **state.widget("lens_colour", "colour"),
+        **state.choices("lens_colour", "colour"),
     )
     colour, title = found.moments.std, "standard deviation"
     if view.colour == "density":

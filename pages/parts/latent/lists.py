@@ -77,9 +77,8 @@ def draw(selection: Selection, view: LatentPageView) -> None:
         return
     st.selectbox(
         "List",
-        names,
         width=360,
-        **session.widget("latent_list", "chosen_list", value=chosen),
+        **session.menu("latent_list", "chosen_list", names, value=chosen),
     )
     items = read_list(store, chosen)
     _table(chosen, items)

@@ -26,7 +26,7 @@ def draw(view: PromptView, state: PageState[PromptView], *, proposed: str) -> No
             list(RANKINGS),
             required=True,
             format_func=RANKINGS.__getitem__,
-            **state.widget(_BY, "by"),
+            **state.choices(_BY, "by"),
             help="Activation: how strongly it is active. Strength for this latent: the share of "
             "its own activations, in the text that the dashboard is made from, that are weaker. "
             "Effect on the prediction: how much worse the model predicts the text when that latent "

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 # A place in one text means nothing in another.
 _state = PageState("latent", LINK, forgets={"opened": ("corpus", "tokens", "include_bos")})
 begin, current, problems = _state.begin, _state.current, _state.problems
-change, note, widget = _state.change, _state.note, _state.widget
+change, note = _state.change, _state.note
+widget, choices, menu = _state.widget, _state.choices, _state.menu
 
 
 def follow(view: LatentPageView) -> LatentPageView:

@@ -71,6 +71,7 @@ def draw(
         show("scope_scales", view.scales)
         st.text_input(
             "Scales",
+            value=view.scales,
             key="scope_scales",
             on_change=_scales_typed,
             help='How strongly the latent is put in: a list such as "0.5 1 2", or a range such as '
@@ -84,7 +85,7 @@ def draw(
             format_func=_UNITS.__getitem__,
             help="The typical norm is the median length of the vectors that the model itself has "
             "at this place of the prompt.",
-            **VIEW.widget("scope_unit", "unit"),
+            **VIEW.choices("scope_unit", "unit"),
         )
         _select("Best text", _CHOICES, "choose", view.choose, help=_CHOOSE_HELP, width=240)
         with st.popover("Sampling", icon=":material/tune:"):
@@ -121,11 +122,10 @@ def _select(
 ) -> None:
     st.selectbox(
         label,
-        list(titles),
         format_func=lambda name: titles.get(name, name),
         help=help,
         width=width,
-        **VIEW.widget(f"scope_{field}", field, value=chosen),
+        **VIEW.menu(f"scope_{field}", field, list(titles), value=chosen),
     )
 
 
@@ -134,6 +134,7 @@ def _layers(layers: Sequence[int], n_layers: int | None) -> None:
     st.multiselect(
         "Put in before layer",
         range(n_layers) if n_layers else list(layers),
+        default=list(layers),
         key="scope_layers",
         on_change=_layers_chosen,
         disabled=n_layers is None,
@@ -190,6 +191,7 @@ def _sampling(view: ScopeView) -> None:
             0.0,
             10.0,
             step=0.1,
+            value=view.temperature,
             key="scope_temperature",
             help="0 takes the likeliest token each time.",
         )
@@ -198,6 +200,7 @@ def _sampling(view: ScopeView) -> None:
             0.01,
             1.0,
             step=0.05,
+            value=view.top_p,
             key="scope_top_p",
             help="Tokens are drawn from the likeliest ones that together have this probability.",
         )
@@ -206,6 +209,7 @@ def _sampling(view: ScopeView) -> None:
             -10.0,
             10.0,
             step=0.5,
+            value=view.penalty,
             key="scope_penalty",
             help="Taken off the score of a token for each time it was used in the text already.",
         )
@@ -213,13 +217,21 @@ def _sampling(view: ScopeView) -> None:
             "Texts a scale",
             1,
             20,
+            value=view.samples,
             key="scope_samples",
             help="With temperature 0 all of them are the same.",
         )
         left.number_input(
-            "Seed", 0, 2**31 - 1, key="scope_seed", help="The same seed gives the same texts."
+            "Seed",
+            0,
+            2**31 - 1,
+            value=view.seed,
+            key="scope_seed",
+            help="The same seed gives the same texts.",
         )
-        right.number_input("Longest text (tokens)", 1, 500, key="scope_new_tokens")
+        right.number_input(
+            "Longest text (tokens)", 1, 500, value=view.new_tokens, key="scope_new_tokens"
+        )
         st.form_submit_button("Apply", type="primary", on_click=_sampling_applied)
 
 

@@ -41,7 +41,7 @@ def draw(
         required=True,
         format_func=_TITLES.__getitem__,
         label_visibility="collapsed",
-        **VIEW.widget("scope_panel", "panel"),
+        **VIEW.choices("scope_panel", "panel"),
     )
     with errors.shown_plainly():
         if scope.panel == "tuning":

@@ -75,7 +75,7 @@ def _request(
             list(SOURCES),
             required=True,
             format_func=SOURCES.__getitem__,
-            **STATE.widget("absorption_source", "source", concept=""),
+            **STATE.choices("absorption_source", "source", concept=""),
         )
         with st.popover("Thresholds", icon=":material/tune:"):
             st.slider(
@@ -144,9 +144,8 @@ def _with_parent(
     with left:
         st.selectbox(
             "Narrower SAE",
-            labels,
             format_func=titles.__getitem__,
-            **STATE.widget("absorption_parent", "parent", value=parent, parent_latent=0),
+            **STATE.menu("absorption_parent", "parent", labels, value=parent, parent_latent=0),
         )
     chosen = next(it.entry for it in narrower if it.label == parent)
     highest = (chosen.width or 1) - 1

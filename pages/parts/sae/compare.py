@@ -35,7 +35,7 @@ def draw(selection: Selection, entry: SaeEntry, view: SaePageView, choices: Choi
         required=True,
         format_func=AMONG.__getitem__,
         label_visibility="collapsed",
-        **VIEW.widget("sae_among", "among"),
+        **VIEW.choices("sae_among", "among"),
     )
     entries = entries_of(choices, selection, entry, view.among)
     if len(entries) < 2:
@@ -81,9 +81,8 @@ def _compared(
     figure = view.figure if view.figure in shown else shown[0]
     st.selectbox(
         "Figure",
-        shown,
         format_func=figures.COMPARED.__getitem__,
-        **VIEW.widget("sae_figure", "figure", value=figure),
+        **VIEW.menu("sae_figure", "figure", shown, value=figure),
     )
     by = "latents" if view.among == "family" else "sae"
     drawing = figures.compared_figure(table, figure, by=by, chosen=entry.sae_id)

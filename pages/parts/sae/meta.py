@@ -72,7 +72,7 @@ def _request(
             "Trained as",
             list(PRESET_TITLES),
             format_func=PRESET_TITLES.__getitem__,
-            **STATE.widget("meta_preset", "preset", share=0.0, steps=0, meta=-1, changes=()),
+            **STATE.choices("meta_preset", "preset", share=0.0, steps=0, meta=-1, changes=()),
         )
         with st.popover("Settings", icon=":material/tune:"):
             _settings(state)
@@ -138,9 +138,8 @@ def _narrower(narrower: list[Member], state: MetaView) -> SaeEntry | None:
     chosen = state.narrower if state.narrower in labels else labels[-2]
     st.selectbox(
         "Beside it, latents of",
-        labels,
         format_func=titles.__getitem__,
-        **STATE.widget("meta_narrower", "narrower", value=chosen),
+        **STATE.menu("meta_narrower", "narrower", labels, value=chosen),
     )
     return next((it.entry for it in narrower if it.label == chosen), None)
 

@@ -57,7 +57,7 @@ def draw(
         list(MAPS),
         format_func=MAPS.__getitem__,
         label_visibility="collapsed",
-        **page.widget("meta_coloured", "coloured"),
+        **page.choices("meta_coloured", "coloured"),
     )
     meta = chosen_meta(found, state, selection.latent) if state.coloured == "chosen" else None
     drawing = figures.map_figure(found.made, points, meta=meta, selected=selection.latent)

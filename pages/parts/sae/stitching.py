@@ -69,9 +69,8 @@ def _partner(others: list[Member], entry: SaeEntry, state: StitchView) -> Member
     titles = {it.label: it.title for it in others}
     st.selectbox(
         "Stitched with",
-        labels,
         format_func=titles.__getitem__,
-        **_STATE.widget("stitch_partner", "partner", value=chosen),
+        **_STATE.menu("stitch_partner", "partner", labels, value=chosen),
     )
     return next(it for it in others if it.label == chosen)
 
@@ -196,7 +195,7 @@ def _curve(found: "Stitching", state: StitchView) -> None:
         required=True,
         format_func=_MEASURES.__getitem__,
         label_visibility="collapsed",
-        **_STATE.widget(
+        **_STATE.choices(
             "stitch_along", "measure", value=state.measure if state.measure in shown else "error"
         ),
     )

@@ -7,7 +7,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from core.splitting.members import Member
 from core.splitting.view import DEFAULT, MapView
-from pages.parts.page_state import show
+from pages.parts.page_state import options_of, show
 from pages.parts.splitting import session
 
 _COLOURS = {
@@ -37,6 +37,7 @@ def draw(members: Sequence[Member], shown: Sequence[str], view: MapView) -> Delt
         "SAEs on the map",
         list(titles),
         format_func=lambda label: titles[label],
+        default=list(shown),
         key="map_saes",
         on_change=_saes_chosen,
         help="SAEs that read the same place of the model, so that their latents can be compared: "
@@ -46,7 +47,7 @@ def draw(members: Sequence[Member], shown: Sequence[str], view: MapView) -> Delt
     with left.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         st.selectbox(
             "Colour",
-            list(_COLOURS),
+            **options_of(list(_COLOURS), view.colour),
             format_func=_COLOURS.__getitem__,
             key="map_colour",
             on_change=_colour_chosen,
@@ -86,6 +87,7 @@ def _settings(view: MapView) -> None:
             "Neighbours",
             2,
             200,
+            value=view.n_neighbors,
             key="map_n_neighbors",
             help="Few show local structure, many the overall arrangement.",
         )
@@ -94,23 +96,39 @@ def _settings(view: MapView) -> None:
             0.0,
             1.0,
             step=0.01,
+            value=view.min_dist,
             key="map_min_dist",
             help="How tightly points may be packed.",
         )
         st.markdown("**Clusters** (10 dimensions)")
         left, right = st.columns(2)
-        left.number_input("Neighbours", 2, 200, key="map_n_neighbors_cluster")
-        right.number_input("Least distance", 0.0, 1.0, step=0.01, key="map_min_dist_cluster")
+        left.number_input(
+            "Neighbours", 2, 200, value=view.n_neighbors_cluster, key="map_n_neighbors_cluster"
+        )
+        right.number_input(
+            "Least distance",
+            0.0,
+            1.0,
+            step=0.01,
+            value=view.min_dist_cluster,
+            key="map_min_dist_cluster",
+        )
         left, right = st.columns(2)
         left.number_input(
             "Least size",
             2,
             1000,
+            value=view.min_cluster_size,
             key="map_min_cluster_size",
             help="Fewest latents that make a cluster; the rest is called noise.",
         )
         right.number_input(
-            "Seed", 0, 2**31 - 1, key="map_seed", help="The same seed gives the same map."
+            "Seed",
+            0,
+            2**31 - 1,
+            value=view.seed,
+            key="map_seed",
+            help="The same seed gives the same map.",
         )
         st.form_submit_button("Apply", type="primary", on_click=_settings_applied)
     st.button("Back to the defaults", on_click=_defaults, key="map_defaults")

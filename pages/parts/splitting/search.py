@@ -25,6 +25,7 @@ def box(view: "MapView") -> None:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         typed.line(
             "Search the map",
+            view.search,
             key="map_search",
             placeholder="for example: array",
             help="In descriptions, and in the tokens that latents make more likely.",
@@ -39,7 +40,7 @@ def box(view: "MapView") -> None:
             help="Pattern: a regular expression. Meaning: descriptions close to what you write, "
             "told by the model's own embeddings, or by an embedding service where OPENAI_API_KEY "
             "or OPENAI_BASE_URL is set.",
-            **session.widget("map_search_by", "search_by"),
+            **session.choices("map_search_by", "search_by"),
         )
 
 

@@ -19,7 +19,7 @@ _PROPOSED = "splitting_proposed"
 # Places on one map mean nothing on another; latents that were picked stay the same.
 _state = PageState("splitting", LINK, forgets={"zoom": _MAP, "lasso": _MAP})
 current, problems = _state.current, _state.problems
-change, widget = _state.change, _state.widget
+change, widget, choices, menu = _state.change, _state.widget, _state.choices, _state.menu
 
 
 def begin(members: Sequence[Member], chosen: SaeEntry) -> MapView:
@@ -76,7 +76,7 @@ def choice(
         format_func=options.__getitem__,
         label_visibility="collapsed" if hide_label else "visible",
         help=help,
-        **widget(key, field),
+        **choices(key, field),
     )
     return str(getattr(current(), field))
 

@@ -7,7 +7,7 @@ from core.steering.intervention import MODES, PLACES
 from core.steering.view import DEFAULT_UNIT, UNITS, SteerView, default_strengths, fits
 from core.view.selection import Selection
 from pages.parts import action, following, typed
-from pages.parts.page_state import show
+from pages.parts.page_state import options_of, show
 from pages.parts.steering import VIEW
 
 _SAMPLING = ("temperature", "top_p", "penalty", "samples", "seed", "new_tokens", "randoms")
@@ -49,7 +49,7 @@ def draw(view: SteerView, selection: Selection) -> None:
         )
         st.selectbox(
             "What is done",
-            list(MODES),
+            **options_of(list(MODES), view.mode),
             format_func=MODES.__getitem__,
             help=_MODE_HELP,
             width=230,
@@ -60,11 +60,10 @@ def draw(view: SteerView, selection: Selection) -> None:
             _strengths(view)
         st.selectbox(
             "Where",
-            list(PLACES),
             format_func=PLACES.__getitem__,
             help=_PLACE_HELP,
             width=210,
-            **VIEW.widget("steer_place", "place"),
+            **VIEW.menu("steer_place", "place", list(PLACES)),
         )
         if view.place == "tokens":
             st.text_input(
@@ -96,9 +95,11 @@ def draw(view: SteerView, selection: Selection) -> None:
 
 
 def _strengths(view: SteerView) -> None:
-    show("steer_strengths", view.strengths or default_strengths(view))
+    strengths = view.strengths or default_strengths(view)
+    show("steer_strengths", strengths)
     st.text_input(
         "Factors" if view.mode == "scale" else "Strengths",
+        strengths,
         key="steer_strengths",
         on_change=_strengths_typed,
         help='A list such as "0.5 1 2", or a range such as "0 to 4 in 9"; below 0 is away.',
@@ -110,11 +111,10 @@ def _strengths(view: SteerView) -> None:
     units = [it for it in UNITS if fits(it, view.mode) or it == view.unit]
     st.selectbox(
         "Strengths are given",
-        units,
         format_func=UNITS.__getitem__,
         help=_UNIT_HELP,
         width=210,
-        **VIEW.widget("steer_unit", "unit", strengths=""),
+        **VIEW.menu("steer_unit", "unit", units, strengths=""),
     )
 
 
@@ -146,28 +146,35 @@ def _sampling(view: SteerView) -> None:
             0.0,
             10.0,
             step=0.1,
+            value=view.temperature,
             key="steer_temperature",
             help="0 takes the likeliest token each time.",
         )
-        right.number_input("Top-p", 0.01, 1.0, step=0.05, key="steer_top_p")
-        left.number_input("Frequency penalty", -10.0, 10.0, step=0.5, key="steer_penalty")
+        right.number_input("Top-p", 0.01, 1.0, step=0.05, value=view.top_p, key="steer_top_p")
+        left.number_input(
+            "Frequency penalty", -10.0, 10.0, step=0.5, value=view.penalty, key="steer_penalty"
+        )
         right.number_input(
             "Texts of each row",
             1,
             20,
+            value=view.samples,
             key="steer_samples",
             help="With temperature 0 all of them are the same.",
         )
-        left.number_input("Seed", 0, 2**31 - 1, key="steer_seed")
-        right.number_input("Longest text (tokens)", 1, 500, key="steer_new_tokens")
+        left.number_input("Seed", 0, 2**31 - 1, value=view.seed, key="steer_seed")
+        right.number_input(
+            "Longest text (tokens)", 1, 500, value=view.new_tokens, key="steer_new_tokens"
+        )
         left.number_input(
             "Random directions",
             1,
             8,
+            value=view.randoms,
             key="steer_randoms",
             help="Beside each latent and strength; as long as what the latent writes.",
         )
-        st.toggle("Chat format, where the model has one", key="steer_chat")
+        st.toggle("Chat format, where the model has one", value=view.chat, key="steer_chat")
         st.form_submit_button("Apply", type="primary", on_click=_sampling_applied)
 
 

@@ -22,10 +22,9 @@ def side_by_side(request: "SteerRequest", result: "SteerResult", view: SteerView
     chosen = shown_row(request, numbers, view)
     st.selectbox(
         "Texts of",
-        numbers,
         format_func=lambda it: title_of(rows.loc[it]),
         width=420,
-        **VIEW.widget("steer_shown", "shown", value=chosen),
+        **VIEW.menu("steer_shown", "shown", numbers, value=chosen),
     )
     _columns(result, chosen)
     with st.expander("The prompt as the model reads it", key="steer_prompt_as_read"):
