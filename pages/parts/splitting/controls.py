@@ -43,7 +43,7 @@ def draw(members: Sequence[Member], shown: Sequence[str], view: MapView) -> Delt
         help="SAEs that read the same place of the model, so that their latents can be compared: "
         "one map is made of all that are chosen.",
     )
-    left, right = st.columns([6, 7], vertical_alignment="bottom", gap="medium")
+    left, right = st.columns(2, vertical_alignment="bottom", gap="medium")
     with left.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         st.selectbox(
             "Colour",
