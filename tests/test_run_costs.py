@@ -3,19 +3,24 @@
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 
 from core.activations.text_index import IndexRequest
 from core.corpus.documents import pasted_text
 from core.corpus.token_set import TokenSet
 from core.firings.kept import About, open_or_begin
-from core.run.cost import peak_memory
+from core.jobs.progress import Progress
+from core.run import index as index_run
+from core.run.cost import Measured, peak_memory
 from core.run.index import IndexTask
+from core.store import Store
 
 _BYTES = 100 << 20
 _PATIENCE = 30.0
@@ -65,3 +70,36 @@ def test_files_of_a_run_that_was_killed_are_not_counted_again(tmp_path: Path) ->
     assert task._share_left(request) == 2 / 4, "the one of which more is missing counts"
     assert task._share_left(replace(request, tokens=999)) == 1
     assert replace(task, firings=False)._share_left(request) == 1
+
+
+@pytest.mark.parametrize("workers", [None, 2])
+def test_where_firings_are_kept_the_memory_is_that_of_one_sae(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int | None
+) -> None:
+    """They are indexed one after the other then, and several at a time where they are not."""
+    shards = [Measured(tokens=n, seconds=1, memory=1e8, disk=0, store=0) for n in (500, 1000)]
+    monkeypatch.setattr(index_run, "measured", lambda *_, **__: shards)
+    settings = SimpleNamespace(device="cpu")
+    hands: Any = None
+    if workers is not None:
+        hands = SimpleNamespace(
+            workers=workers, threads=1, is_local=True, settings=settings, begin=lambda: None
+        )
+
+    class Models:
+        def lease(self, _model: str, names: list[Any], **_: Any) -> Any:
+            saes = [SimpleNamespace(cfg=SimpleNamespace(d_sae=16_384)) for _ in names]
+            return SimpleNamespace(turn=lambda: nullcontext((None, saes)))
+
+    def said(n_saes: int, *, firings: bool) -> float:
+        saes = tuple(("r", str(number), "1") for number in range(n_saes))
+        request = IndexRequest("m", saes, pasted_text("some words"), 1000)
+        store = Store(tmp_path / "store")
+        machine: Any = SimpleNamespace(store=store, engine=Models())
+        task = IndexTask(machine, request, (), "docs", firings=firings, hands=hands)
+        return task.estimate(Progress()).memory
+
+    one = said(1, firings=True)
+    # Examples of a latent take 9 kB while a text is read.
+    assert one == said(1, firings=False) == said(4, firings=True)
+    assert said(2, firings=False) > one + 16_384 * 8000
