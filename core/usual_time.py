@@ -18,6 +18,7 @@ from core.urgency import sharing
 _VERSION = 1
 _KEPT = 5
 _LEAST_UNITS = 1e-9
+_MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86_400.0
 
 
 def remember_time(
@@ -74,6 +75,15 @@ def in_words(seconds: float) -> str:
     if seconds < 5400:
         return f"about {seconds / 60:.0f} minutes"
     return f"about {seconds / 3600:.0f} hours"
+
+
+def in_short(seconds: float) -> str:
+    """A duration for a narrow place: `12 s`, `3 min`, `5.2 h`, `2.1 days`."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 90 * _MINUTE:
+        return f"{seconds / _MINUTE:.0f} min"
+    return f"{seconds / _HOUR:.1f} h" if seconds < 2 * _DAY else f"{seconds / _DAY:.1f} days"
 
 
 def _times(store: Store, work: str) -> list[list[float]]:

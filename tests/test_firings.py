@@ -16,6 +16,7 @@ from core.activations.bins import bin_edges
 from core.activations.text_index import CONFIG, IndexRequest, was_ever_made
 from core.corpus.documents import pasted_text
 from core.firings import make as making
+from core.firings.find import FindRequest, Own, find
 from core.firings.kept import Totals, kept_firings
 from core.firings.make import make_firings
 from core.firings.places import places_of_regex, places_of_tokens, tokens_named
@@ -219,6 +220,35 @@ def test_one_latent_and_what_fires_with_it(planted, dense) -> None:
         np.testing.assert_array_equal(counts, np.histogram(clipped, bin_edges())[0])
     with pytest.raises(ValueError, match="There is no latent 48"):
         places_of_latent(kept[0], 48)
+
+
+def test_what_fires_where_a_latent_should_and_is_silent(planted, dense) -> None:
+    model, saes, _, _, kept = planted
+    lease = PlainLease(model, saes)
+    ids = tokens_named(vocabulary_texts(model), 'a "e"')
+    meant = places_of_tokens(kept[0].token_set, ids)
+    latent = int(np.argmax(((dense[0] > 0) & meant[:, :, None]).sum((0, 1)) % meant.sum()))
+    fires = dense[0][:, :, latent] > 0
+    silent = meant & ~fires
+    assert 0 < silent.sum() < meant.sum()
+    request = FindRequest("tokens", 'a "e"', sae=kept[0].sae, latent=latent)
+    every, instead = find(lease, kept, request), find(lease, kept, replace(request, silent=True))
+    pd.testing.assert_frame_equal(every.table, firing_at(kept, [meant] * 3))
+    pd.testing.assert_frame_equal(instead.table, firing_at(kept, [silent] * 3))
+    assert instead.n_places == silent.sum()
+    assert latent not in set(instead.table.loc[instead.table["sae"] == "sae0", "latent"])
+    wanted = Own((meant & fires).sum(), meant.sum(), fires.sum() / kept[0].token_set.n_tokens)
+    assert every.own == instead.own == wanted
+    low, high = proportion_confint(wanted.fired, wanted.places, method="wilson")
+    np.testing.assert_allclose(wanted.interval, (low, high))
+    assert find(lease, kept[1:], request).own is None
+    with pytest.raises(ValueError, match="were not kept"):
+        find(lease, kept[1:], replace(request, silent=True))
+    with pytest.raises(ValueError, match="There is no latent 48"):
+        find(lease, kept, replace(request, silent=True, latent=48))
+    never = replace(request, latent=int(np.argmin((dense[0] > 0).sum((0, 1)))))
+    assert find(lease, kept, never).own.fired == (meant & (dense[0][:, :, never.latent] > 0)).sum()
+    assert request.key(["a"]) != replace(request, silent=True).key(["a"])
 
 
 def test_a_typed_text_is_read_as_the_prompt_tab_reads_it(planted) -> None:

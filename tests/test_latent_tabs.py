@@ -224,6 +224,11 @@ def test_all_saes_are_searched_at_once(open_tab: Open, settings: Settings) -> No
     found = app.dataframe[0].value
     assert found["specificity"].is_monotonic_decreasing
     assert found["where"].str.contains("⟦").all()
+    assert "Latent 7 fires on" in texts(app)
+    app = fine(open_tab("find", find="regex", seek="a.", silent="1", **RESIDUAL))
+    instead = app.dataframe[0].value
+    assert not ((instead["name"] == RESIDUAL["sae"]) & (instead["latent"] == 7)).any()
+    assert int(instead["fired"].max()) <= int(found["fired"].max())
     app = fine(open_tab("find", find="latent", **RESIDUAL))
     assert (app.dataframe[0].value["latent"] == 7).any(), "it fires where it fires"
     app = open_tab("find", find="regex", seek="(?=a)", **RESIDUAL)

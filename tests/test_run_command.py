@@ -23,12 +23,13 @@ from core.latent.last_text import last_text
 from core.run import bar, tasks
 from core.run.arguments import parser
 from core.run.command import main
-from core.run.cost import Cost, Measured, drawn_out, duration, shards_of
+from core.run.cost import Cost, Measured, drawn_out, shards_of
 from core.sae_quality import measure
 from core.sae_quality.run import run_quality, was_measured
 from core.settings import Settings
 from core.shell import Machine, positive
 from core.splitting.map_data import build_map
+from core.usual_time import in_short
 from tests.demo_bundle import write_demo
 from tests.dossier_planted import dossier
 from tests.loopback_openai import loopback_openai
@@ -353,7 +354,7 @@ def test_costs_follow_the_line_through_two_shards() -> None:
     assert shards_of(200_000) == (1024, 16_384)
     assert shards_of(200_000, shorter=8192) == (8192, 32_768)
     assert shards_of(1000) == (250, 500)
-    assert [duration(s) for s in (0.2, 40, 600, 9000, 500_000)] == [
+    assert [in_short(s) for s in (0.2, 40, 600, 9000, 500_000)] == [
         "1 s", "40 s", "10 min", "2.5 h", "5.8 days",
     ]  # fmt: skip
 

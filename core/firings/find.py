@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binomtest
 
 from core.activations.firings import collect_firings
 from core.activations.text_index import IndexRequest
@@ -38,12 +39,33 @@ class FindRequest:
     """SAE of the latent."""
     latent: int = 0
     """The latent."""
+    silent: bool = False
+    """Whether, of tokens and patterns, only places count at which the latent does not fire: what
+    fires instead of it may have absorbed a part of what it stands for (Chanin et al., 2024)."""
 
     def key(self, names: Sequence[str]) -> str:
         """Key of the job, over what these names stand for."""
-        asked = self if self.way == "latent" else replace(self, sae=("", ""), latent=0)
+        asked = self if self.way != "text" else replace(self, sae=("", ""), latent=0, silent=False)
         text = json.dumps([list(names), *vars(asked).values()])
         return "find:" + hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+@dataclass(frozen=True)
+class Own:
+    """How often the latent fires at the places that were meant."""
+
+    fired: int
+    """Places at which it fires."""
+    places: int
+    """Places that were meant."""
+    rate: float
+    """Share of all positions of the text at which it fires: what chance would give."""
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval (Wilson, 1927) of the share of places at which it fires."""
+        found = binomtest(self.fired, self.places).proportion_ci(method="wilson")
+        return float(found.low), float(found.high)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +78,8 @@ class Found:
     """Positions that were meant, in the text that most SAEs read."""
     examples: tuple[str, ...] = ()
     """Some of the places that were meant, with what stands around them."""
+    own: Own | None = None
+    """Of tokens and patterns, the latent's own part; None where its firings were not kept."""
     omitted: int = 0
     """Tokens of a typed text for which there was no room."""
     _sources: dict[SaeName, Kept] = field(default_factory=dict)
@@ -80,26 +104,37 @@ def find(lease: Lease, kept: Sequence[Kept], request: FindRequest) -> Found:
     with lease.turn() as (model, _):
         texts = vocabulary_texts(model)
     masks: dict[str, Places] = {}
-    if request.way == "latent":
-        own = next((one for one in kept if one.sae == request.sae), None)
-        if own is None:
+    whose = next((one for one in kept if one.sae == request.sae), None)
+    own: Own | None = None
+    if request.way == "latent" or request.silent:
+        if whose is None:
             raise ValueError("The firings of this latent's SAE were not kept on this text.")
-        masks[own.about.tokens_digest] = places_of_latent(
-            own, request.latent, progress=lease.progress
-        )
         # Of SAEs that lay the text out otherwise, nothing can be said position by position.
-        kept = [one for one in kept if one.about.tokens_digest == own.about.tokens_digest]
+        kept = [one for one in kept if one.about.tokens_digest == whose.about.tokens_digest]
+        there = places_of_latent(whose, request.latent, progress=lease.progress)
+        if request.way == "latent":
+            masks[whose.about.tokens_digest] = there
+        else:
+            meant = _places(lease, whose, texts, request)
+            own = _own(whose, request.latent, int((meant & there).sum()), int(meant.sum()))
+            masks[whose.about.tokens_digest] = meant & ~there
     for one in kept:
         if one.about.tokens_digest not in masks:
             masks[one.about.tokens_digest] = _places(lease, one, texts, request)
     every = [masks[one.about.tokens_digest] for one in kept]
     table = firing_at(kept, every, progress=lease.progress)
+    if whose is not None and request.way != "latent" and own is None:
+        places = int(masks[whose.about.tokens_digest].sum())
+        its = table[(table["release"] == whose.sae[0]) & (table["sae"] == whose.sae[1])]
+        fired = its.loc[its["latent"] == request.latent, "fired"]
+        own = _own(whose, request.latent, int(fired.sum()), places)
     first = kept[0]
     some = np.flatnonzero(every[0].ravel())[:3]
     return Found(
         table,
         int(every[0].sum()),
         tuple(_at(first, texts, int(place)) for place in some),
+        own,
         _sources={one.sae: one for one in kept},
         _texts=texts,
     )
@@ -130,6 +165,12 @@ def bytes_of(lease: Lease, store: Store, request: IndexRequest) -> float:
             a_token = one.latents.nnz / max(1, one.n_positions)
             needed += request.tokens * a_token * bytes_a_firing(one.d_sae)
     return needed
+
+
+def _own(kept: Kept, latent: int, fired: int, places: int) -> Own | None:
+    if not places or latent >= kept.about.d_sae:
+        return None
+    return Own(fired, places, float(kept.rates()[latent]))
 
 
 def _places(lease: Lease, kept: Kept, texts: TokenTexts, request: FindRequest) -> Places:

@@ -197,6 +197,8 @@ class FindView:
     """How latents are ranked: one of `FIND_RANKINGS`."""
     ignore_case: bool = False
     """Whether a pattern takes capitals for small letters."""
+    silent: bool = False
+    """Whether, of tokens and patterns, only places count at which the latent does not fire."""
 
 
 FIND_LINK = Link(
@@ -206,6 +208,7 @@ FIND_LINK = Link(
         LinkField("typed", "seek", short_text(MOST_CHARACTERS)),
         LinkField("by", "best", one_of(tuple(FIND_RANKINGS))),
         LinkField("ignore_case", "fold", read_flag, write_flag),
+        LinkField("silent", "silent", read_flag, write_flag),
     ),
 )
 

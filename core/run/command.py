@@ -16,10 +16,11 @@ from core.jobs.job import plain_sentence
 from core.jobs.progress import JobCancelled, Progress
 from core.run.arguments import parser
 from core.run.bar import with_bar
-from core.run.cost import Cost, duration, peak_memory
+from core.run.cost import Cost, peak_memory
 from core.run.task import Task
 from core.shell import Machine, this_machine
 from core.store import DEFAULT_LIMIT_BYTES
+from core.usual_time import in_short
 
 DONE, FAILED, BAD_INPUT, CANCELLED = 0, 1, 2, 130
 """Exit codes."""
@@ -85,7 +86,7 @@ def _run(options: argparse.Namespace, machine: Machine, ask: Callable[[], bool])
     except Exception as error:  # noqa: BLE001 - whatever it is, a sentence says so
         return _say(error, FAILED)
     took = (
-        f"Took {duration(time.monotonic() - began)} and at most {format_bytes(peak())} of memory."
+        f"Took {in_short(time.monotonic() - began)} and at most {format_bytes(peak())} of memory."
     )
     sys.stdout.write("\n".join([*lines, took]) + "\n")
     return DONE

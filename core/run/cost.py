@@ -19,13 +19,13 @@ import psutil
 from core.device import format_bytes
 from core.jobs.progress import Progress
 from core.store import Store
+from core.usual_time import in_short
 
 SHARD_TOKENS, SHORT_TOKENS = 16_384, 1024
 """Tokens of the longer shard, and of the shorter one, where the text has that many."""
 _POLL_SECONDS, _LOOK_SECONDS = 0.02, 0.5
 """Between two looks at the memory, and at which processes there are."""
 _BYTES_A_TOKEN = 16
-_MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86_400.0
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Cost:
         download = [f"Download  {format_bytes(self.download)}"] if self.download else []
         return [
             *download,
-            f"Time      about {duration(self.seconds)}"
+            f"Time      about {in_short(self.seconds)}"
             + (", and until the service has answered" if self.calls else ""),
             f"Memory    about {format_bytes(self.memory)}",
             f"Disk      about {format_bytes(self.disk)}",
@@ -75,15 +75,6 @@ class Cost:
             *([self.basis] if self.basis else []),
             *self.notes,
         ]
-
-
-def duration(seconds: float) -> str:
-    """As people say it: `12 s`, `3 min`, `5.2 h`, `2.1 days`."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    if seconds < 90 * _MINUTE:
-        return f"{seconds / _MINUTE:.0f} min"
-    return f"{seconds / _HOUR:.1f} h" if seconds < 2 * _DAY else f"{seconds / _DAY:.1f} days"
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from core.hosting.people import Person
 from core.hosting.rights import Action
 from core.jobs import JobManager, JobState, JobView
 from core.jobs.queue import Place
+from core.usual_time import in_short
 from core.view.markup import escape_markdown
 from pages.parts import going, people, registry, tasks
 
@@ -160,23 +161,15 @@ def progress_text(view: JobView) -> str:
         parts.append(f"{_amount(view.rate, view.unit)}/s")
     if view.eta_seconds is not None:
         step = " in this step" if view.of_step else ""
-        parts.append(f"{_duration(view.eta_seconds)} left{step}")
+        parts.append(f"{in_short(view.eta_seconds)} left{step}")
     return " · ".join(parts)
 
 
 def _place_words(place: Place) -> str:
     """Where a job stands in the queue, and when its turn is likely to come."""
     words = "next in the queue" if place.number == 1 else f"number {place.number} in the queue"
-    return (
-        words if place.seconds is None else f"{words}, starts in about {_duration(place.seconds)}"
-    )
+    return words if place.seconds is None else f"{words}, starts in about {in_short(place.seconds)}"
 
 
 def _amount(number: float, unit: str) -> str:
     return format_bytes(number) if unit == "bytes" else f"{number:,.0f} {unit}".strip()
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -34,7 +34,7 @@ from pages.parts.page_state import PageState
 if TYPE_CHECKING:
     import pandas as pd
 
-    from core.firings.find import Found
+    from core.firings.find import Found, Own
     from core.firings.kept import Kept
 
 _PROPOSED = {
@@ -60,7 +60,7 @@ def draw(selection: Selection, entry: SaeEntry, page: LatentPageView) -> None:
     view = state.begin()
     for problem in state.problems():
         st.warning(escape_markdown(problem), icon=":material/link_off:")
-    _controls(view, state)
+    _controls(view, state, selection)
     entries = entries_here(selection, entry)
     kept = find_kept.of_text(selection, entries, page)
     asked = replace(view, typed=view.typed or _PROPOSED[view.way])
@@ -91,7 +91,7 @@ def entries_here(selection: Selection, entry: SaeEntry) -> list[SaeEntry]:
     return local if entry in local else [entry, *local]
 
 
-def _controls(view: FindView, state: PageState[FindView]) -> None:
+def _controls(view: FindView, state: PageState[FindView], selection: Selection) -> None:
     st.segmented_control(
         "Look for latents of any SAE that fire on",
         list(FIND_WAYS),
@@ -126,6 +126,13 @@ def _controls(view: FindView, state: PageState[FindView]) -> None:
         )
         if view.way == "regex":
             st.toggle("Ignore case", **state.widget("find_fold", "ignore_case"))
+        if view.way in ("tokens", "regex"):
+            st.toggle(
+                f"Only where latent {selection.latent} is silent",
+                help="What fires there instead may have absorbed a part of what it stands for: "
+                "where the latent should fire and does not, a more special one does.",
+                **state.widget("find_silent", "silent"),
+            )
 
 
 def _found(
@@ -135,7 +142,14 @@ def _found(
     from core.firings.places import check_pattern
 
     link = latent_links.address("latent", selection, tab="find", **FIND_LINK.to_parameters(view))
-    request = FindRequest(view.way, view.typed, view.ignore_case, selection.sae, selection.latent)
+    request = FindRequest(
+        view.way,
+        view.typed,
+        view.ignore_case,
+        selection.sae,
+        selection.latent,
+        silent=view.silent and view.way in ("tokens", "regex"),
+    )
     folders = [one.folder.name for one in kept]
     if view.way == "regex":
         check_pattern(view.typed, ignore_case=view.ignore_case)
@@ -184,10 +198,15 @@ def _may_load(selection: Selection, entries: list[SaeEntry]) -> bool:
 def _results(selection: Selection, found: "Found", view: FindView) -> None:
     from core.firings.search import ranked
 
+    if found.own is not None:
+        st.markdown(_own_words(found.own, selection.latent))
     if found.n_places == 0:
-        never = f"Latent {selection.latent} never fires in this text."
         nothing = "Nothing in this text matches; look for something else."
-        st.info(never if view.way == "latent" else nothing)
+        if view.way == "latent":
+            nothing = f"Latent {selection.latent} never fires in this text."
+        elif found.own is not None:
+            nothing = "It is silent at none of them, so nothing fires in its place."
+        st.info(nothing)
         return
     if found.omitted:
         st.warning(
@@ -215,6 +234,15 @@ def _results(selection: Selection, found: "Found", view: FindView) -> None:
     if len(table) > _MOST_LISTED:
         st.caption(f"The first {_MOST_LISTED} of {len(table):,} are listed; the file has all.")
     downloads.table(lambda: table, "latents-found", key="find_table")
+
+
+def _own_words(own: "Own", latent: int) -> str:
+    low, high = own.interval
+    return (
+        f"Latent {latent} fires on **{own.fired:,} of the {n_of(own.places, 'token')}** that match "
+        f"({own.fired / own.places:.0%}, 95 % interval {low:.0%} to {high:.0%}), and on "
+        f"{own.rate:.2%} of all tokens of the text."
+    )
 
 
 def _table(selection: Selection, found: "Found", shown: "pd.DataFrame", view: FindView) -> None:
