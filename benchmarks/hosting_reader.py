@@ -34,6 +34,9 @@ _SETTLED = """([wanted, calm]) => {
   const stale = [...main.querySelectorAll("[data-stale=true]")]
   if (stale.some((it) => !window.isBelow(it))) return false
   if (performance.now() - window.lastChange < calm) return false
+  // How far a job is, is no part of the view either.
+  const bars = [...main.querySelectorAll("[data-testid=stProgress]")]
+  if (bars.some((it) => !window.isBelow(it))) return false
   // A plot's numbers come with its axes, which are drawn after the script has ended.
   const plots = [...main.querySelectorAll("[data-testid=stPlotlyChart]")]
   if (plots.some((it) => !it.querySelector(".main-svg, .gl-container"))) return false

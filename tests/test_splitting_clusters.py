@@ -259,7 +259,10 @@ def straightforward(saes, model, descriptions, knn):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         values = W_dec[torch.as_tensor(alive)].numpy()
-        xy = UMAP(n_components=2, n_neighbors=12, min_dist=0.2, **settings).fit_transform(values)
+        steps = {"n_epochs": 300, "learning_rate": 0.25}
+        xy = UMAP(n_components=2, n_neighbors=12, min_dist=0.2, **steps, **settings).fit_transform(
+            values
+        )
         ten = UMAP(n_components=10, n_neighbors=12, min_dist=0.1, **settings).fit_transform(values)
     frame["umap_x"], frame["umap_y"] = xy[:, 0], xy[:, 1]
     frame["cluster"] = HDBSCAN(min_cluster_size=4).fit(ten).labels_

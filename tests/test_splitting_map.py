@@ -47,6 +47,8 @@ def plain_umap(rows, neighbors, **settings):
     knn = (neighbors.ids[:, :k].copy(), neighbors.distances[:, :k].copy())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        if settings["n_components"] == 2:  # as maps have it; clusters have UMAP's defaults
+            settings = {"n_epochs": 300, "learning_rate": 0.25, **settings}
         umap = UMAP(metric="cosine", precomputed_knn=knn, **settings)
         return umap.fit_transform(rows.directions.numpy())
 
@@ -78,8 +80,8 @@ def test_many_separate_parts_are_placed_as_umap_places_them():
     np.testing.assert_array_equal(xy(found), plain)
 
 
-@pytest.mark.parametrize(("fit", "epochs"), [(fit_layout, 500), (fit_clusters, 200)])
-def test_maps_of_many_rows_have_as_many_epochs_as_those_of_few(fit, epochs):
+@pytest.mark.parametrize(("fit", "epochs"), [(fit_layout, 200), (fit_clusters, 200)])
+def test_many_rows_have_fewer_epochs(fit, epochs):
     class Heard(Exception):
         pass
 

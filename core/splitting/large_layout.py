@@ -1,9 +1,9 @@
 """Where do a million latents lie? A sample is laid out, the rest placed, and then all are moved.
 
-UMAP's start (eigenvectors of the graph) and its 500 epochs take hours for so many rows. What they
-are for, who lies where on the whole, a sample tells: UMAP lays it out as it does a small map. Each
-other row starts where its nearest neighbours are, and some epochs of UMAP for the graph of all
-rows then settle who is near whom. `settle` runs in the worker process (numba).
+UMAP's start (eigenvectors of the graph) and its hundreds of epochs take hours for so many rows.
+What they are for, who lies where on the whole, a sample tells: UMAP lays it out as it does a small
+map. Each other row starts where its nearest neighbours are, and some epochs of UMAP for the graph
+of all rows then settle who is near whom. `settle` runs in the worker process (numba).
 """
 
 import time
@@ -21,7 +21,7 @@ from core.splitting import layout as small
 from core.splitting.descent import nearest_of
 from core.splitting.large_config import LargeMap
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the coordinates or labels would change."""
 _ROUNDS = 12
 _JITTER = 0.02
@@ -170,4 +170,6 @@ def seconds_of_layout(
     began = time.perf_counter()
     settle(ids, distances, start, layout=layout, epochs=_TRIED_EPOCHS, alpha=1.0)
     a_row = (time.perf_counter() - began) / (m * _TRIED_EPOCHS)
-    return a_row * config.sample_rows * small._EPOCHS, a_row * n * config.epochs
+    return a_row * config.sample_rows * small.map_epochs(
+        config.sample_rows
+    ), a_row * n * config.epochs

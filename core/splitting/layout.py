@@ -2,13 +2,13 @@
 
 Everything here takes and gives NumPy arrays, and runs in the worker process (`core.worker`): it
 compiles with numba, which two threads of one process must not share. The coordinates are those of
-`umap.UMAP(metric="cosine", random_state=seed, precomputed_knn=..., n_epochs=...)`, to the bit;
-UMAP's parts are called one by one, so that two layouts can share a graph and be fitted together.
+`umap.UMAP(metric="cosine", random_state=, precomputed_knn=, n_epochs=, learning_rate=)`, to the
+bit; UMAP's parts are called one by one, so that two layouts share a graph side by side.
 
-A map has as many epochs as UMAP gives small data, whatever its size. Exact neighbours of rows far
-from all others seldom know one another, which makes their graph harder to lay out than the one that
-NN-descent finds: after UMAP's 200 epochs for large data a map of decoder rows is less trustworthy
-than that one's, after 500 it is not.
+A map has shorter steps than UMAP's: its start, eigenvectors of the graph, is good already, and long
+steps undo it. Trustworthiness (15 neighbours, cosine) of the demo's 16,128 rows is 0.708 after 200
+epochs with steps of 0.25, with UMAP's steps of 1 0.695 after 200 and 0.707 after 500; of as many
+planted ones 0.921, 0.912 and 0.922, of the demo's 32,512 rows 0.684, 0.663 and 0.677.
 """
 
 import logging
@@ -28,12 +28,13 @@ from scipy.sparse.csgraph import connected_components
 
 log = logging.getLogger(__name__)
 _this_thread = threading.local()
-
-VERSION = 2
+VERSION = 3
 """Raised whenever the coordinates or labels would change."""
-_FEW_ROWS = 10_000
-_EPOCHS, _EPOCHS_OF_MANY = 500, 200
-"""UMAP's defaults: epochs for up to so many rows, and for more. Maps always have the first."""
+_FEW_ROWS, _EPOCHS_OF_MANY = 10_000, 200
+_MAP_EPOCHS, _MAP_STEP = 300, 0.25
+"""Of a map: epochs for up to so many rows, and the size of the first steps."""
+_EPOCHS, _STEP = 500, 1.0
+"""The same of the layout for clusters: UMAP's defaults."""
 
 
 class Reports(Protocol):
@@ -52,13 +53,11 @@ class _Behind:
     stop: threading.Event = field(default_factory=threading.Event)
     reports: Reports | None = None
 
-    def update(
-        self, done: float, total: float | None = None, *, unit: str = "", message: str = ""
-    ) -> None:
+    def update(self, done: float, total: float | None = None, **said: str) -> None:
         if self.stop.is_set():
             raise CancelledError
         if self.reports is not None:
-            self.reports.update(done, total, unit=unit, message=message)
+            self.reports.update(done, total, **said)
 
 
 def fit_layout(
@@ -76,7 +75,11 @@ def fit_layout(
     """
     graph = _graph(ids, distances, layout["n_neighbors"])
     return _embed(
-        directions, graph, layout, n_epochs=_EPOCHS, progress=progress, message="Drawing the map"
+        *(directions, graph, layout),
+        n_epochs=map_epochs(len(directions)),
+        step=_MAP_STEP,
+        progress=progress,
+        message="Drawing the map",
     )
 
 
@@ -91,9 +94,11 @@ def fit_clusters(
 ) -> dict[str, np.ndarray]:
     """`embedding` [n, n_components] by `layout` (see `fit_layout`) and `labels` [n] in it."""
     graph = _graph(ids, distances, layout["n_neighbors"])
-    epochs, message = _default_epochs(len(directions)), "Layout for clusters"
     embedding = _embed(
-        directions, graph, layout, n_epochs=epochs, progress=progress, message=message
+        *(directions, graph, layout),
+        n_epochs=map_epochs(len(directions), of_few=_EPOCHS),
+        progress=progress,
+        message="Layout for clusters",
     )
     labels = label_clusters(embedding, min_cluster_size=min_cluster_size, progress=progress)
     return {"embedding": embedding, "labels": labels}
@@ -111,31 +116,30 @@ def fit_both(
 ) -> dict[str, np.ndarray]:
     """`points` as of `fit_layout`, `embedding` and `labels` as of `fit_clusters`, side by side.
 
-    The two layouts share their graph if they ask for as many neighbours. Each is fitted in a thread
-    of its own (the arithmetic of an epoch lets go of the interpreter); progress is that of the one
-    that ends in clusters, and then what is left of the map's.
+    Each is fitted in a thread of its own (the arithmetic of an epoch lets go of the interpreter);
+    progress is that of the one that ends in clusters, and then what is left of the map's.
     """
     # Both graphs before the first thread: making one runs code of numba that is not thread-safe.
     graph = _graph(ids, distances, layout["n_neighbors"])
     cluster_graph = graph
     if cluster_layout["n_neighbors"] != layout["n_neighbors"]:
         cluster_graph = _graph(ids, distances, cluster_layout["n_neighbors"])
-    message = "Drawing the map, and the layout for clusters"
     behind = _Behind()
     with ThreadPoolExecutor(1) as other_thread:
         points = other_thread.submit(
             _embed,
             *(directions, graph, layout),
-            n_epochs=_EPOCHS,
+            n_epochs=map_epochs(len(directions)),
+            step=_MAP_STEP,
             progress=behind,
             message="Drawing the map",
         )
         try:
             embedding = _embed(
                 *(directions, cluster_graph, cluster_layout),
-                n_epochs=_default_epochs(len(directions)),
+                n_epochs=map_epochs(len(directions), of_few=_EPOCHS),
                 progress=progress,
-                message=message,
+                message="Drawing the map, and the layout for clusters",
             )
             labels = label_clusters(embedding, min_cluster_size=min_cluster_size, progress=progress)
         except BaseException:
@@ -154,23 +158,20 @@ def label_clusters(
     """Cluster of each row by HDBSCAN, from 0 up, or -1 for noise (int32)."""
     from hdbscan import HDBSCAN
 
-    if progress is not None:
-        progress.update(0, 1, unit="clusterings", message="Looking for clusters")
+    reports = progress or _Behind()
+    reports.update(0, 1, unit="clusterings", message="Looking for clusters")
     # One process: the result is the same, and a killed worker leaves no others behind.
     found = HDBSCAN(min_cluster_size=min_cluster_size, core_dist_n_jobs=1).fit(embedding)
-    if progress is not None:
-        progress.update(1, 1, unit="clusterings", message="Looking for clusters")
+    reports.update(1, 1, unit="clusterings", message="Looking for clusters")
     return found.labels_.astype(np.int32)
 
 
 def warm_up() -> None:
-    """Have numba compile what layouts need, so that the first map need not wait for it."""
+    """Have numba compile what layouts need before the first map."""
     directions = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    cosines = directions @ directions.T
-    np.fill_diagonal(cosines, 2)
-    ids = np.argsort(-cosines, axis=1)[:, :8].astype(np.int32)
-    distances = np.clip(1 - np.take_along_axis(cosines, ids, axis=1), 0, 2)
+    apart = np.linalg.norm(directions[:, None] - directions, axis=2)
+    ids = np.argsort(apart, axis=1)[:, :8].astype(np.int32)
+    distances = np.take_along_axis(apart, ids, axis=1)
     layout = {"n_components": 2, "n_neighbors": 8, "min_dist": 0.1, "seed": 0}
     fit_both(directions, ids, distances, layout=layout, cluster_layout=layout, min_cluster_size=3)
 
@@ -202,6 +203,7 @@ def _embed(
     layout: Mapping[str, Any],
     *,
     n_epochs: int,
+    step: float = _STEP,
     progress: Reports | None = None,
     message: str = "",
 ) -> Float[np.ndarray, "n n_components"]:
@@ -218,7 +220,7 @@ def _embed(
             directions,
             graph.copy(),  # weak edges are taken out of it in place
             n_components=layout["n_components"],
-            initial_alpha=1.0,
+            initial_alpha=step,
             a=a,
             b=b,
             gamma=1.0,
@@ -237,8 +239,9 @@ def _embed(
     return np.ascontiguousarray(embedding, dtype=np.float32)
 
 
-def _default_epochs(n_rows: int) -> int:
-    return _EPOCHS if n_rows <= _FEW_ROWS else _EPOCHS_OF_MANY
+def map_epochs(n_rows: int, *, of_few: int = _MAP_EPOCHS) -> int:
+    """Epochs of a map of so many rows."""
+    return of_few if n_rows <= _FEW_ROWS else _EPOCHS_OF_MANY
 
 
 @contextmanager
@@ -257,14 +260,12 @@ def _one_numba_thread() -> Iterator[None]:
 @contextmanager
 def _each_epoch(progress: Reports | None, n_epochs: int, message: str) -> Iterator[None]:
     """Have the epochs that this thread runs meanwhile reported, and stopped if that raises."""
-    epochs = count()
+    epochs, reports = count(), progress or _Behind()
 
     def report() -> None:
-        if progress is not None:
-            progress.update(next(epochs), n_epochs, unit="epochs", message=message)
+        reports.update(next(epochs), n_epochs, unit="epochs", message=message)
 
-    if progress is not None:
-        progress.update(0, n_epochs, unit="epochs", message=message)  # its start takes a while
+    reports.update(0, n_epochs, unit="epochs", message=message)  # its start takes a while
     _this_thread.report = report
     try:
         yield
@@ -278,9 +279,8 @@ def _hook_into_epochs() -> None:
     """Have UMAP call back before each epoch, and run epochs without the interpreter's lock.
 
     What is put in place of UMAP's function for one epoch is that function, compiled with one more
-    flag that changes nothing in its arithmetic: other threads can run Python meanwhile. (UMAP's own
-    progress bar cannot be stopped from inside without leaving its lock held.) A later UMAP that has
-    no function of that name still fits layouts, one after the other and without reports.
+    flag that changes nothing in its arithmetic: other threads can run Python meanwhile. A later
+    UMAP without a function of that name still fits layouts, one by one and without reports.
     """
     import numba
     from umap import layouts
