@@ -16,7 +16,7 @@ import torch
 from benchmarks.splitting_cases import case_model, case_rows
 from core.logit_lens import top_token_ids
 from core.splitting.figure import map_figure
-from core.splitting.layout import map_epochs
+from core.splitting.layout import schedule
 from core.splitting.map import compute_map
 from core.splitting.map_config import MapConfig
 from core.splitting.rows import LabelledSae, decoder_rows
@@ -131,13 +131,9 @@ def _is_that_of_umap(rows: torch.Tensor, folder: Path) -> bool:
 
     names = ("neighbors", "distances")
     knn = tuple(np.ascontiguousarray(np.load(folder / f"{name}.npy")[:, :_K]) for name in names)
-    settings: Any = {
-        "random_state": 0,
-        "n_epochs": map_epochs(len(rows)),
-        "learning_rate": 0.25,
-        "precomputed_knn": knn,
-    }
-    umap = UMAP(n_neighbors=_K, min_dist=0.05, metric="cosine", **settings)
+    n_epochs, step = schedule(len(rows))
+    settings: Any = {"random_state": 0, "n_epochs": n_epochs, "learning_rate": step}
+    umap = UMAP(n_neighbors=_K, min_dist=0.05, metric="cosine", precomputed_knn=knn, **settings)
     return np.array_equal(umap.fit_transform(rows.numpy()), np.load(folder / "points.npy"))
 
 

@@ -80,7 +80,7 @@ def test_many_separate_parts_are_placed_as_umap_places_them():
     np.testing.assert_array_equal(xy(found), plain)
 
 
-@pytest.mark.parametrize(("fit", "epochs"), [(fit_layout, 200), (fit_clusters, 200)])
+@pytest.mark.parametrize(("fit", "epochs"), [(fit_layout, 200), (fit_clusters, 150)])
 def test_many_rows_have_fewer_epochs(fit, epochs):
     class Heard(Exception):
         pass

@@ -170,6 +170,5 @@ def seconds_of_layout(
     began = time.perf_counter()
     settle(ids, distances, start, layout=layout, epochs=_TRIED_EPOCHS, alpha=1.0)
     a_row = (time.perf_counter() - began) / (m * _TRIED_EPOCHS)
-    return a_row * config.sample_rows * small.map_epochs(
-        config.sample_rows
-    ), a_row * n * config.epochs
+    epochs, _ = small.schedule(config.sample_rows)
+    return a_row * config.sample_rows * epochs, a_row * n * config.epochs
