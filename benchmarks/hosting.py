@@ -38,6 +38,7 @@ LONG = 5_000_000
 ROUNDS = 2
 """After so many, a reader begins again with their latents and texts."""
 LOOKS_AGAIN = 6
+_AFTER_ONE_LEFT = 15
 Known = dict[str, Sequence[str]]
 """The numbers of each view, by the reader's name and `Step.shows`."""
 POLICY = f"""
@@ -265,6 +266,9 @@ def measure(
         )
         _say("All have left, and the long texts were stopped.")
         time.sleep(rest)
+        # Streamlit forgets sessions that ended two minutes ago when another one ends.
+        asyncio.run(alone(doors[people[0].name], people[:1], Tally(), rounds=1))
+        time.sleep(_AFTER_ONE_LEFT)
         watch.note("after they left")
     return apart, tally, watch
 

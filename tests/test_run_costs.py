@@ -3,7 +3,8 @@
 import subprocess
 import sys
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from core.activations.text_index import IndexRequest
 from core.corpus.documents import pasted_text
@@ -18,12 +20,23 @@ from core.corpus.token_set import TokenSet
 from core.firings.kept import About, open_or_begin
 from core.jobs.progress import Progress
 from core.run import index as index_run
-from core.run.cost import Measured, peak_memory
+from core.run.cost import Cost, Measured, peak_memory
 from core.run.index import IndexTask
+from core.run.shared_cost import shared
 from core.store import Store
 
 _BYTES = 100 << 20
 _PATIENCE = 30.0
+
+
+@contextmanager
+def torch_threads(n: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_memory_of_processes_that_were_started_counts_where_asked() -> None:
@@ -103,3 +116,22 @@ def test_where_firings_are_kept_the_memory_is_that_of_one_sae(
     # Examples of a latent take 9 kB while a text is read.
     assert one == said(1, firings=False) == said(4, firings=True)
     assert said(2, firings=False) > one + 16_384 * 8000
+
+
+def test_time_of_workers_counts_the_threads_that_they_have() -> None:
+    """Two workers with half of the threads each are as fast as one process with all of them."""
+    threads = 2 * torch.get_num_threads()
+    settings = SimpleNamespace(device="cpu")
+
+    def said(n: int, each: int, *, local: bool = True) -> float:
+        hands: Any = SimpleNamespace(workers=n, threads=each, is_local=local, settings=settings)
+        return (
+            shared(Cost(seconds=100), hands, worker=1e9, own=1e9).seconds
+            - shared(Cost(seconds=0), hands, worker=1e9, own=1e9).seconds
+        )
+
+    with torch_threads(threads):
+        assert said(2, threads // 2) == 100
+        assert said(2, threads) == 50
+        assert said(2, 2 * threads) == 50, "more threads than were measured help nobody"
+        assert said(4, 1, local=False) == 25, "another machine's cores are its own"

@@ -3,6 +3,8 @@
 import os
 from dataclasses import replace
 
+import torch
+
 from core.device import format_bytes
 from core.run.cost import Cost
 from core.run.on_ray import RayHands
@@ -20,11 +22,16 @@ def shared(
     equal orders, or as many as one likes if None.
     """
     n, threads, cores = hands.workers, hands.threads, os.cpu_count() or 1
+    # It was measured with all threads of this process, of which a worker here may have fewer.
+    fewer = hands.is_local and hands.settings.device == "cpu"
+    cost = replace(
+        cost, seconds=cost.seconds * (max(1.0, torch.get_num_threads() / threads) if fewer else 1)
+    )
     # Of three equal orders, one of two workers does two.
     seconds = cost.seconds / n if orders is None else cost.seconds / orders * -(-orders // n)
     notes = [
         f"Shared by {n} workers, each with {threads} threads and up to "
-        f"{format_bytes(worker)} of memory; the time takes them to be as fast as this machine."
+        f"{format_bytes(worker)} of memory; the time takes their cores to be as fast as those here."
     ]
     if hands.is_local and n * threads > cores and hands.settings.device == "cpu":
         notes.append(
