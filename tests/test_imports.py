@@ -2,7 +2,6 @@
 
 import ast
 import os
-import platform
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -88,48 +87,3 @@ def _python(code: str) -> subprocess.CompletedProcess[str]:
         check=False,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
     )
-
-
-_THREADS = """
-import threading
-from pathlib import Path
-from core.view.warm_up import keep_few_arenas
-
-if {few}:
-    assert keep_few_arenas()
-held, all_hold, may_end = [], threading.Barrier(9), threading.Barrier(9)
-
-def work():
-    held.append([bytearray(4000) for _ in range(500)])
-    all_hold.wait()
-    may_end.wait()
-
-threads = [threading.Thread(target=work) for _ in range(8)]
-for thread in threads:
-    thread.start()
-all_hold.wait()
-maps = [line.split() for line in Path("/proc/self/maps").read_text().splitlines()]
-begins = [int(it[0].split("-")[0], 16) for it in maps if it[1] == "rw-p" and len(it) == 5]
-print(sum(begin % (64 << 20) == 0 for begin in begins))
-may_end.wait()
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="arenas are of the GNU C library")
-def test_threads_share_few_arenas_of_memory() -> None:
-    """An arena begins at a multiple of 64 MiB; that of the first thread is the heap."""
-
-    def arenas(*, few: bool) -> int:
-        code = _THREADS.format(few=few)
-        found = subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=REPOSITORY,
-            capture_output=True,
-            text=True,
-            check=True,
-            env={**os.environ, "MALLOC_ARENA_MAX": "8"},
-        )
-        return int(found.stdout)
-
-    assert arenas(few=False) > 2, "each thread would have its own"
-    assert arenas(few=True) <= 2

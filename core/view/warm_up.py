@@ -5,7 +5,6 @@ Imports hold the interpreter lock for long stretches, so they begin when a brows
 has the page (it asks for news), or after a few seconds.
 """
 
-import ctypes
 import gc
 import importlib
 import logging
@@ -20,8 +19,6 @@ LIBRARIES = ("core.models", "core.saes", "core.logit_statistics", "core.prompt_l
 """Modules whose import brings torch, transformer_lens and sae_lens."""
 
 _PATIENCE_SECONDS = 3.0
-_ARENAS = 2
-_M_ARENA_MAX = -8  # of <malloc.h>
 
 
 class WarmUp:
@@ -38,7 +35,6 @@ class WarmUp:
 
     def start_soon(self) -> None:
         """Begin after a few seconds, if nothing else makes it begin before."""
-        keep_few_arenas()
         timer = threading.Timer(_PATIENCE_SECONDS, self.start)
         timer.daemon = True
         timer.start()
@@ -61,19 +57,6 @@ class WarmUp:
     def finished(self) -> bool:
         """Whether there is nothing left to wait for."""
         return self.published.done() and self.libraries.done()
-
-
-def keep_few_arenas(most: int = _ARENAS) -> bool:
-    """Have all threads take their memory from few places (arenas of the GNU C library).
-
-    Each run of a page is a thread; by default there are eight arenas a core, and what one thread
-    has freed in its arena no other gets: after twenty readers a server of two cores kept 0.6 GB
-    more. False on systems without such a library, where nothing is done.
-    """
-    try:
-        return bool(ctypes.CDLL(None).mallopt(_M_ARENA_MAX, most))
-    except (OSError, AttributeError, TypeError):
-        return False
 
 
 def _pass_on(step: "Future[None]", ended: "Future[None]") -> None:
