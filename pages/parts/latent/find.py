@@ -239,7 +239,7 @@ def _results(selection: Selection, found: "Found", view: FindView) -> None:
 def _own_words(own: "Own", latent: int) -> str:
     low, high = own.interval
     return (
-        f"Latent {latent} fires on **{own.fired:,} of the {n_of(own.places, 'token')}** that match "
+        f"Latent {latent} fires on **{own.fired:,} of {n_of(own.places, 'matching token')}** "
         f"({own.fired / own.places:.0%}, 95 % interval {low:.0%} to {high:.0%}), and on "
         f"{own.rate:.2%} of all tokens of the text."
     )
