@@ -166,47 +166,6 @@ class PageState(Generic[V]):
         It shows `value`, or what the field holds where that is None. What is chosen goes through
         `read` into the field, and `others` change with it.
         """
-        shown, keyed = self._keyed(key, field, value, read, others)
-        return {**keyed, "value": shown}
-
-    def choices(
-        self,
-        key: str,
-        field: str,
-        *,
-        value: Any = None,
-        read: Callable[[Any], Any] | None = None,
-        **others: Any,
-    ) -> dict[str, Any]:
-        """As `widget`, for a row of buttons or a menu of which several can be chosen.
-
-        A row of buttons whose choice is taken back leaves the field as it was.
-        """
-        shown, keyed = self._keyed(key, field, value, read, others)
-        return {**keyed, "default": shown}
-
-    def menu(
-        self,
-        key: str,
-        field: str,
-        options: Sequence[Any],
-        *,
-        value: Any = None,
-        read: Callable[[Any], Any] | None = None,
-        **others: Any,
-    ) -> dict[str, Any]:
-        """As `widget`, for a menu or a list of radio buttons, with its options."""
-        shown, keyed = self._keyed(key, field, value, read, others)
-        return {**keyed, **options_of(options, shown)}
-
-    def _keyed(
-        self,
-        key: str,
-        field: str,
-        value: Any,
-        read: Callable[[Any], Any] | None,
-        others: Mapping[str, Any],
-    ) -> tuple[Any, dict[str, Any]]:
         shown = getattr(self.current(), field) if value is None else value
         show(key, shown)
 
@@ -218,4 +177,17 @@ class PageState(Generic[V]):
                 chosen = read(chosen)
             self.change(**{field: chosen, **others})
 
-        return shown, {"key": key, "on_change": changed}
+        return {"key": key, "on_change": changed, "value": shown}
+
+    def choices(self, key: str, field: str, **how: Any) -> dict[str, Any]:
+        """As `widget`, for a row of buttons or a menu of which several can be chosen.
+
+        A row of buttons whose choice is taken back leaves the field as it was.
+        """
+        made = self.widget(key, field, **how)
+        return {"default": made.pop("value"), **made}
+
+    def menu(self, key: str, field: str, options: Sequence[Any], **how: Any) -> dict[str, Any]:
+        """As `widget`, for a menu or a list of radio buttons, with its options."""
+        made = self.widget(key, field, **how)
+        return {**options_of(options, made.pop("value")), **made}
